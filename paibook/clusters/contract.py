@@ -1,0 +1,238 @@
+"""What a cluster is to the rest of paibook: a pair of capabilities, *tasks* and *ranks*.
+
+Runtimes know these classes only; which library stands behind them is each adapter's own matter.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
+
+from paibook.metrics import Metric
+
+T = TypeVar("T")
+
+EventKind = Literal["stdout", "stderr", "display", "result", "metric"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something a rank or a task says while it runs.
+
+    Attributes:
+        kind: ``stdout`` and ``stderr`` carry text; ``display`` and ``result`` (a cell's last expression) carry a MIME
+            bundle ``{mime type: data}``; ``metric`` carries a list of ``Metric``.
+        source: Who says it: ``"worker"``, ``"server"``, or a task's label such as ``"map"``.
+        rank: The rank, or the task's number.
+        data: As above.
+    """
+
+    kind: EventKind
+    source: str
+    rank: int
+    data: str | dict[str, Any] | list[Metric]
+
+
+OnEvent = Callable[[Event], None]
+
+
+class Place(ABC):
+    """Where a function runs when it runs on a rank; handed to it as its first argument.
+
+    Attributes:
+        role: ``"worker"`` or ``"server"``.
+        rank: Its rank among those of its role.
+        namespace: The rank's variables. They live as long as the rank does, from cell to cell.
+    """
+
+    role: str
+    rank: int
+    namespace: dict[str, Any]
+
+    @abstractmethod
+    def emit(self, kind: EventKind, data: Any) -> None:
+        """Send an event to whoever applied the running function. Safe from any thread."""
+
+    @abstractmethod
+    def format(self, value: Any) -> dict[str, Any]:
+        """A value's MIME bundle, always with ``text/plain``."""
+
+
+class Pending(ABC, Generic[T]):
+    """A result that will come. ``concurrent.futures.Future`` qualifies, and so does a Dask future."""
+
+    @abstractmethod
+    def result(self, timeout: float | None = None) -> T: ...
+    @abstractmethod
+    def exception(self, timeout: float | None = None) -> BaseException | None: ...
+    @abstractmethod
+    def done(self) -> bool: ...
+    @abstractmethod
+    def cancel(self) -> bool: ...
+    @abstractmethod
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None: ...
+
+
+class Tasks(ABC):
+    """Pure functions, run once each wherever there is room, again where a worker was lost.
+
+    Attributes:
+        slots: How many run at once.
+    """
+
+    @property
+    @abstractmethod
+    def slots(self) -> int: ...
+
+    @abstractmethod
+    def submit(
+        self, function: Callable[..., T], *args: Any, label: str = "task", number: int = 0, on_event: OnEvent | None = None
+    ) -> Pending[T]:
+        """Run ``function(*args)`` on some worker.
+
+        Args:
+            function: Anything cloudpickle takes. It must be pure: it may run more than once.
+            *args: Plain values, and results of earlier ``submit`` calls (also in lists), which arrive as values.
+            label, number: Name the task in events and errors: ``map 3``.
+            on_event: Called with what the task prints, displays and logs.
+
+        Returns:
+            A pending result. Its exception is ``UserCodeError`` where the function raised one, else what was raised,
+            or ``RunError`` when the task's workers kept dying.
+        """
+
+    @abstractmethod
+    def release(self, pending: Sequence[Pending[Any]]) -> None:
+        """Cancel what has not finished and forget the results of what has."""
+
+
+class Ranks(ABC):
+    """n long-lived processes, numbered from 0, each with its own namespace.
+
+    Attributes:
+        role: ``"worker"`` or ``"server"``.
+        size: The number of ranks.
+    """
+
+    role: str
+    size: int
+
+    @abstractmethod
+    def apply(
+        self,
+        function: Callable[..., T],
+        *args: Any,
+        ranks: Sequence[int] | None = None,
+        each: Callable[[int], tuple[Any, ...]] | None = None,
+        on_event: OnEvent | None = None,
+    ) -> list[Pending[T]]:
+        """Run ``function(place, *args)`` on ranks, one call at a time on each, in order of submission.
+
+        Args:
+            function: A module-level function of an importable module, or anything cloudpickle takes.
+            *args: The same for every rank.
+            ranks: Which; all by default.
+            each: Further arguments per rank: called with the rank, gives the tuple that follows ``args``.
+            on_event: Called with what those ranks print, display and log meanwhile; from a background thread, in
+                order per rank. Everything said before the function returned arrives before its result does.
+
+        Returns:
+            One pending result per rank. Its exception is what the function raised (``capture_error`` makes user
+            exceptions portable), ``RankLost`` within 0.5 s when the process ended, or ``RunCancelled`` /
+            ``KeyboardInterrupt`` after ``interrupt``.
+        """
+
+    @abstractmethod
+    def interrupt(self, ranks: Sequence[int] | None = None) -> None:
+        """Raise ``KeyboardInterrupt`` in the running function, as Ctrl-C does; the namespace is kept."""
+
+    @abstractmethod
+    def kill(self, ranks: Sequence[int] | None = None) -> None:
+        """End the processes at once; the next ``Cluster.ranks`` call starts fresh ones in their place."""
+
+    @abstractmethod
+    def status(self) -> list[RankStatus]: ...
+
+
+@dataclass(frozen=True)
+class RankStatus:
+    """One rank as it stands. ``state`` is ``idle``, ``busy`` or ``lost``."""
+
+    role: str
+    rank: int
+    host: str
+    pid: int
+    state: str
+
+
+@dataclass(frozen=True)
+class ClusterStatus:
+    """A cluster as it stands.
+
+    Attributes:
+        reference: As in the plan.
+        address: Where it is reached, or a description.
+        workers: Task workers.
+        slots: Ranks it can hold in all.
+        free: Ranks it could still start.
+        ranks: The ranks of this session.
+    """
+
+    reference: str
+    address: str
+    workers: int
+    slots: int
+    free: int
+    ranks: list[RankStatus] = field(default_factory=list)
+
+
+class Cluster(ABC):
+    """Where processes run. Started at most once; every method is safe to call from any thread.
+
+    Attributes:
+        reference: What a plan calls it; ``paibook.clusters.connect(reference)`` gives an equal cluster.
+    """
+
+    reference: str
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start or reach the cluster; does nothing when it is ready.
+
+        Raises:
+            ClusterError: Naming the address, what was tried and what to do.
+        """
+
+    @abstractmethod
+    def tasks(self) -> Tasks:
+        """The cluster's tasks; starts the cluster when needed."""
+
+    @abstractmethod
+    def ranks(self, size: int, role: str = "worker", gpus: int = 0) -> Ranks:
+        """Exactly ``size`` ready ranks of a role, starting those that are missing or lost and keeping the others.
+
+        Args:
+            size: 0 means as many as the cluster has workers (at least 1).
+            role: Ranks of different roles never share a process.
+            gpus: Cards per rank.
+
+        Raises:
+            ClusterError: It cannot hold so many: says what is free and what was asked.
+        """
+
+    @abstractmethod
+    def scale(self, workers: int) -> None:
+        """Change the number of task workers, where the cluster is ours to change."""
+
+    @abstractmethod
+    def status(self) -> ClusterStatus: ...
+
+    @abstractmethod
+    def restart(self) -> None:
+        """Forget every rank's variables and every task's results, and be ready again."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End what this object started, and only that. Safe to call twice."""

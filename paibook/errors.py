@@ -1,0 +1,79 @@
+"""The errors paibook raises on purpose; anything else that reaches a user is a bug or the user's own exception."""
+
+from __future__ import annotations
+
+
+class PaibookError(Exception):
+    """Base of every error with a message written for the person at the notebook."""
+
+
+class PlanError(PaibookError):
+    """An option or a resource that cannot be meant as given."""
+
+
+class ProgramError(PaibookError):
+    """The cell cannot run under its programming model; found before anything is launched."""
+
+
+class DataError(PaibookError):
+    """An input that cannot be read or an output that cannot be written; names the file and the place in it."""
+
+
+class ClusterError(PaibookError):
+    """A cluster that cannot be reached, started or made large enough."""
+
+
+class RunError(PaibookError):
+    """A run that failed on the cluster for a reason outside the user's code."""
+
+
+class RunCancelled(PaibookError):
+    """The run was cancelled by the user (Stop, or ``Run.cancel()``)."""
+
+
+class RankLost(RunError):
+    """A rank's process ended while it was running something.
+
+    Args:
+        role: The group it belonged to, ``"worker"`` or ``"server"``.
+        rank: Its rank.
+        cause: What ended it, as the operating system says: a signal or an exit code.
+    """
+
+    def __init__(self, role: str, rank: int, cause: str) -> None:
+        super().__init__(f"{role} rank {rank} was lost: {cause}")
+        self.role = role
+        self.rank = rank
+        self.cause = cause
+
+    def __reduce__(self) -> tuple[type[RankLost], tuple[str, int, str]]:
+        return (type(self), (self.role, self.rank, self.cause))
+
+
+class UserCodeError(PaibookError):
+    """The user's code raised, on one rank or in one task.
+
+    Args:
+        where: For example ``"rank 1"`` or ``"map task 3"``.
+        name: Class name of the original exception.
+        message: Its text.
+        traceback: The formatted traceback, from the user's first own line down.
+        original: The exception itself where it could be carried over, else None.
+    """
+
+    def __init__(
+        self, where: str, name: str, message: str, traceback: str, original: BaseException | None = None
+    ) -> None:
+        super().__init__(f"{where}: {name}: {message}" if message else f"{where}: {name}")
+        self.where = where
+        self.name = name
+        self.message = message
+        self.traceback = traceback
+        self.original = original
+
+    def __reduce__(self) -> tuple[type[UserCodeError], tuple[str, str, str, str, BaseException | None]]:
+        return (type(self), (self.where, self.name, self.message, self.traceback, self.original))
+
+    def _render_traceback_(self) -> list[str]:
+        # IPython's hook: show the cell's own lines, not the path the error took through paibook.
+        return [*self.traceback.rstrip("\n").splitlines(), "", f"{self.name}: {self.message}  [{self.where}]"]

@@ -1,0 +1,30 @@
+"""What a run asks of its cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from paibook.errors import PlanError
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Processes, cards and memory for one run.
+
+    Attributes:
+        workers: Ranks (or concurrent tasks) that do the work; 0 means "what the cluster has".
+        servers: Parameter-server processes beside them.
+        gpus_per_worker: Whole cards for each worker.
+        memory: Bytes each worker may use, or None for no bound.
+    """
+
+    workers: int = 0
+    servers: int = 0
+    gpus_per_worker: int = 0
+    memory: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "servers", "gpus_per_worker"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 0:
+                raise PlanError(f"{name} must be a whole number, 0 or more; got {value!r}")

@@ -1,0 +1,69 @@
+"""Settings, read once from the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import platformdirs
+
+from paibook.errors import PaibookError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything a user may set outside a cell.
+
+    Attributes:
+        runs: Folder of the run history (``PAIBOOK_RUNS``).
+        cluster: Cluster reference used when a cell names none (``PAIBOOK_CLUSTER``).
+        workers: Workers of the embedded cluster (``PAIBOOK_WORKERS``); the number of cores by default, at least 2.
+        max_workers: How far the embedded cluster grows when a cell asks for more (``PAIBOOK_MAX_WORKERS``).
+        start_timeout: Seconds a cluster may take to be ready (``PAIBOOK_START_TIMEOUT``).
+    """
+
+    runs: Path
+    cluster: str
+    workers: int
+    max_workers: int
+    start_timeout: float
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str]) -> Settings:
+        """Build the settings from environment variables.
+
+        Raises:
+            PaibookError: A number that is not one; names the variable.
+        """
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
+        default_runs = Path(platformdirs.user_data_dir("paibook")) / "runs"
+        workers = int(_number(environment, "PAIBOOK_WORKERS", max(2, cores)))
+        return cls(
+            runs=Path(environment.get("PAIBOOK_RUNS", default_runs)).expanduser(),
+            cluster=environment.get("PAIBOOK_CLUSTER", "embedded"),
+            workers=workers,
+            max_workers=int(_number(environment, "PAIBOOK_MAX_WORKERS", max(16, 4 * cores, workers))),
+            start_timeout=_number(environment, "PAIBOOK_START_TIMEOUT", 30.0),
+        )
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process."""
+    return Settings.read(os.environ)
+
+
+def _number(environment: Mapping[str, str], name: str, default: float) -> float:
+    text = environment.get(name)
+    if text is None:
+        return default
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise PaibookError(f"{name} must be a number; got {text!r}") from error
+    if value <= 0:
+        raise PaibookError(f"{name} must be above 0; got {text!r}")
+    return value
