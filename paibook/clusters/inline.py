@@ -1,0 +1,236 @@
+"""The inline cluster: tasks in the calling thread, ranks as threads of this process.
+
+The debugger and the oracle of the test-suite, and a full peer of the others: breakpoints work, and exceptions are the
+user's own objects.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import queue
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from paibook.clusters.capture import captured
+from paibook.clusters.contract import Cluster, ClusterStatus, Event, EventKind, OnEvent, Pending, Place, Ranks, RankStatus, Tasks
+from paibook.clusters.display import mime_bundle
+from paibook.errors import ClusterError, RankLost
+from paibook.metrics import Recorder, recording
+
+T = TypeVar("T")
+MAX_RANKS = 64
+
+
+class InlineCluster(Cluster):
+    """Everything in this process.
+
+    Args:
+        slots: Tasks the runtimes plan for; they run one after another all the same.
+    """
+
+    def __init__(self, slots: int = 2) -> None:
+        self.reference = "inline"
+        self._slots = slots
+        self._threads: dict[str, list[_RankThread]] = {}
+
+    def start(self) -> None:
+        pass
+
+    def tasks(self) -> Tasks:
+        return InlineTasks(self._slots)
+
+    def ranks(self, size: int, role: str = "worker", gpus: int = 0) -> Ranks:
+        size = size or self._slots
+        if size > MAX_RANKS:
+            raise ClusterError(f"the inline cluster holds {MAX_RANKS} ranks, {MAX_RANKS} free; asked for {size}")
+        threads = self._threads.setdefault(role, [])
+        for rank in range(size):
+            if rank == len(threads):
+                threads.append(_RankThread(role, rank))
+            elif not threads[rank].alive:
+                threads[rank] = _RankThread(role, rank)
+        return InlineRanks(role, threads[:size])
+
+    def scale(self, workers: int) -> None:
+        self._slots = max(1, workers)
+
+    def status(self) -> ClusterStatus:
+        threads = [thread for group in self._threads.values() for thread in group]
+        ranks = [thread.status() for thread in threads]
+        return ClusterStatus("inline", "this process", 1, MAX_RANKS, MAX_RANKS - len(ranks), ranks)
+
+    def restart(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        for thread in [thread for group in self._threads.values() for thread in group]:
+            thread.stop()
+        self._threads.clear()
+
+
+class InlineTasks(Tasks):
+    """Each task runs at once, in the thread that submits it."""
+
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
+
+    @property
+    def slots(self) -> int:
+        return self._slots
+
+    def submit(
+        self, function: Callable[..., T], *args: Any, label: str = "task", number: int = 0, on_event: OnEvent | None = None
+    ) -> Pending[T]:
+        future: Future[T] = Future()
+
+        def say(kind: EventKind, data: Any) -> None:
+            if on_event is not None:
+                on_event(Event(kind, label, number, data))
+
+        recorder = Recorder(lambda batch: say("metric", batch), number)
+        try:
+            with captured(lambda t: say("stdout", t), lambda t: say("stderr", t)), recording(recorder):
+                result = function(*(_value(argument) for argument in args))
+        except Exception as error:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+        return future  # type: ignore[return-value]
+
+    def release(self, pending: Sequence[Pending[Any]]) -> None:
+        pass
+
+
+class InlineRanks(Ranks):
+    """A group of rank threads."""
+
+    def __init__(self, role: str, threads: list[_RankThread]) -> None:
+        self.role = role
+        self.size = len(threads)
+        self._threads = threads
+
+    def apply(
+        self,
+        function: Callable[..., T],
+        *args: Any,
+        ranks: Sequence[int] | None = None,
+        each: Callable[[int], tuple[Any, ...]] | None = None,
+        on_event: OnEvent | None = None,
+    ) -> list[Pending[T]]:
+        chosen = range(self.size) if ranks is None else ranks
+        return [self._threads[r].submit(function, (*args, *(each(r) if each else ())), on_event) for r in chosen]
+
+    def interrupt(self, ranks: Sequence[int] | None = None) -> None:
+        for rank in range(self.size) if ranks is None else ranks:
+            self._threads[rank].interrupt()
+
+    def kill(self, ranks: Sequence[int] | None = None) -> None:
+        for rank in range(self.size) if ranks is None else ranks:
+            self._threads[rank].kill()
+
+    def status(self) -> list[RankStatus]:
+        return [thread.status() for thread in self._threads]
+
+
+class InlinePlace(Place):
+    """A rank that is a thread."""
+
+    def __init__(self, role: str, rank: int, namespace: dict[str, Any], on_event: OnEvent | None) -> None:
+        self.role, self.rank, self.namespace, self._on_event = role, rank, namespace, on_event
+
+    def emit(self, kind: EventKind, data: Any) -> None:
+        if self._on_event is not None:
+            self._on_event(Event(kind, self.role, self.rank, data))
+
+    def format(self, value: Any) -> dict[str, Any]:
+        return mime_bundle(value)
+
+
+class _RankThread:
+    """One rank: a daemon thread that takes calls from a queue, and the variables it keeps between them."""
+
+    def __init__(self, role: str, rank: int) -> None:
+        self.role, self.rank = role, rank
+        self.alive = True
+        self.namespace: dict[str, Any] = {"__name__": "__main__", "__builtins__": __builtins__}
+        self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[..., Any], tuple[Any, ...], OnEvent | None] | None]
+        self._calls = queue.SimpleQueue()
+        self._running: Future[Any] | None = None
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._loop, name=f"paibook-{role}-{rank}", daemon=True)
+        self._thread.start()
+
+    def submit(self, function: Callable[..., Any], args: tuple[Any, ...], on_event: OnEvent | None) -> Pending[Any]:
+        future: Future[Any] = Future()
+        if not self.alive:
+            future.set_exception(RankLost(self.role, self.rank, "it was killed"))
+        else:
+            self._calls.put((future, function, args, on_event))
+        return future  # type: ignore[return-value]
+
+    def interrupt(self) -> None:
+        # Takes effect at the thread's next bytecode; a blocking call into C is not cut short.
+        with self._lock:
+            if self._running is not None and self._thread.ident is not None:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(self._thread.ident), ctypes.py_object(KeyboardInterrupt)
+                )
+
+    def kill(self) -> None:
+        self.alive = False
+        with self._lock:
+            running = self._running
+        self.interrupt()
+        self._calls.put(None)
+        if running is not None and not running.done():
+            running.set_exception(RankLost(self.role, self.rank, "it was killed"))
+
+    def stop(self) -> None:
+        self.alive = False
+        self._calls.put(None)
+
+    def status(self) -> RankStatus:
+        state = "lost" if not self.alive else "busy" if self._running is not None else "idle"
+        return RankStatus(self.role, self.rank, socket.gethostname(), os.getpid(), state)
+
+    def _loop(self) -> None:
+        while (call := self._calls.get()) is not None:
+            try:
+                self._run(*call)
+            except KeyboardInterrupt:
+                continue  # an interrupt that came just after the call it was meant for
+
+    def _run(
+        self, future: Future[Any], function: Callable[..., Any], args: tuple[Any, ...], on_event: OnEvent | None
+    ) -> None:
+        place = InlinePlace(self.role, self.rank, self.namespace, on_event)
+        with self._lock:
+            self._running = future
+        outcome: Any = None
+        error: BaseException | None = None
+        try:
+            with captured(lambda t: place.emit("stdout", t), lambda t: place.emit("stderr", t)):
+                outcome = function(place, *args)
+        except BaseException as raised:
+            error = raised
+        finally:
+            with self._lock:
+                self._running = None
+        if future.done():
+            return
+        if error is None:
+            future.set_result(outcome)
+        else:
+            future.set_exception(error)
+
+
+def _value(argument: Any) -> Any:
+    if isinstance(argument, Future):
+        return argument.result()
+    if isinstance(argument, (list, tuple)):
+        return type(argument)(_value(item) for item in argument)
+    return argument
