@@ -1,0 +1,44 @@
+"""The built wheel carries every import name and the kernelspec."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    if importlib.util.find_spec("hatchling") is None:
+        pytest.skip("hatchling is not installed here, and the tests take nothing from the network")
+    folder = tmp_path_factory.mktemp("wheel")
+    build = "import sys; from hatchling.build import build_wheel; print(build_wheel(sys.argv[1]))"
+    command = [sys.executable, "-c", build, str(folder)]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    return zipfile.ZipFile(next(folder.glob("*.whl")))
+
+
+def test_each_source_root_gives_its_import_name(wheel: zipfile.ZipFile) -> None:
+    tops = {name.split("/")[0] for name in wheel.namelist() if ".dist-info" not in name and ".data" not in name}
+    assert tops == {"paibook", "paibook_kernel", "paibook_magics"}
+
+
+def test_the_kernelspec_lands_where_jupyter_looks(wheel: zipfile.ZipFile) -> None:
+    spec = [name for name in wheel.namelist() if "/share/jupyter/kernels/paibook/" in name]
+    assert {Path(name).name for name in spec} == {path.name for path in (ROOT / "kernels/spec").iterdir()}
+    kernel = json.loads(wheel.read(next(name for name in spec if name.endswith("kernel.json"))))
+    assert kernel["argv"][:3] == ["python", "-m", "paibook_kernel"]
+
+
+def test_no_machine_of_a_developer_is_named(wheel: zipfile.ZipFile) -> None:
+    for name in wheel.namelist():
+        if name.endswith((".py", ".json", ".js", "METADATA")):
+            assert str(ROOT) not in wheel.read(name).decode(), name
