@@ -19,4 +19,5 @@ class PaibookKernelApp(IPKernelApp):
     def init_extensions(self) -> None:
         """Load the extensions, then define ``pai``, hidden from ``%who`` like everything a kernel starts with."""
         super().init_extensions()
+        assert self.shell is not None, "extensions are loaded into a shell"
         self.shell.push({"pai": paibook}, interactive=False)
