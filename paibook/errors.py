@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Callable
+
+import cloudpickle
+
 
 class PaibookError(Exception):
     """Base of every error with a message written for the person at the notebook."""
@@ -58,7 +63,7 @@ class UserCodeError(PaibookError):
         name: Class name of the original exception.
         message: Its text.
         traceback: The formatted traceback, from the user's first own line down.
-        original: The exception itself where it could be carried over, else None.
+        original: The exception itself; in another process a copy without traceback, or None where it does not pickle.
     """
 
     def __init__(
@@ -71,9 +76,22 @@ class UserCodeError(PaibookError):
         self.traceback = traceback
         self.original = original
 
-    def __reduce__(self) -> tuple[type[UserCodeError], tuple[str, str, str, str, BaseException | None]]:
-        return (type(self), (self.where, self.name, self.message, self.traceback, self.original))
+    def __reduce__(self) -> tuple[Callable[..., UserCodeError], tuple[str, str, str, str, bytes | None]]:
+        return (_rebuild, (self.where, self.name, self.message, self.traceback, _portable(self.original)))
 
     def _render_traceback_(self) -> list[str]:
         # IPython's hook: show the cell's own lines, not the path the error took through paibook.
         return [*self.traceback.rstrip("\n").splitlines(), "", f"{self.name}: {self.message}  [{self.where}]"]
+
+
+def _portable(error: BaseException | None) -> bytes | None:
+    try:
+        pickled = cloudpickle.dumps(error)
+        pickle.loads(pickled)
+    except Exception:  # a user-defined exception may fail to pickle in any way at all
+        return None
+    return bytes(pickled)
+
+
+def _rebuild(where: str, name: str, message: str, traceback: str, original: bytes | None) -> UserCodeError:
+    return UserCodeError(where, name, message, traceback, pickle.loads(original) if original is not None else None)

@@ -112,14 +112,14 @@ class Program:
 
 
 def capture_error(error: BaseException, where: str) -> UserCodeError:
-    """Turn an exception from user code into one that travels: picklable, its traceback starting at the user's line.
+    """Turn an exception from user code into one that travels, its traceback starting at the user's line.
 
     Args:
         error: Just caught, with its traceback.
         where: For example ``"rank 1"``.
     """
     text = format_user_traceback(type(error), error, error.__traceback__)
-    return UserCodeError(where, type(error).__name__, str(error), text, _portable(error))
+    return UserCodeError(where, type(error).__name__, str(error), text, error)
 
 
 def format_user_traceback(kind: type[BaseException], error: BaseException, tb: TracebackType | None) -> str:
@@ -136,16 +136,6 @@ def _is_ours(tb: TracebackType) -> bool:
     module = tb.tb_frame.f_globals.get("__name__", "")
     # A cell's own globals may be a rank's namespace, so go by the file, not by the module alone.
     return module.split(".")[0] == "paibook" and not tb.tb_frame.f_code.co_filename.startswith(("<", "Cell "))
-
-
-def _portable(error: BaseException) -> BaseException | None:
-    import cloudpickle
-
-    try:
-        copy = cloudpickle.loads(cloudpickle.dumps(error))
-    except Exception:  # user-defined exceptions may fail to pickle in any way at all
-        return None
-    return copy if isinstance(copy, BaseException) else None
 
 
 def _first_line(node: ast.stmt) -> int:

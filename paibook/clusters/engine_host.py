@@ -1,0 +1,91 @@
+"""Starts and ends rank processes on the machine of one Dask worker; runs inside that worker."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import IO, Any
+
+from paibook.clusters import lifeline
+
+LOG_TAIL_LINES = 12
+
+
+@dataclass
+class _Hosted:
+    process: subprocess.Popen[bytes]
+    log: IO[bytes]
+    session: str
+
+
+# One table per process. A Dask worker's address is part of the key, since several workers may share a process.
+_hosted: dict[tuple[str, int], _Hosted] = {}
+_lock = threading.Lock()
+
+
+def start(worker: Any, session: str, topic: str, message: dict[str, Any]) -> int:
+    """Start one rank process here; when it ends, the Dask event ``topic`` says so.
+
+    Args:
+        worker: The ``distributed.Worker``.
+        session: Whose rank it is.
+        topic: Each event is ``{"id", "pid", "cause"}``.
+        message: For ``paibook.clusters.engine``.
+
+    Returns:
+        The process id.
+    """
+    log = tempfile.TemporaryFile(prefix="paibook-rank-")
+    process = lifeline.spawn("paibook.clusters.engine", message, stdout=log, stderr=log)
+    key = (worker.address, process.pid)
+    with _lock:
+        _hosted[key] = _Hosted(process, log, session)
+
+    def tell(cause: str) -> None:
+        worker.log_event(topic, {"id": message["id"], "pid": process.pid, "cause": cause})
+
+    threading.Thread(target=_watch, args=(key, tell), name="paibook-rank-watch", daemon=True).start()
+    return process.pid
+
+
+def count(worker: Any) -> int:
+    """How many ranks, of every session, live on this worker."""
+    with _lock:
+        return sum(address == worker.address for address, _pid in _hosted)
+
+
+def kill(worker: Any, pids: Sequence[int]) -> None:
+    """End rank processes at once, with everything they started."""
+    for pid in pids:
+        with _lock:
+            hosted = _hosted.get((worker.address, pid))
+        if hosted is not None:
+            lifeline.kill(hosted.process)
+
+
+def kill_session(worker: Any, session: str) -> None:
+    """End every rank of a session on this worker."""
+    with _lock:
+        pids = [pid for (address, pid), h in _hosted.items() if h.session == session and address == worker.address]
+    kill(worker, pids)
+
+
+def _watch(key: tuple[str, int], tell: Callable[[str], None]) -> None:
+    hosted = _hosted[key]
+    code = hosted.process.wait()
+    with _lock:
+        del _hosted[key]
+    tell(_with_last_words(lifeline.exit_cause(code), hosted.log) if code else "its process ended")
+    hosted.log.close()
+    lifeline.cut(hosted.process)
+
+
+def _with_last_words(cause: str, log: IO[bytes]) -> str:
+    log.seek(0)
+    lines = log.read().decode(errors="replace").strip().splitlines()
+    if not lines:
+        return cause
+    return cause + "; its last words:\n  " + "\n  ".join(lines[-LOG_TAIL_LINES:])

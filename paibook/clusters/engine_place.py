@@ -1,0 +1,102 @@
+"""What runs on an engine when a function is applied to a rank; imported by name in the engine's process."""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import threading
+from typing import Any
+
+import cloudpickle
+
+from paibook.clusters.contract import EventKind, Place
+from paibook.clusters.display import mime_bundle
+from paibook.metrics import Metric
+
+EVENT_MIME = "application/vnd.paibook.event"
+
+
+class EnginePlace(Place):
+    """A rank that is an ipyparallel engine; its namespace is the engine's user namespace."""
+
+    def __init__(self, role: str, rank: int) -> None:
+        from IPython import get_ipython
+
+        shell = get_ipython()  # type: ignore[no-untyped-call]
+        self.role = role
+        self.rank = rank
+        self.namespace: dict[str, Any] = shell.user_ns
+        self._kernel = shell.kernel
+        # Kept here, because other threads that emit have no current message of their own.
+        self._parent = self._kernel.get_parent()
+
+    def emit(self, kind: EventKind, data: Any) -> None:
+        content = {"data": {EVENT_MIME: {"kind": kind, "data": encode_event(kind, data)}}, "metadata": {}}
+        self._kernel.session.send(
+            self._kernel.iopub_socket,
+            "display_data",
+            content=content,
+            parent=self._parent,
+            ident=self._kernel._topic("display_data"),
+        )
+
+    def format(self, value: Any) -> dict[str, Any]:
+        return mime_bundle(value)
+
+
+def encode_event(kind: EventKind, data: Any) -> Any:
+    """Event data as JSON-able values."""
+    if kind == "metric":
+        return [[m.step, m.name, m.value, m.rank, m.time] for m in data]
+    return data
+
+
+def decode_event(kind: EventKind, data: Any) -> Any:
+    """The inverse of ``encode_event``."""
+    if kind == "metric":
+        return [Metric("", step, name, float(value), rank, time) for step, name, value, rank, time in data]
+    return data
+
+
+def invoke(payload: bytes) -> bytes:
+    """Run ``function(place, *args)`` and return its pickled outcome: ``(True, result)`` or ``(False, exception)``.
+
+    Args:
+        payload: A cloudpickle of ``(role, rank, function, args)``.
+    """
+    role, rank, function, args = pickle.loads(payload)
+    place = EnginePlace(role, rank)
+    try:
+        # ipyparallel's engine ignores SIGINT; while a function runs, it means Stop.
+        previous = _take_sigint()
+        try:
+            outcome = (True, function(place, *args))
+        finally:
+            _give_back_sigint(previous)
+    except BaseException as error:
+        outcome = (False, _clean(error))
+    return _dump(outcome)
+
+
+def _take_sigint() -> Any:
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    return signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _give_back_sigint(previous: Any) -> None:
+    if previous is not None:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _clean(error: BaseException) -> BaseException:
+    error.__traceback__ = None
+    return KeyboardInterrupt() if isinstance(error, KeyboardInterrupt) else error
+
+
+def _dump(outcome: tuple[bool, Any]) -> bytes:
+    try:
+        return cloudpickle.dumps(outcome, protocol=5)
+    except Exception as error:  # whatever a user's object raises while it is pickled
+        what = type(outcome[1]).__name__
+        return cloudpickle.dumps((False, TypeError(f"a {what} cannot be sent back from the rank: {error}")))

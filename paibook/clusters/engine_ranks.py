@@ -1,0 +1,245 @@
+"""Ranks that are ipyparallel engines, called through one ipyparallel client."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import cloudpickle
+import ipyparallel
+
+from paibook.clusters.contract import Event, OnEvent, Pending, Ranks, RankStatus
+from paibook.clusters.engine_place import EVENT_MIME, decode_event, invoke
+from paibook.errors import ClusterError, RankLost
+
+T = TypeVar("T")
+POLL_SECONDS = 0.005
+
+
+@dataclass
+class Engine:
+    """One engine as its session knows it.
+
+    Attributes:
+        id: ipyparallel's engine id.
+        role, rank: What the engine is to the session.
+        host, pid: Where it lives.
+        worker: Address of the Dask worker that started it, or empty.
+        lost: Why it ended, or None while it lives.
+    """
+
+    id: int
+    role: str
+    rank: int
+    host: str = ""
+    pid: int = 0
+    worker: str = ""
+    lost: str | None = None
+    calls: list[tuple[Future[Any], OnEvent | None]] = field(default_factory=list)
+
+
+class EngineCaller:
+    """Calls functions on engines and turns what they publish into events.
+
+    Args:
+        client: Connected; this object owns it.
+    """
+
+    def __init__(self, client: ipyparallel.Client) -> None:
+        self.client = client
+        self._lock = threading.Lock()
+
+    def call(self, engine: Engine, payload: bytes, on_event: OnEvent | None) -> Future[Any]:
+        """Run ``invoke(payload)`` on an engine; the future holds the function's own result or exception."""
+        future: Future[Any] = Future()
+        with self._lock:
+            if engine.lost is not None or engine.id not in self.client.ids:
+                future.set_exception(RankLost(engine.role, engine.rank, engine.lost or "its engine left the cluster"))
+                return future
+            engine.calls.append((future, on_event))
+
+        def hook(message: Any) -> None:
+            message.iopub_callbacks.append(lambda msg: self._on_message(engine, on_event, msg))
+            waiting = [message, message.output]
+
+            def one_done(done: Any) -> None:
+                waiting.remove(done)
+                if not waiting or done.exception() is not None:
+                    self._finish(engine, future, message)
+
+            for part in tuple(waiting):
+                part.add_done_callback(one_done)
+
+        ident = self.client._engines[engine.id].encode()
+        self.client.send_apply_request(self.client._mux_socket, invoke, (payload,), ident=ident, message_future_hook=hook)
+        return future
+
+    def lose(self, engine: Engine, cause: str) -> None:
+        """Mark an engine as gone and fail what it was running."""
+        with self._lock:
+            if engine.lost is None:
+                engine.lost = cause
+            calls, engine.calls = engine.calls, []
+        for future, _on_event in calls:
+            _fail(future, RankLost(engine.role, engine.rank, engine.lost))
+
+    def interrupt(self, engines: Sequence[Engine]) -> None:
+        """Send each engine's kernel an interrupt request over its control channel."""
+        for engine in engines:
+            if engine.lost is None and engine.id in self.client.ids:
+                ident = self.client._engines[engine.id].encode()
+                self.client._send(self.client._control_socket, "interrupt_request", content={}, ident=ident)
+
+    def wait_ready(self, engines: Sequence[Engine], timeout: float) -> None:
+        """Wait until every engine has registered and its output reaches this client.
+
+        Raises:
+            ClusterError: One ended, or the time ran out.
+        """
+        deadline = time.monotonic() + timeout
+        waiting = list(engines)
+        while waiting:
+            for engine in waiting:
+                if engine.lost is not None:
+                    raise ClusterError(f"{engine.role} rank {engine.rank} did not start: {engine.lost}")
+            waiting = [engine for engine in waiting if engine.id not in self.client.ids]
+            if time.monotonic() > deadline:
+                ranks = ", ".join(f"{engine.role} {engine.rank}" for engine in waiting)
+                raise ClusterError(f"these ranks were not ready after {timeout:.0f} s: {ranks}")
+            time.sleep(POLL_SECONDS if waiting else 0)
+        self._shake_hands(engines, deadline)
+
+    def _shake_hands(self, engines: Sequence[Engine], deadline: float) -> None:
+        # An engine's publish socket may drop what it says before its subscription has travelled, so ask until heard.
+        silent = list(engines)
+        while silent:
+            heard: set[int] = set()
+            futures = [self.call(e, _payload(e, _introduce), lambda event, e=e: heard.add(e.id)) for e in silent]  # type: ignore[misc]
+            for engine, future in zip(silent, futures, strict=True):
+                try:
+                    engine.host, engine.pid = future.result(max(0.0, deadline - time.monotonic()))
+                except TimeoutError as error:
+                    raise ClusterError(f"{engine.role} rank {engine.rank} started but does not answer") from error
+                except RankLost as error:
+                    raise ClusterError(str(error)) from error
+            silent = [engine for engine in silent if engine.id not in heard]
+
+    def close(self) -> None:
+        """Close the client's sockets."""
+        self.client.close()
+
+    def _on_message(self, engine: Engine, on_event: OnEvent | None, message: dict[str, Any]) -> None:
+        self.client.metadata[message["parent_header"]["msg_id"]].update(stdout="", stderr="", outputs=[])
+        if on_event is None:
+            return
+        content = message["content"]
+        match message["header"]["msg_type"]:
+            case "stream":
+                on_event(Event(content["name"], engine.role, engine.rank, content["text"]))
+            case "display_data" if EVENT_MIME in content["data"]:
+                event = content["data"][EVENT_MIME]
+                on_event(Event(event["kind"], engine.role, engine.rank, decode_event(event["kind"], event["data"])))
+            case "display_data":
+                on_event(Event("display", engine.role, engine.rank, content["data"]))
+
+    def _finish(self, engine: Engine, future: Future[Any], message: Any) -> None:
+        with self._lock:
+            engine.calls = [call for call in engine.calls if call[0] is not future]
+        error = message.exception() if message.done() else None
+        if error is not None:
+            self.lose(engine, "its engine stopped answering")
+            _fail(future, RankLost(engine.role, engine.rank, engine.lost or ""))
+            return
+        outcome = message.result()
+        if isinstance(outcome, BaseException):  # ipyparallel hands errors back as results
+            lost = isinstance(outcome, ipyparallel.error.EngineError)
+            if lost:
+                self.lose(engine, "its engine stopped answering")
+            _fail(future, RankLost(engine.role, engine.rank, engine.lost or "") if lost else outcome)
+            return
+        # The payload comes from an engine of our own, over an authenticated channel.
+        ok, value = pickle.loads(outcome)
+        if ok:
+            _succeed(future, value)
+        else:
+            _fail(future, value)
+
+
+class EngineRanks(Ranks):
+    """A group of engines, numbered from 0.
+
+    Args:
+        caller: Shared by the groups of a session.
+        engines: In order of rank.
+        kill: How the cluster ends engines.
+    """
+
+    def __init__(
+        self, role: str, caller: EngineCaller, engines: Sequence[Engine], kill: Callable[[Sequence[Engine]], None]
+    ) -> None:
+        self.role = role
+        self.size = len(engines)
+        self._caller = caller
+        self._engines = list(engines)
+        self._kill = kill
+
+    def apply(
+        self,
+        function: Callable[..., T],
+        *args: Any,
+        ranks: Sequence[int] | None = None,
+        each: Callable[[int], tuple[Any, ...]] | None = None,
+        on_event: OnEvent | None = None,
+    ) -> list[Pending[T]]:
+        chosen = self._chosen(ranks)
+        payloads = [_payload(e, function, (*args, *(each(e.rank) if each else ()))) for e in chosen]
+        return [self._caller.call(e, p, on_event) for e, p in zip(chosen, payloads, strict=True)]  # type: ignore[misc]
+
+    def interrupt(self, ranks: Sequence[int] | None = None) -> None:
+        self._caller.interrupt(self._chosen(ranks))
+
+    def kill(self, ranks: Sequence[int] | None = None) -> None:
+        chosen = self._chosen(ranks)
+        self._kill(chosen)
+        for engine in chosen:
+            self._caller.lose(engine, "it was killed by the session")
+
+    def status(self) -> list[RankStatus]:
+        return [engine_status(engine) for engine in self._engines]
+
+    def _chosen(self, ranks: Sequence[int] | None) -> list[Engine]:
+        return self._engines if ranks is None else [self._engines[rank] for rank in ranks]
+
+
+def engine_status(engine: Engine) -> RankStatus:
+    """An engine's state as the contract names it."""
+    state = "lost" if engine.lost is not None else "busy" if engine.calls else "idle"
+    return RankStatus(engine.role, engine.rank, engine.host, engine.pid, state)
+
+
+def _payload(engine: Engine, function: Callable[..., Any], args: tuple[Any, ...] = ()) -> bytes:
+    return cloudpickle.dumps((engine.role, engine.rank, function, args), protocol=5)
+
+
+def _introduce(place: Any) -> tuple[str, int]:
+    import os
+    import socket
+
+    place.namespace.setdefault("__name__", "__main__")
+    place.emit("stdout", "")
+    return socket.gethostname(), os.getpid()
+
+
+def _fail(future: Future[Any], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)
+
+
+def _succeed(future: Future[Any], value: Any) -> None:
+    if not future.done():
+        future.set_result(value)
