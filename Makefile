@@ -71,8 +71,7 @@ lock: | $(MADE) ## Upgrade everything pyproject.toml allows and write the locks 
 	@build/lock/bin/python .ci/lock.py
 
 widgets: ## Rebuild the widgets' bundled JavaScript (needs node and npm)
-	@test -f paibook/widgets/package.json || { echo "the widgets have nothing to build"; exit 0; }; \
-	cd paibook/widgets && npm ci && npm run build
+	@cd paibook/widgets/js && npm ci --no-audit --no-fund && npm run build
 
 clean: ## Remove caches, builds and what runs have written here (the environment stays: rm -r $(VENV))
 	@rm -rf build dist out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -124,3 +124,13 @@ def test_every_make_target_is_listed_by_make_help() -> None:
         ["make", "help"], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     ).stdout
     assert set(phony[1].split()) == {line.split()[0] for line in shown.splitlines()[1:]}
+
+
+def test_no_committed_file_names_a_package_host() -> None:
+    # In two halves, so that this file passes its own test.
+    hosts = ["registry.npm" + "js.org", "py" + "pi.org/simple", "files.python" + "hosted.org", "--find-" + "links"]
+    command = ["git", "grep", "--fixed-strings", "--files-with-matches", "-I"]
+    for text in hosts:
+        command += ["-e", text]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert found.returncode == 1, f"named in: {found.stdout or found.stderr}"

@@ -36,9 +36,3 @@ def test_the_kernelspec_lands_where_jupyter_looks(wheel: zipfile.ZipFile) -> Non
     assert {Path(name).name for name in spec} == {path.name for path in (ROOT / "kernels/spec").iterdir()}
     kernel = json.loads(wheel.read(next(name for name in spec if name.endswith("kernel.json"))))
     assert kernel["argv"][:3] == ["python", "-m", "paibook_kernel"]
-
-
-def test_no_machine_of_a_developer_is_named(wheel: zipfile.ZipFile) -> None:
-    for name in wheel.namelist():
-        if name.endswith((".py", ".json", ".js", "METADATA")):
-            assert str(ROOT) not in wheel.read(name).decode(), name
