@@ -298,7 +298,7 @@ class EmbeddedCluster(DaskCluster):
                 protocol="tls://",
                 security=Security.temporary(),
                 dashboard_address=None,
-                silence_logs=logging.CRITICAL,
+                silence_logs=logging.CRITICAL + 1,
                 preload=["paibook.clusters.worker_preload"],
             )
             client = Client(cluster, set_as_default=False)

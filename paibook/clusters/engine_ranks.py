@@ -157,7 +157,7 @@ class EngineCaller:
             return
         outcome = message.result()
         if isinstance(outcome, BaseException):  # ipyparallel hands errors back as results
-            lost = isinstance(outcome, ipyparallel.error.EngineError)
+            lost = getattr(outcome, "ename", "") == "EngineError"
             if lost:
                 self.lose(engine, "its engine stopped answering")
             _fail(future, RankLost(engine.role, engine.rank, engine.lost or "") if lost else outcome)
