@@ -185,6 +185,11 @@ class MetricStream:
     def __len__(self) -> int:
         return len(self._metrics)
 
+    def since(self, position: int) -> list[Metric]:
+        """The records from ``position`` on; a reader that adds up the lengths it got misses none and sees none twice."""
+        with self._lock:
+            return self._metrics[position:]
+
     @property
     def names(self) -> tuple[str, ...]:
         """Names seen so far, in order of first appearance."""

@@ -1,0 +1,12 @@
+// The colours a canvas needs, as the style sheet has them for the theme of the page.
+export function colours(node) {
+  const style = getComputedStyle(node);
+  const get = (name) => style.getPropertyValue(name).trim();
+  return {
+    muted: get("--pai-muted"),
+    grid: get("--pai-grid"),
+    band: get("--pai-band"),
+    warning: get("--pai-warning"),
+    lines: Array.from({ length: 8 }, (_, i) => get(`--pai-line-${i}`)),
+  };
+}
