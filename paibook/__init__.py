@@ -6,6 +6,7 @@ what a cell's own code uses, as ``import paibook as pai``.
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 from paibook.errors import PaibookError
@@ -14,6 +15,26 @@ from paibook.metrics import log
 
 __version__ = "0.1.0"
 __all__ = ["HyperParameters", "PaibookError", "__version__", "log"]
+
+# Names from higher floors, imported when a cell first uses them, so that `import paibook` stays light.
+_LAZY = {
+    "SGD": "paibook.runtimes.ps.optimizers",
+    "Adagrad": "paibook.runtimes.ps.optimizers",
+    "FTRL": "paibook.runtimes.ps.optimizers",
+    "Constant": "paibook.runtimes.ps.initializers",
+    "Normal": "paibook.runtimes.ps.initializers",
+    "Uniform": "paibook.runtimes.ps.initializers",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'paibook' has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY])
 
 
 def load_ipython_extension(shell: Any) -> None:

@@ -1,0 +1,302 @@
+"""A framed binary channel over one blocking TCP socket, for NumPy buffers between processes that share a token.
+
+A frame is a fixed header of 32 bytes and ``length`` bytes of payload: raw array memory, or JSON for structured
+metadata. Nothing is ever unpickled. Before the first frame both sides prove that they hold the same token, by
+HMAC-SHA256 over both sides' nonces (challenge-response as in RFC 2104 and ISO/IEC 9798-4).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+import socket
+import struct
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from paibook.errors import RunError
+
+VERSION = 1
+HANDSHAKE_SECONDS = 10.0
+MAX_JSON = 16 << 20
+
+Buffer = NDArray[Any] | bytes | bytearray
+
+_MAGIC = b"PAIWIRE\0"
+_GREETING = struct.Struct("<8sH32s")  # magic, version, nonce
+_PROOF_BYTES = hashlib.sha256().digest_size
+_HEADER = struct.Struct("<BBHIIIQQ")
+
+
+class ChannelClosed(RunError):
+    """The other side ended the connection, or this side was told to."""
+
+
+class HandshakeError(RunError):
+    """The other side does not speak this protocol, speaks another version of it, or does not hold the token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a frame is about; 32 bytes on the wire.
+
+    Attributes:
+        op: What is asked or answered (0-255); its meaning belongs to the users of the channel.
+        flags: Eight bits, likewise.
+        table: Number of a table (0-65535).
+        sequence: Number of the request; an answer repeats it (32 bits).
+        keys: How many keys the payload starts with (32 bits).
+        clock: Logical time (32 bits).
+        key_set: Identifier of a set of keys sent before; 0 is none (64 bits).
+        length: Bytes of payload that follow.
+    """
+
+    op: int
+    flags: int = 0
+    table: int = 0
+    sequence: int = 0
+    keys: int = 0
+    clock: int = 0
+    key_set: int = 0
+    length: int = 0
+
+    def pack(self) -> bytes:
+        """The 32 bytes."""
+        return _HEADER.pack(
+            self.op, self.flags, self.table, self.sequence, self.keys, self.clock, self.key_set, self.length
+        )
+
+    @classmethod
+    def unpack(cls, data: bytes | bytearray) -> Header:
+        """Read 32 bytes back."""
+        return cls(*_HEADER.unpack(data))
+
+
+class Channel:
+    """Frames over one connected socket; for one thread at a time. ``close`` may come from any thread and frees it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket = sock
+        self._header = bytearray(_HEADER.size)
+
+    def send(self, header: Header, *buffers: NDArray[Any] | bytes) -> None:
+        """Send one frame; ``header.length`` is filled in. Arrays must be C-contiguous and go without a copy.
+
+        Raises:
+            ChannelClosed: The connection has ended.
+        """
+        views = [_bytes_of(b) for b in buffers if _size(b)]
+        length = sum(len(view) for view in views)
+        fields = (header.op, header.flags, header.table, header.sequence, header.keys, header.clock, header.key_set)
+        self._send_all([memoryview(_HEADER.pack(*fields, length)), *views])
+
+    def send_json(self, header: Header, value: Any) -> None:
+        """Send one frame whose payload is ``value`` as JSON."""
+        self.send(header, json.dumps(value).encode())
+
+    def receive(self) -> Header:
+        """The next frame's header; its payload must be read next, in full."""
+        self.receive_into(self._header)
+        return Header.unpack(self._header)
+
+    def receive_into(self, buffer: bytearray | NDArray[Any]) -> None:
+        """Fill ``buffer`` (C-contiguous, writable) with the next bytes of the payload.
+
+        Raises:
+            ChannelClosed: The connection ended first.
+        """
+        if _size(buffer) == 0:
+            return
+        view = _bytes_of(buffer)
+        while view:
+            try:
+                count = self._socket.recv_into(view)
+            except OSError as error:
+                raise ChannelClosed(f"the connection broke: {error}") from error
+            if count == 0:
+                raise ChannelClosed("the other side ended the connection")
+            view = view[count:]
+
+    def receive_array(self, shape: int | tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """Read a new array of ``shape`` and ``dtype`` from the payload."""
+        array = np.empty(shape, dtype)
+        self.receive_into(array)
+        return array
+
+    def receive_json(self, header: Header) -> Any:
+        """Read the whole payload as JSON.
+
+        Raises:
+            RunError: It is no JSON, or longer than ``MAX_JSON``.
+        """
+        if header.length > MAX_JSON:
+            raise RunError(f"a JSON payload of {header.length} bytes is above the limit of {MAX_JSON}")
+        data = bytearray(header.length)
+        self.receive_into(data)
+        try:
+            return json.loads(data)
+        except ValueError as error:
+            raise RunError(f"a payload that should be JSON is not: {error}") from error
+
+    def skip(self, length: int) -> None:
+        """Read and forget ``length`` bytes of payload."""
+        scratch = bytearray(min(length, 1 << 20))
+        while length > 0:
+            part = memoryview(scratch)[: min(length, len(scratch))]
+            self.receive_into(np.frombuffer(part, np.uint8))
+            length -= len(part)
+
+    def close(self) -> None:
+        """End the connection; a thread blocked in ``send`` or ``receive`` gets ``ChannelClosed``. Safe to repeat."""
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)  # close alone would not wake a thread blocked in recv
+        except OSError:
+            pass  # the other side was first
+        self._socket.close()
+
+    def _send_all(self, views: list[memoryview]) -> None:
+        while views:
+            try:
+                sent = self._socket.sendmsg(views)
+            except OSError as error:
+                raise ChannelClosed(f"the connection broke: {error}") from error
+            while views and sent >= len(views[0]):
+                sent -= len(views.pop(0))
+            if views and sent:
+                views[0] = views[0][sent:]
+
+
+def connect(address: tuple[str, int], token: bytes, timeout: float = HANDSHAKE_SECONDS) -> Channel:
+    """Open a channel to a listening peer and authenticate both ways.
+
+    Raises:
+        HandshakeError: The peer answered, but not as one that holds the token.
+        ChannelClosed: No connection, or it ended; names the address.
+    """
+    host, port = address
+    try:
+        sock = socket.create_connection(address, timeout=timeout)
+    except OSError as error:
+        raise ChannelClosed(f"cannot reach {host}:{port}: {error}") from error
+    try:
+        _prove_as_client(sock, token, timeout)
+    except BaseException:
+        sock.close()
+        raise
+    sock.settimeout(None)
+    return Channel(sock)
+
+
+def accept(sock: socket.socket, token: bytes, timeout: float = HANDSHAKE_SECONDS) -> Channel:
+    """Authenticate a connection just accepted; closes the socket when it fails.
+
+    Nothing of the peer's is read but a greeting and a proof of fixed size, within ``timeout`` seconds in all. A
+    stranger learns no proof of ours: the peer proves itself first.
+
+    Raises:
+        HandshakeError, ChannelClosed: The peer is a stranger, of another version, or gone.
+    """
+    try:
+        _prove_as_server(sock, token, timeout)
+    except BaseException:
+        sock.close()
+        raise
+    sock.settimeout(None)
+    return Channel(sock)
+
+
+def listen(host: str = "127.0.0.1") -> socket.socket:
+    """A listening socket on a free port of ``host``."""
+    return socket.create_server((host, 0), backlog=512)
+
+
+def new_token() -> bytes:
+    """A fresh shared secret, 32 random bytes."""
+    return secrets.token_bytes(32)
+
+
+def _prove_as_client(sock: socket.socket, token: bytes, timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    theirs = _read_greeting(sock, deadline)
+    ours = secrets.token_bytes(32)
+    _write(sock, deadline, _GREETING.pack(_MAGIC, VERSION, ours) + _proof(token, b"client", theirs, ours))
+    answer = _read(sock, deadline, _PROOF_BYTES)
+    if not hmac.compare_digest(answer, _proof(token, b"server", theirs, ours)):
+        raise HandshakeError("the server does not hold this run's token; it belongs to another run or is a stranger")
+
+
+def _prove_as_server(sock: socket.socket, token: bytes, timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    ours = secrets.token_bytes(32)
+    _write(sock, deadline, _GREETING.pack(_MAGIC, VERSION, ours))
+    theirs = _read_greeting(sock, deadline)
+    answer = _read(sock, deadline, _PROOF_BYTES)
+    if not hmac.compare_digest(answer, _proof(token, b"client", ours, theirs)):
+        raise HandshakeError("the peer does not hold this run's token")
+    _write(sock, deadline, _proof(token, b"server", ours, theirs))
+
+
+def _read_greeting(sock: socket.socket, deadline: float) -> bytes:
+    magic, version, nonce = _GREETING.unpack(_read(sock, deadline, _GREETING.size))
+    if magic != _MAGIC:
+        raise HandshakeError("the peer does not speak paibook's wire protocol")
+    if version != VERSION:
+        raise HandshakeError(
+            f"the peer speaks version {version} of the wire protocol and this process version {VERSION}; "
+            "install the same paibook on every machine"
+        )
+    return bytes(nonce)
+
+
+def _proof(token: bytes, role: bytes, server_nonce: bytes, client_nonce: bytes) -> bytes:
+    # The role is part of the message, so that a proof cannot be reflected to the side that made it.
+    message = _MAGIC + VERSION.to_bytes(2, "little") + role + server_nonce + client_nonce
+    return hmac.digest(token, message, "sha256")
+
+
+def _read(sock: socket.socket, deadline: float, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        try:
+            sock.settimeout(_left(deadline))
+            part = sock.recv(size - len(data))
+        except TimeoutError as error:
+            raise HandshakeError("the peer did not authenticate in time") from error
+        except OSError as error:
+            raise ChannelClosed(f"the connection broke: {error}") from error
+        if not part:
+            raise ChannelClosed("the other side ended the connection while authenticating; it may hold another token")
+        data += part
+    return data
+
+
+def _write(sock: socket.socket, deadline: float, data: bytes) -> None:
+    try:
+        sock.settimeout(_left(deadline))
+        sock.sendall(data)
+    except TimeoutError as error:
+        raise HandshakeError("the peer did not authenticate in time") from error
+    except OSError as error:
+        raise ChannelClosed(f"the connection broke: {error}") from error
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+def _size(buffer: Buffer) -> int:
+    return buffer.nbytes if isinstance(buffer, np.ndarray) else len(buffer)
+
+
+def _bytes_of(buffer: Buffer) -> memoryview:
+    return memoryview(buffer).cast("B")  # type: ignore[arg-type]  # NumPy's stubs leave the buffer protocol out

@@ -1,0 +1,105 @@
+"""A server's clock board: workers' clocks, who waits for whom, and the one decision to stop."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from paibook.comms.wire import ChannelClosed
+from paibook.runtimes.ps.consistency import Consistency, VectorClock, answer_tick, may_read, to_apply
+from paibook.runtimes.ps.coordinator import Until
+
+
+class ClockBoard:
+    """Applies the pure decisions of ``consistency``; every method is for any thread.
+
+    Args:
+        consistency: What a pull may miss.
+        world_size: Workers.
+        apply: Makes the buffered pushes of one clock visible; called with the board locked.
+        until: The stop condition; on server 0 alone.
+    """
+
+    def __init__(
+        self, consistency: Consistency, world_size: int, apply: Callable[[int], None], until: Until | None = None
+    ) -> None:
+        self._consistency = consistency
+        self._apply = apply
+        self._until = until
+        self._changed = threading.Condition()
+        self._metrics: dict[str, float] = {}
+        self._began: float | None = None
+        self._closed = False
+        self.vector = VectorClock.start(world_size)
+        self.reason: str | None = None
+
+    def begin(self) -> None:
+        """A worker has joined: ``seconds`` count from the first."""
+        with self._changed:
+            self._began = time.monotonic() if self._began is None else self._began
+
+    def wait_to_read(self, clock: int) -> int:
+        """Block until a worker in ``clock`` may be answered.
+
+        Returns:
+            Clocks that every worker has finished by now.
+
+        Raises:
+            ChannelClosed: The board was closed meanwhile.
+        """
+        with self._changed:
+            self._wait(lambda: may_read(self._consistency, self.vector, clock))
+            return self.vector.slowest
+
+    def tick(self, rank: int) -> None:
+        """A worker has finished its clock."""
+        with self._changed:
+            self._move(self.vector.tick(rank))
+
+    def goes_on(self, clock: int) -> bool:
+        """Block until a worker that has come to ``clock`` may be told whether training goes on."""
+        with self._changed:
+            self._wait(lambda: answer_tick(self._consistency, self.vector, clock))
+            return self.reason is None
+
+    def retire(self, rank: int) -> None:
+        """A worker's ``train`` has returned."""
+        with self._changed:
+            if rank not in self.vector.retired:
+                self._move(self.vector.retire(rank))
+
+    def report(self, metrics: Mapping[str, float]) -> None:
+        """Take in metric means. Under BSP they count when the clock next advances, for all workers alike."""
+        with self._changed:
+            self._metrics.update(metrics)
+            if not self._consistency.buffers:
+                self._decide()
+
+    def close(self) -> None:
+        """Free everybody who waits."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _move(self, vector: VectorClock) -> None:
+        before, self.vector = self.vector, vector
+        for clock in to_apply(self._consistency, before, vector):
+            self._apply(clock)
+        if vector.slowest > before.slowest or not self._consistency.buffers:
+            self._decide()
+        self._changed.notify_all()
+
+    def _decide(self) -> None:
+        if self._until is None or self.reason is not None or self.vector.finished:
+            return
+        clock = self.vector.slowest
+        seconds = 0.0 if self._began is None else time.monotonic() - self._began
+        values = {**self._metrics, "epoch": clock, "clock": clock, "seconds": seconds}
+        if self._until.holds(values):
+            self.reason = self._until.describe(values)
+
+    def _wait(self, condition: Callable[[], bool]) -> None:
+        self._changed.wait_for(lambda: self._closed or condition())
+        if self._closed:
+            raise ChannelClosed("the server has ended")

@@ -1,0 +1,246 @@
+"""The parameter server's driver: starts servers and workers, watches them, and ends the run as one."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from paibook.clusters.contract import Cluster, Event, Pending, Ranks
+from paibook.comms.wire import ChannelClosed, HandshakeError, new_token
+from paibook.errors import PlanError, RankLost, RunCancelled, RunError, UserCodeError
+from paibook.plan import Plan
+from paibook.runtimes.contract import Progress, RunContext
+from paibook.runtimes.ps import server, worker
+from paibook.runtimes.ps.consistency import Consistency
+from paibook.runtimes.ps.control import AddressBook, Control
+from paibook.runtimes.ps.coordinator import MetricMeans, Until
+from paibook.runtimes.ps.messages import Scene, ServerJob, WorkerJob
+from paibook.runtimes.ps.result import PSResult
+
+POLL_SECONDS = 0.2
+START_SECONDS = 60.0  # for servers to announce themselves
+CAUSE_SECONDS = 2.0  # a broken connection is a symptom; its cause is reported within this time
+STOP_SECONDS = 5.0  # for interrupted ranks to come back before they are interrupted again, then killed
+
+
+class Driver:
+    """Runs ``%%pai_ps`` cells."""
+
+    def check(self, plan: Plan) -> None:
+        """Refuse a plan that cannot work.
+
+        Raises:
+            ProgramError, PlanError, SyntaxError: Naming what is wrong.
+        """
+        plan.program.check("%%pai_ps", required={"train": ("ps",)}, optional={"update": ("weight", "grad")})
+        _consistency(plan)
+        if plan.options.get("until"):
+            Until.parse(str(plan.options["until"]))
+        if plan.resources.servers < 1:
+            raise PlanError(f"%%pai_ps needs a server at least, as in --servers 1; got {plan.resources.servers}")
+        if plan.targets is not None:
+            raise PlanError("%%pai_ps runs on all its workers; choose how many with -n, not which with --targets")
+
+    def run(self, plan: Plan, cluster: Cluster, context: RunContext) -> PSResult:
+        """Run the plan and return the trained tables; blocks.
+
+        Raises:
+            UserCodeError: The first failure in the cell, on a worker or in ``update`` on a server.
+            RankLost, RunCancelled, RunError: As named.
+        """
+        self.check(plan)
+        servers = cluster.ranks(plan.resources.servers, role="server")
+        workers = cluster.ranks(plan.resources.workers, role="worker", gpus=plan.resources.gpus_per_worker)
+        context.check_cancelled()
+        return _Run(plan, context, servers, workers).run()
+
+
+class _Run:
+    """One run: what is pending, what the coordinator knows, and how it all ends."""
+
+    def __init__(self, plan: Plan, context: RunContext, servers: Ranks, workers: Ranks) -> None:
+        self._context = context
+        self._servers, self._workers = servers, workers
+        self._until = Until.parse(str(plan.options["until"])) if plan.options.get("until") else None
+        self._means = MetricMeans(self._until.names if self._until else ())
+        self._scene = Scene(
+            run=context.run,
+            program=plan.program,
+            hyperparameters=dict(plan.hyperparameters),
+            variables=dict(context.variables),
+            world_size=workers.size,
+            servers=servers.size,
+            consistency=_consistency(plan),
+            token=new_token(),
+        )
+        self._timeout = plan.timeout
+        self._deadline = None if plan.timeout is None else time.monotonic() + plan.timeout
+        self._serving: list[Pending[None]] = []
+        self._working: list[Pending[Any]] = []
+        self._control: Control | None = None
+        self._changed = threading.Event()
+
+    def run(self) -> PSResult:
+        """Start, watch, fetch, stop."""
+        self._context.on_cancel(self._changed.set)
+        forget = self._context.metrics.subscribe(self._observe)
+        try:
+            self._start()
+            status = self._watch()
+            assert self._control is not None
+            result = self._result(self._control, status)
+            self._control.shutdown()
+            self._await(self._serving, STOP_SECONDS)
+            return result
+        except BaseException as error:
+            cause = self._cause(error)
+            self._stop_all()
+            if cause is error:
+                raise
+            raise cause from error
+        finally:
+            forget()
+            if self._control is not None:
+                self._control.close()
+
+    def _start(self) -> None:
+        book = AddressBook(self._servers.size, self._context.emit)
+        host = _listening_host(self._servers, self._workers)
+        until = None if self._until is None else self._until.text
+        self._serving = self._servers.apply(
+            server.serve,
+            each=lambda rank: (ServerJob(self._scene, rank, host(rank), until if rank == 0 else None),),
+            on_event=book.on_event,
+        )
+        self._note_ends(self._serving)
+        began = time.monotonic()
+        while not book.wait(0.05):
+            self._check()
+            if time.monotonic() > began + START_SECONDS:
+                raise RunError(f"the parameter servers did not come up within {START_SECONDS:.0f} s")
+        self._control = Control(book.addresses(), self._scene.token)
+        job = WorkerJob(self._scene, book.addresses())
+        self._working = self._workers.apply(worker.run, job, on_event=self._context.emit)
+        self._note_ends(self._working)
+
+    def _watch(self) -> dict[str, Any]:
+        """Report metrics to server 0 until every worker is done; returns its last status."""
+        assert self._control is not None
+        while True:
+            self._changed.wait(POLL_SECONDS)
+            self._changed.clear()
+            self._check()
+            done = all(pending.done() for pending in self._working)
+            status = self._control.report(self._means.values())
+            self._context.progress(Progress("train", status["clock"], None, "clocks"))
+            if done:
+                return status
+
+    def _result(self, control: Control, status: dict[str, Any]) -> PSResult:
+        reason = f"--until {status['reason']}" if status["reason"] else "train() returned on every worker"
+        if unseen := self._means.never_seen():
+            reason = f"{reason}. {unseen}"
+            self._context.emit(Event("stderr", "ps", -1, unseen + "\n"))
+        size, tables = control.fetch()
+        returned = tuple(pending.result(0) for pending in self._working)
+        return PSResult(status["clock"], reason, returned, size, tables)
+
+    def _check(self) -> None:
+        """Raise what has gone wrong so far."""
+        self._context.check_cancelled()
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            raise RunError(f"the run took longer than its --timeout of {self._timeout:g} s and was stopped")
+        failures = [
+            error
+            for pending in (*self._serving, *self._working)
+            if pending.done() and (error := _error(pending)) is not None
+        ]
+        if failures:
+            raise min(failures, key=_importance)
+        if self._working and any(pending.done() for pending in self._serving):
+            raise RunError("a parameter server ended before the run did")
+
+    def _cause(self, error: BaseException) -> BaseException:
+        """What lies behind an error that may be a mere symptom, such as a broken connection."""
+        end = time.monotonic() + CAUSE_SECONDS
+        while _importance(error) == 2 and not self._context.cancelled and time.monotonic() < end:
+            if all(pending.done() for pending in (*self._serving, *self._working)):
+                end = 0.0
+            try:
+                self._check()
+            except (PlanError, RunError, RunCancelled, UserCodeError) as better:
+                error = min(error, better, key=_importance)
+            self._changed.wait(0.05)
+            self._changed.clear()
+        if self._context.cancelled and not isinstance(error, UserCodeError):
+            return error if isinstance(error, RunCancelled) else RunCancelled("the run was stopped")
+        if isinstance(error, RankLost) and error.role == "server":
+            hint = "the run cannot go on without its shard (replicas come later)"
+            return RankLost(error.role, error.rank, f"{error.cause}; {hint}")
+        return error
+
+    def _stop_all(self) -> None:
+        """Free every rank: close its connections, interrupt it, and in the end replace it."""
+        if self._control is not None:
+            self._control.close()
+        for attempt in range(2):
+            for ranks, pendings in ((self._workers, self._working), (self._servers, self._serving)):
+                busy = [rank for rank, pending in enumerate(pendings) if not pending.done()]
+                if busy:
+                    ranks.interrupt(busy)
+            if self._await([*self._working, *self._serving], STOP_SECONDS * (attempt + 1)):
+                return
+        for ranks, pendings in ((self._workers, self._working), (self._servers, self._serving)):
+            busy = [rank for rank, pending in enumerate(pendings) if not pending.done()]
+            if busy:
+                self._context.emit(
+                    Event("stderr", "ps", -1, f"{ranks.role} ranks {busy} did not stop and are replaced\n")
+                )
+                ranks.kill(busy)
+
+    def _await(self, pendings: list[Any], seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        while not all(pending.done() for pending in pendings):
+            if time.monotonic() > end:
+                return False
+            self._changed.wait(0.05)
+            self._changed.clear()
+        return True
+
+    def _note_ends(self, pendings: list[Any]) -> None:
+        for pending in pendings:
+            pending.add_done_callback(lambda _: self._changed.set())
+
+    def _observe(self, batch: list[Any]) -> None:
+        if self._means.observe(batch):
+            self._changed.set()
+
+
+def _consistency(plan: Plan) -> Consistency:
+    return Consistency.parse(plan.options.get("consistency", "bsp"), plan.options.get("staleness", 0))
+
+
+def _error(pending: Pending[Any]) -> BaseException | None:
+    try:
+        return pending.exception(0)
+    except BaseException as error:  # a cancelled future raises instead of returning; either way it is the answer
+        return error
+
+
+def _importance(error: BaseException) -> int:
+    """0 for a cause, 2 for what merely follows from one, 1 for what may be either."""
+    if isinstance(error, (UserCodeError, RankLost, RunCancelled, PlanError)):
+        return 0
+    return 2 if isinstance(error, (ChannelClosed, HandshakeError, KeyboardInterrupt)) else 1
+
+
+def _listening_host(servers: Ranks, workers: Ranks) -> Callable[[int], str]:
+    """Where each server listens: loopback when everything is on this machine, else as the cluster calls its host."""
+    local = {"localhost", "127.0.0.1", "::1", socket.gethostname(), socket.getfqdn()}
+    hosts = [status.host for status in servers.status()]
+    if {*hosts, *(status.host for status in workers.status())} <= local:
+        return lambda _rank: ""
+    return lambda rank: hosts[rank]

@@ -1,0 +1,82 @@
+"""What worker, server and driver say to each other: the operations, and the jobs a server and a worker are given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+from paibook.program import Program
+from paibook.runtimes.ps.consistency import Consistency
+
+SERVER_MIME = "application/vnd.paibook.server+json"
+GO_ON = 1  # flag of the answer to CLOCK: training continues
+WHOLE = 2  # flag of PULL and PUSH: the whole shard, no keys
+
+
+class Op(IntEnum):
+    """The first byte of a frame."""
+
+    OK = 1
+    ERROR = 2  # JSON: the message for the user
+    JOIN = 3  # JSON: {"role": "worker" | "driver", "rank": int}
+    DECLARE = 4  # JSON: a TableSpec; answered with the table's number
+    PULL = 5  # int64 keys; answered with rows, and the slowest worker's clock
+    PUSH = 6  # int64 keys, then gradients
+    CLOCK = 7  # this worker has finished a clock; answered with GO_ON or not
+    RETIRE = 8  # this worker's train() has returned
+    REPORT = 9  # driver: JSON metric means; answered with JSON: clock, reason
+    DESCRIBE = 10  # driver: answered with JSON: the shards held here
+    FETCH = 11  # driver: answered with a shard: keys (sparse) and rows
+    SHUTDOWN = 12  # driver: the run is over
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What every process of a run is told.
+
+    Attributes:
+        run: The run's identifier.
+        program: The cell.
+        hyperparameters: Seen by the program as ``hp``.
+        variables: Pushed notebook variables, by name.
+        world_size: Workers.
+        servers: Servers.
+        consistency: What a pull may miss.
+        token: The run's secret; every connection proves that it holds it.
+    """
+
+    run: str
+    program: Program
+    hyperparameters: Mapping[str, Any]
+    variables: Mapping[str, Any]
+    world_size: int
+    servers: int
+    consistency: Consistency
+    token: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class ServerJob:
+    """What one server does.
+
+    Attributes:
+        scene: As above.
+        rank: Its rank among the servers; server 0 also decides when training ends.
+        host: Where it listens: an address, or empty for loopback.
+        until: The stop condition, on server 0 only.
+    """
+
+    scene: Scene
+    rank: int
+    host: str = ""
+    until: str | None = None
+
+
+@dataclass(frozen=True)
+class WorkerJob:
+    """What one worker does: ``addresses`` are the servers' (host, port), in rank order."""
+
+    scene: Scene
+    addresses: tuple[tuple[str, int], ...]

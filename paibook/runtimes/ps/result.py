@@ -1,0 +1,51 @@
+"""What a parameter-server run leaves behind: the model, and why training ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from paibook.errors import RunError
+
+
+@dataclass(frozen=True)
+class PSResult:
+    """The end of a run.
+
+    Attributes:
+        clock: Clocks finished.
+        reason: Why training ended.
+        returned: What ``train`` returned, by rank.
+        size: Bytes of all tables.
+    """
+
+    clock: int
+    reason: str
+    returned: tuple[Any, ...] = ()
+    size: int = 0
+    _tables: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    @property
+    def tables(self) -> Mapping[str, Any]:
+        """Name to weights: an array when dense, (keys, rows) sorted by key when sparse.
+
+        Raises:
+            RunError: The tables were too large to be fetched.
+        """
+        if self._tables is None:
+            raise RunError(
+                f"the tables hold {self.size / 2**20:.0f} MiB, more than is brought to the notebook; let train() pull "
+                "what you need and return it, or save it from a worker"
+            )
+        return self._tables
+
+    def __repr__(self) -> str:
+        lines = [f"{self.clock} clocks; training ended: {self.reason}"]
+        if self._tables is None:
+            lines.append(f"  tables of {self.size / 2**20:.0f} MiB, not fetched")
+        for name, value in (self._tables or {}).items():
+            sparse = isinstance(value, tuple)
+            what = f"{len(value[0])} keys, rows of {value[1].shape[1]}" if sparse else f"shape {value.shape}"
+            lines.append(f"  table {name!r}: {what}, {(value[1] if sparse else value).dtype}")
+        return "\n".join(lines)

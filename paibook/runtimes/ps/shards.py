@@ -1,0 +1,149 @@
+"""How a table is cut over the servers: contiguous row ranges when dense, a hash of the key when sparse."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from paibook.runtimes.ps import initializers, optimizers
+from paibook.runtimes.ps.initializers import splitmix64
+from paibook.runtimes.ps.optimizers import TableError
+
+DTYPES = ("float16", "float32", "float64", "int32", "int64")
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """A table as declared; the same on every worker and server.
+
+    Attributes:
+        name: For messages and for the result.
+        shape: Of the whole when dense, (rows, ...); of one row when sparse, (width,).
+        dtype: Name of the element type.
+        sparse: Rows by int64 key, created on first use.
+        optimizer: As ``optimizers.to_wire`` made it, or None for the cell's ``update``.
+        init: As ``initializers.to_wire`` made it.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    sparse: bool
+    optimizer: dict[str, Any] | None
+    init: dict[str, Any]
+
+    @classmethod
+    def declare(
+        cls, name: str, shape: Any, width: Any, sparse: bool, dtype: DTypeLike, optimizer: Any, init: Any
+    ) -> TableSpec:
+        """Check what ``ps.table`` was given.
+
+        Raises:
+            TableError: Naming the table and the argument.
+        """
+        if not isinstance(name, str) or not name:
+            raise TableError(f"a table's name must be a text, not empty; got {name!r}")
+        try:
+            if sparse and shape is not None:
+                raise TableError("a sparse table has no shape: give width=..., the length of one row")
+            if not sparse and width is not None:
+                raise TableError("a dense table has no width: give shape=(rows, ...), or sparse=True")
+            sizes = _shape(1 if width is None else width, "width") if sparse else _shape(shape, "shape")
+            kind = _dtype(dtype)
+            if optimizer is not None and kind.startswith("int"):
+                raise TableError(
+                    f"dtype {kind} needs the cell's own update(weight, grad); optimizers want a float dtype"
+                )
+            return cls(name, sizes, kind, sparse, optimizers.to_wire(optimizer), initializers.to_wire(init))
+        except TableError as error:
+            raise TableError(f"table {name!r}: {error}") from error
+
+    @classmethod
+    def from_wire(cls, values: dict[str, Any]) -> TableSpec:
+        """Read back what ``to_wire`` made."""
+        return cls(**{**values, "shape": tuple(values["shape"])})
+
+    def to_wire(self) -> dict[str, Any]:
+        """As a JSON-able value."""
+        return asdict(self)
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of one row."""
+        return self.shape if self.sparse else self.shape[1:]
+
+    @property
+    def width(self) -> int:
+        """Elements of one row."""
+        return math.prod(self.row_shape)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return self.width * np.dtype(self.dtype).itemsize
+
+    def differs_from(self, other: TableSpec) -> str:
+        """What a second declaration says otherwise, as in ``shape (3,) instead of (2,)``; empty when nothing."""
+        mine, theirs = asdict(self), asdict(other)
+        return ", ".join(
+            f"{name} {theirs[name]} instead of {mine[name]}" for name in mine if mine[name] != theirs[name]
+        )
+
+
+def row_ranges(rows: int, servers: int) -> list[range]:
+    """Contiguous rows of each server, sizes differing by one at most.
+
+    >>> row_ranges(10, 3)
+    [range(0, 3), range(3, 6), range(6, 10)]
+    """
+    return [range(rows * i // servers, rows * (i + 1) // servers) for i in range(servers)]
+
+
+def owners(keys: NDArray[np.int64], servers: int) -> NDArray[np.int64]:
+    """The server of each key of a sparse table."""
+    return (splitmix64(keys.view(np.uint64)) % np.uint64(servers)).astype(np.int64)
+
+
+def split(owner: NDArray[np.int64], servers: int) -> Iterator[tuple[int, NDArray[np.intp] | slice]]:
+    """For each server concerned, the positions it owns, in their order."""
+    if servers == 1:
+        if len(owner):
+            yield 0, slice(None)
+        return
+    order = np.argsort(owner, kind="stable")
+    ends = np.cumsum(np.bincount(owner, minlength=servers))
+    for server, (start, end) in enumerate(zip(ends - np.diff(ends, prepend=0), ends, strict=True)):
+        if end > start:
+            yield server, order[start:end]
+
+
+def _shape(value: Any, name: str) -> tuple[int, ...]:
+    sizes = (value,) if isinstance(value, (int, np.integer)) else value
+    if (
+        not isinstance(sizes, (tuple, list))
+        or not sizes
+        or any(isinstance(s, bool) or not isinstance(s, (int, np.integer)) or s < 1 for s in sizes)
+        or (name == "width" and len(sizes) != 1)
+    ):
+        form = (
+            "a whole number, 1 or more"
+            if name == "width"
+            else "whole numbers, 1 or more, such as shape=(rows, columns)"
+        )
+        raise TableError(f"{name} takes {form}; got {value!r}")
+    return tuple(int(s) for s in sizes)
+
+
+def _dtype(value: DTypeLike) -> str:
+    try:
+        name = np.dtype(value).name
+    except TypeError:
+        name = repr(value)
+    if name not in DTYPES:
+        raise TableError(f"dtype takes {', '.join(DTYPES)}; got {name}")
+    return name
