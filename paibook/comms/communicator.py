@@ -1,0 +1,283 @@
+"""The communicator: MPI's operations between the ranks of one group, under mpi4py's names.
+
+Lower case takes and returns Python objects; upper case works in place on the memory of NumPy arrays and torch tensors.
+Every operation but ``send`` and ``recv`` is collective: all ranks call it, in the same order.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any, ClassVar
+
+from numpy.typing import NDArray
+
+from paibook.comms import operators
+from paibook.comms.buffers import flat, same_layout
+from paibook.comms.operators import ANY_SOURCE, ANY_TAG, IN_PLACE, SUM, Combine, InPlace, Operator
+from paibook.errors import RunError
+
+Array = NDArray[Any]
+MAX_TAG = 2**31 - 1
+
+
+class CommunicatorError(RunError):
+    """An operation that could not end, because a peer left the group or the group was ended."""
+
+
+class Communicator(ABC):
+    """A group of ranks as one of them sees it.
+
+    Attributes:
+        rank: This rank's number, from 0.
+        size: How many ranks there are.
+    """
+
+    SUM: ClassVar = operators.SUM
+    PROD: ClassVar = operators.PROD
+    MIN: ClassVar = operators.MIN
+    MAX: ClassVar = operators.MAX
+    LAND: ClassVar = operators.LAND
+    LOR: ClassVar = operators.LOR
+    IN_PLACE: ClassVar = IN_PLACE
+    ANY_SOURCE: ClassVar = ANY_SOURCE
+    ANY_TAG: ClassVar = ANY_TAG
+
+    rank: int
+    size: int
+
+    def Get_rank(self) -> int:
+        """This rank's number."""
+        return self.rank
+
+    def Get_size(self) -> int:
+        """How many ranks there are."""
+        return self.size
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} rank {self.rank} of {self.size}>"
+
+    # Objects
+
+    def send(self, obj: Any, dest: int, tag: int = 0) -> None:
+        """Send an object to ``dest``. Buffered: does not wait for the receiver, except for its memory."""
+        self._check_rank("dest", dest)
+        self._check_tag(tag)
+        self._send(obj, dest, tag)
+
+    def recv(self, source: int = ANY_SOURCE, tag: int = ANY_TAG) -> Any:
+        """The next object from ``source`` with ``tag``; in order per sender and tag."""
+        if source != ANY_SOURCE:
+            self._check_rank("source", source)
+        return self._recv(source, tag)
+
+    @abstractmethod
+    def bcast(self, obj: Any, root: int = 0) -> Any:
+        """The root's object, on every rank."""
+
+    @abstractmethod
+    def gather(self, sendobj: Any, root: int = 0) -> list[Any] | None:
+        """Every rank's object in rank order at the root; None elsewhere."""
+
+    @abstractmethod
+    def allgather(self, sendobj: Any) -> list[Any]:
+        """Every rank's object in rank order, on every rank."""
+
+    def scatter(self, sendobj: Sequence[Any] | None, root: int = 0) -> Any:
+        """The root's list dealt out: its item i goes to rank i.
+
+        Raises:
+            ValueError: The root's list has not one item per rank; raised on every rank.
+        """
+        self._check_rank("root", root)
+        return self._scatter(self._one_each("scatter", sendobj) if self.rank == root else None, root)
+
+    def alltoall(self, sendobj: Sequence[Any]) -> list[Any]:
+        """Item i goes to rank i; gives what every rank sent here, in rank order.
+
+        Raises:
+            ValueError: A rank's list has not one item per rank; raised on every rank.
+        """
+        return self._alltoall(self._one_each("alltoall", sendobj))
+
+    def reduce(self, sendobj: Any, op: Combine = SUM, root: int = 0) -> Any:
+        """Every rank's object combined in rank order, at the root; None elsewhere.
+
+        Args:
+            op: An operator, or an associative function of two objects.
+        """
+        values = self.gather(sendobj, root)
+        return None if values is None else operators.combine(op, values)
+
+    def allreduce(self, sendobj: Any, op: Combine = SUM) -> Any:
+        """Every rank's object combined in rank order, on every rank."""
+        return operators.combine(op, self.allgather(sendobj))
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+        self.Barrier()
+
+    # Buffers
+
+    def Send(self, buf: Any, dest: int, tag: int = 0) -> None:
+        """Send a buffer's memory; the buffer may be changed as soon as this returns."""
+        self._check_rank("dest", dest)
+        self._check_tag(tag)
+        self._send_buffer(flat(buf, "buf"), dest, tag)
+
+    def Recv(self, buf: Any, source: int = ANY_SOURCE, tag: int = ANY_TAG) -> None:
+        """Receive into ``buf``.
+
+        Raises:
+            ValueError: The message has another number of bytes than ``buf``.
+        """
+        if source != ANY_SOURCE:
+            self._check_rank("source", source)
+        array = flat(buf, "buf", writable=True).view("u1")
+        message = self._recv_buffer(source, tag)
+        if message.size != array.size:
+            raise ValueError(f"Recv got a message of {message.size} bytes for a buffer of {array.size}")
+        array[:] = message
+
+    def Bcast(self, buf: Any, root: int = 0) -> None:
+        """Copy the root's buffer into every rank's."""
+        self._check_rank("root", root)
+        self._bcast_buffer(flat(buf, "buf", writable=self.rank != root), root)
+
+    def Reduce(self, sendbuf: Any, recvbuf: Any, op: Operator = SUM, root: int = 0) -> None:
+        """Combine every rank's ``sendbuf`` elementwise into the root's ``recvbuf`` (ignored elsewhere)."""
+        self._check_rank("root", root)
+        self._check_operator(op)
+        if self.rank != root:
+            self._reduce_buffer(flat(sendbuf, "sendbuf").copy(), op, root)
+            return
+        self._reduce_buffer(self._start_in(sendbuf, recvbuf), op, root)
+
+    def Allreduce(self, sendbuf: Any, recvbuf: Any, op: Operator = SUM) -> None:
+        """Combine every rank's ``sendbuf`` elementwise into every rank's ``recvbuf``.
+
+        ``Allreduce(IN_PLACE, buf)`` replaces ``buf`` with the result.
+        """
+        self._check_operator(op)
+        self._allreduce_buffer(self._start_in(sendbuf, recvbuf), op)
+
+    def Gather(self, sendbuf: Any, recvbuf: Any, root: int = 0) -> None:
+        """Every rank's ``sendbuf`` one after another in the root's ``recvbuf`` (ignored elsewhere)."""
+        self._check_rank("root", root)
+        whole = self._whole(recvbuf, "recvbuf", writable=True) if self.rank == root else None
+        part = self._own_part(sendbuf, whole, "sendbuf")
+        self._gather_buffer(part, whole, root)
+
+    def Allgather(self, sendbuf: Any, recvbuf: Any) -> None:
+        """Every rank's ``sendbuf`` one after another in every rank's ``recvbuf``."""
+        whole = self._whole(recvbuf, "recvbuf", writable=True)
+        self._allgather_buffer(self._own_part(sendbuf, whole, "sendbuf"), whole)
+
+    def Scatter(self, sendbuf: Any, recvbuf: Any, root: int = 0) -> None:
+        """Part i of the root's ``sendbuf`` (ignored elsewhere) into rank i's ``recvbuf``."""
+        self._check_rank("root", root)
+        whole = self._whole(sendbuf, "sendbuf") if self.rank == root else None
+        if recvbuf is IN_PLACE:
+            self._scatter_buffer(whole, self._own_part(IN_PLACE, whole, "recvbuf"), root)
+            return
+        part = flat(recvbuf, "recvbuf", writable=True)
+        if whole is not None:
+            same_layout(whole[: whole.size // self.size], part, ("a part of sendbuf", "recvbuf"))
+        self._scatter_buffer(whole, part, root)
+
+    def Alltoall(self, sendbuf: Any, recvbuf: Any) -> None:
+        """Part i of ``sendbuf`` goes to rank i; ``recvbuf`` gets what every rank sent here, in rank order."""
+        whole = self._whole(recvbuf, "recvbuf", writable=True)
+        parts = whole.copy() if sendbuf is IN_PLACE else self._whole(sendbuf, "sendbuf")
+        same_layout(parts, whole, ("sendbuf", "recvbuf"))
+        self._alltoall_buffer(parts, whole)
+
+    @abstractmethod
+    def Barrier(self) -> None:
+        """Wait until every rank is here."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """End the group: a peer blocked in an operation gets ``CommunicatorError``. Safe from any thread, and to repeat."""
+
+    # What an implementation provides. Arrays are flat and contiguous; arguments are checked already.
+
+    @abstractmethod
+    def _send(self, obj: Any, dest: int, tag: int) -> None: ...
+    @abstractmethod
+    def _recv(self, source: int, tag: int) -> Any: ...
+    @abstractmethod
+    def _scatter(self, items: Sequence[Any] | ValueError | None, root: int) -> Any: ...
+    @abstractmethod
+    def _alltoall(self, items: Sequence[Any] | ValueError) -> list[Any]: ...
+    @abstractmethod
+    def _send_buffer(self, array: Array, dest: int, tag: int) -> None: ...
+    @abstractmethod
+    def _recv_buffer(self, source: int, tag: int) -> Array: ...
+    @abstractmethod
+    def _bcast_buffer(self, array: Array, root: int) -> None: ...
+    @abstractmethod
+    def _reduce_buffer(self, array: Array, op: Operator, root: int) -> None: ...
+    @abstractmethod
+    def _allreduce_buffer(self, array: Array, op: Operator) -> None: ...
+    @abstractmethod
+    def _gather_buffer(self, part: Array, whole: Array | None, root: int) -> None: ...
+    @abstractmethod
+    def _allgather_buffer(self, part: Array, whole: Array) -> None: ...
+    @abstractmethod
+    def _scatter_buffer(self, whole: Array | None, part: Array, root: int) -> None: ...
+    @abstractmethod
+    def _alltoall_buffer(self, parts: Array, whole: Array) -> None: ...
+
+    # Checks
+
+    def _check_rank(self, name: str, rank: int) -> None:
+        if not isinstance(rank, Integral) or not 0 <= int(rank) < self.size:
+            raise ValueError(f"{name} must be a rank from 0 to {self.size - 1}; got {rank!r}")
+
+    def _check_tag(self, tag: int) -> None:
+        if not isinstance(tag, Integral) or not 0 <= int(tag) <= MAX_TAG:
+            raise ValueError(f"tag must be a whole number from 0 to {MAX_TAG}; got {tag!r}")
+
+    def _check_operator(self, op: Any) -> None:
+        if not isinstance(op, Operator):
+            raise TypeError(
+                f"op must be one of {', '.join(o.name for o in Operator)} for buffers; got {op!r}. "
+                "Functions work with the lower-case reduce and allreduce"
+            )
+
+    def _one_each(self, operation: str, items: Sequence[Any] | None) -> Sequence[Any] | ValueError:
+        # The error is handed to the peers too, who would wait for their item for ever.
+        if items is None or not hasattr(items, "__len__"):
+            return ValueError(
+                f"{operation} takes a list of {self.size} items, one per rank; rank {self.rank} gave {items!r}"
+            )
+        if len(items) != self.size:
+            return ValueError(f"{operation} takes {self.size} items, one per rank; rank {self.rank} gave {len(items)}")
+        return items
+
+    def _start_in(self, sendbuf: Any, recvbuf: Any) -> Array:
+        target = flat(recvbuf, "recvbuf", writable=True)
+        if not isinstance(sendbuf, InPlace):
+            source = flat(sendbuf, "sendbuf")
+            same_layout(source, target, ("sendbuf", "recvbuf"))
+            target[:] = source
+        return target
+
+    def _whole(self, buffer: Any, name: str, writable: bool = False) -> Array:
+        array = flat(buffer, name, writable)
+        if array.size % self.size:
+            raise ValueError(f"{name} must divide into {self.size} equal parts; it has {array.size} elements")
+        return array
+
+    def _own_part(self, buffer: Any, whole: Array | None, name: str) -> Array:
+        if isinstance(buffer, InPlace):
+            if whole is None:
+                raise ValueError(f"{name} can be IN_PLACE at the root only")
+            length = whole.size // self.size
+            return whole[self.rank * length : (self.rank + 1) * length]
+        part = flat(buffer, name)
+        if whole is not None:
+            same_layout(part, whole[: whole.size // self.size], (name, "a part of the other buffer"))
+        return part

@@ -1,0 +1,89 @@
+"""Where the ranks of a group find each other.
+
+On one host that is a folder only this user can enter (mode 0700): no port is opened, and the file system vouches for
+the peers. Across hosts it is a torch TCPStore on rank 0's host, which authenticates nobody: whoever reaches its port
+can read the ranks' addresses and disturb the meeting, so use it on a trusted network. What must not be forged is
+protected apart: mailboxes ask for the group's token, and pickled objects carry its signature. gloo's own connections
+carry plain array memory, neither authenticated nor encrypted; on one host they stay on loopback.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from paibook.comms.wire import new_token
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """The meeting of one world of ranks.
+
+    Attributes:
+        token: The ranks' shared secret, 32 bytes; travels with the cluster's own authenticated calls only.
+        folder: Where the ranks of one host meet, or None when there are several hosts.
+        address: Host and port of rank 0's store, used when there is no folder.
+        hosts: Each rank's address, as the others reach it; empty on one host.
+    """
+
+    token: bytes
+    folder: str | None = None
+    address: tuple[str, int] = ("127.0.0.1", 0)
+    hosts: tuple[str, ...] = ()
+
+    @classmethod
+    def on_this_host(cls) -> Meeting:
+        """A new meeting for processes of this host; the caller removes the folder at the end."""
+        return cls(new_token(), tempfile.mkdtemp(prefix="paibook-ranks-"))
+
+    def bind_host(self, rank: int) -> str:
+        """The address on which a rank listens: loopback on one host."""
+        return "127.0.0.1" if self.folder is not None else self.hosts[rank]
+
+    def __repr__(self) -> str:
+        return f"Meeting(folder={self.folder!r}, address={self.address!r})"  # never the token
+
+
+def host_identity() -> str:
+    """Equal on two processes exactly when they share a host and its temporary folder."""
+    status = os.stat(tempfile.gettempdir())
+    return f"{platform.node()}:{status.st_dev}:{status.st_ino}"
+
+
+def own_address() -> str:
+    """The address other hosts reach this one by: that of the interface of the default route."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # TEST-NET-1 (RFC 5737): picks a route, sends nothing
+        except OSError:
+            return socket.gethostbyname(socket.gethostname())
+        return str(probe.getsockname()[0])
+
+
+def environment(rank: int, size: int, hosts: Sequence[str], address: tuple[str, int], cores: int) -> dict[str, str]:
+    """torchrun's variables for one rank, and the two that keep gloo and its peers from each other's way.
+
+    Args:
+        hosts: Each rank's host identity, in rank order.
+        address: Where ``init_process_group`` finds rank 0.
+        cores: Cores of this rank's host.
+    """
+    same = [r for r in range(size) if hosts[r] == hosts[rank]]
+    groups = list(dict.fromkeys(hosts))
+    variables = {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(size),
+        "LOCAL_RANK": str(same.index(rank)),
+        "LOCAL_WORLD_SIZE": str(len(same)),
+        "GROUP_RANK": str(groups.index(hosts[rank])),
+        "MASTER_ADDR": address[0],
+        "MASTER_PORT": str(address[1]),
+        "OMP_NUM_THREADS": str(max(1, cores // len(same))),
+    }
+    if len(groups) == 1:
+        variables["GLOO_SOCKET_IFNAME"] = "lo" if os.name == "posix" and platform.system() == "Linux" else "lo0"
+    return variables
