@@ -36,3 +36,10 @@ def test_the_kernelspec_lands_where_jupyter_looks(wheel: zipfile.ZipFile) -> Non
     assert {Path(name).name for name in spec} == {path.name for path in (ROOT / "kernels/spec").iterdir()}
     kernel = json.loads(wheel.read(next(name for name in spec if name.endswith("kernel.json"))))
     assert kernel["argv"][:3] == ["python", "-m", "paibook_kernel"]
+
+
+def test_what_the_widgets_show_travels_and_what_it_is_built_from_does_not(wheel: zipfile.ZipFile) -> None:
+    static = {path.name for path in (ROOT / "paibook/widgets/static").iterdir() if path.is_file()}
+    inside = [Path(name) for name in wheel.namelist() if name.startswith("paibook/widgets/")]
+    assert static <= {path.name for path in inside if path.parent.name == "static"}
+    assert [path for path in inside if "js" in path.parts or "node_modules" in path.parts] == []
