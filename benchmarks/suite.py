@@ -1,0 +1,137 @@
+"""A suite: the same measures on paibook and on each peer, turn after turn, and what comes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks import document, machine
+from benchmarks.comparison import Better, Comparison, Target, compare, write_json
+from benchmarks.sides import PAIBOOK, Side
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is measured, in which unit, and what paibook is to reach."""
+
+    name: str
+    unit: str
+    target: Target
+    better: Better = "lower"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One value, or None when the answer was not right; the note says what else was seen."""
+
+    value: float | None
+    note: str = ""
+
+
+Outcomes = dict[str, Outcome]
+
+
+@dataclass
+class Record:
+    """Every turn of every side, in order.
+
+    Attributes:
+        versions: Side to the version measured.
+        turns: Side to its turns.
+    """
+
+    versions: dict[str, str]
+    turns: dict[str, list[Outcomes]] = field(default_factory=dict)
+
+    def values(self, side: str, measure: str) -> list[float | None]:
+        """One value per turn."""
+        return [turn[measure].value if measure in turn else None for turn in self.turns.get(side, [])]
+
+    def note(self, side: str, measure: str) -> str:
+        """What the turns had to say, each thing once."""
+        notes = (turn[measure].note for turn in self.turns.get(side, []) if measure in turn)
+        return "; ".join(dict.fromkeys(note for note in notes if note))
+
+
+def run(sides: Sequence[Side], measures: Sequence[Measure], turn: Callable[[Side], Outcomes], rounds: int) -> Record:
+    """Let the sides take their turns, ``rounds`` times over; a side that is not installed is skipped by name."""
+    versions = {side.name: machine.versions(side.python, [side.package]).get(side.package, "") for side in sides}
+    for side in sides:
+        if not versions[side.name]:
+            print(f"skipped: {side.name} is not installed (benchmarks/requirements-peers.txt)", flush=True)
+    record = Record({name: version for name, version in versions.items() if version})
+    for number in range(1, rounds + 1):
+        for side in sides:
+            if side.name in record.versions:
+                outcomes = _taken(side, measures, turn)
+                record.turns.setdefault(side.name, []).append(outcomes)
+                print(f"round {number}  {side.name:<20}  {_summary(outcomes, measures)}", flush=True)
+    return record
+
+
+def comparisons(record: Record, measures: Sequence[Measure], sides: Sequence[Side]) -> list[Comparison]:
+    """paibook against each peer, measure by measure."""
+    where, when = machine.describe(), datetime.now(UTC).isoformat(timespec="seconds")
+    return [
+        compare(
+            measure.name,
+            side.name,
+            record.values(PAIBOOK.name, measure.name),
+            record.values(side.name, measure.name),
+            unit=measure.unit,
+            target=measure.target,
+            better=measure.better,
+            versions={name: record.versions[name] for name in (PAIBOOK.name, side.name)},
+            machine=where,
+            date=when,
+        )
+        for measure in measures
+        for side in sides
+        if side.name != PAIBOOK.name and {side.name, PAIBOOK.name} <= set(record.versions)
+    ]
+
+
+def publish(
+    suite: str, record: Record, rows: Sequence[Comparison], measures: Sequence[Measure], note: str = ""
+) -> None:
+    """Write ``results/<suite>.json`` and the suite's tables in the document."""
+    write_json(rows, RESULTS / f"{suite}.json")
+    body = [
+        f"{rows[0].date[:10]}; {rows[0].machine}. {len(record.turns[PAIBOOK.name])} turns each. {note}".strip(),
+        document.side_table({m.name: m.unit for m in measures}, _columns(record, measures)),
+        document.comparison_table(rows),
+    ]
+    document.update(suite, "\n\n".join(body))
+
+
+def _columns(
+    record: Record, measures: Sequence[Measure]
+) -> Mapping[str, Mapping[str, tuple[Sequence[float | None], str]]]:
+    return {
+        f"{name} {record.versions[name]}": {
+            m.name: (record.values(name, m.name), record.note(name, m.name)) for m in measures
+        }
+        for name in record.turns
+    }
+
+
+def _taken(side: Side, measures: Sequence[Measure], turn: Callable[[Side], Outcomes]) -> Outcomes:
+    try:
+        return turn(side)
+    except (RuntimeError, OSError) as error:
+        # A side that fails its turn is reported as such and the others go on; the exit code is about the run.
+        print(f"{side.name} failed its turn: {error}", flush=True)
+        return {measure.name: Outcome(None, "failed") for measure in measures}
+
+
+def _summary(outcomes: Outcomes, measures: Sequence[Measure]) -> str:
+    parts = []
+    for measure in measures:
+        outcome = outcomes.get(measure.name, Outcome(None))
+        shown = outcome.note or "-" if outcome.value is None else f"{outcome.value:.3g} {measure.unit}"
+        parts.append(f"{measure.name}: {shown}")
+    return "; ".join(parts)
