@@ -11,6 +11,10 @@ import cloudpickle
 class PaibookError(Exception):
     """Base of every error with a message written for the person at the notebook."""
 
+    def _render_traceback_(self) -> list[str]:
+        # IPython's hook: the message says what to do; the path it took through paibook does not.
+        return [f"{type(self).__name__}: {self}"]
+
 
 class PlanError(PaibookError):
     """An option or a resource that cannot be meant as given."""
@@ -22,6 +26,10 @@ class ProgramError(PaibookError):
 
 class DataError(PaibookError):
     """An input that cannot be read or an output that cannot be written; names the file and the place in it."""
+
+
+class TableError(PaibookError, ValueError):
+    """A parameter-server table declared or used in a way that cannot be meant: names it, what was expected and got."""
 
 
 class ClusterError(PaibookError):

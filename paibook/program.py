@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import ast
 import linecache
+import threading
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import CodeType, TracebackType
 from typing import Any
 
-from paibook.errors import ProgramError, UserCodeError
+from paibook.errors import PaibookError, ProgramError, UserCodeError
+
+
+# CPython 3.11 counts the depth of syntax trees in one place for all threads, and fails when two build trees at once
+# (gh-106905: "AST constructor recursion depth mismatch"); inline ranks are threads.
+_compiling = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -32,14 +38,17 @@ class Program:
         Raises:
             SyntaxError: As Python raises it, pointing into the cell.
         """
-        return ast.parse(self.source, filename=self.filename)
+        with _compiling:
+            return ast.parse(self.source, filename=self.filename)
 
     def functions(self) -> dict[str, ast.FunctionDef | ast.AsyncFunctionDef]:
         """Functions defined at the top level of the cell, by name."""
         kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
         return {node.name: node for node in self.tree().body if isinstance(node, kinds)}
 
-    def check(self, magic: str, required: Mapping[str, tuple[str, ...]], optional: Mapping[str, tuple[str, ...]]) -> None:
+    def check(
+        self, magic: str, required: Mapping[str, tuple[str, ...]], optional: Mapping[str, tuple[str, ...]]
+    ) -> None:
         """Refuse a cell that lacks a function its programming model needs, or has one of the wrong shape.
 
         Args:
@@ -108,7 +117,8 @@ class Program:
 
     def _compile(self, tree: ast.Module | ast.Expression) -> CodeType:
         mode = "eval" if isinstance(tree, ast.Expression) else "exec"
-        return compile(tree, self.filename, mode, dont_inherit=True)
+        with _compiling:
+            return compile(tree, self.filename, mode, dont_inherit=True)
 
 
 def capture_error(error: BaseException, where: str) -> UserCodeError:
@@ -123,13 +133,26 @@ def capture_error(error: BaseException, where: str) -> UserCodeError:
 
 
 def format_user_traceback(kind: type[BaseException], error: BaseException, tb: TracebackType | None) -> str:
-    """Format a traceback without the leading frames that belong to paibook itself."""
+    """Format a traceback without the leading frames of paibook itself; under errors of its own, nor trailing ones."""
     first = tb
     while first is not None and _is_ours(first):
         first = first.tb_next
     # When nothing but our own frames is left, the whole of it is the most useful thing to show.
     report = traceback.TracebackException(kind, error, first if first is not None else tb)
+    if first is not None and isinstance(error, PaibookError):
+        # An error we raise on purpose is about the line that called us, not about our own lines below it.
+        del report.stack[_users_depth(first) :]
     return "".join(report.format())
+
+
+def _users_depth(tb: TracebackType) -> int:
+    """How many frames there are down to the last that is not ours."""
+    frames: list[TracebackType] = []
+    walk: TracebackType | None = tb
+    while walk is not None:
+        frames.append(walk)
+        walk = walk.tb_next
+    return max(depth for depth, frame in enumerate(frames, 1) if not _is_ours(frame))
 
 
 def _is_ours(tb: TracebackType) -> bool:
@@ -164,7 +187,9 @@ def _check_signature(
     most = positional if arguments.vararg is None else max(positional, len(parameters))
     needs_keywords = any(default is None for default in arguments.kw_defaults)
     if isinstance(node, ast.AsyncFunctionDef):
-        raise ProgramError(f"{magic}: {node.name!r} in {filename}, line {node.lineno} must be a plain `def`, not `async def`")
+        raise ProgramError(
+            f"{magic}: {node.name!r} in {filename}, line {node.lineno} must be a plain `def`, not `async def`"
+        )
     if not least <= len(parameters) <= most or needs_keywords:
         expected = f"{node.name}({', '.join(parameters)})"
         raise ProgramError(

@@ -88,7 +88,12 @@ class Tasks(ABC):
 
     @abstractmethod
     def submit(
-        self, function: Callable[..., T], *args: Any, label: str = "task", number: int = 0, on_event: OnEvent | None = None
+        self,
+        function: Callable[..., T],
+        *args: Any,
+        label: str = "task",
+        number: int = 0,
+        on_event: OnEvent | None = None,
     ) -> Pending[T]:
         """Run ``function(*args)`` on some worker.
 

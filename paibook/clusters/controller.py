@@ -30,7 +30,9 @@ class Controller:
         client_info, engine_info: Connection information with CurveZMQ keys, for clients and for engines.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], client_info: dict[str, Any], engine_info: dict[str, Any]) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], client_info: dict[str, Any], engine_info: dict[str, Any]
+    ) -> None:
         self._process = process
         self.client_info = client_info
         self.engine_info = engine_info
@@ -42,7 +44,9 @@ class Controller:
         Raises:
             ClusterError: It ended before it was ready; with what it said.
         """
-        process = lifeline.spawn("paibook.clusters.controller", {"ip": ip}, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = lifeline.spawn(
+            "paibook.clusters.controller", {"ip": ip}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
         assert process.stdout is not None
         assert process.stderr is not None
         line = process.stdout.readline()

@@ -91,7 +91,9 @@ class DaskCluster(Cluster):
     def scale(self, workers: int) -> None:
         cluster = self._started().cluster
         if cluster is None:
-            raise ClusterError(f"{self.reference} is not paibook's to scale: add or remove workers where it was started")
+            raise ClusterError(
+                f"{self.reference} is not paibook's to scale: add or remove workers where it was started"
+            )
         cluster.scale(workers)
         self._started().wait_for_workers(workers, timeout=settings().start_timeout)
 

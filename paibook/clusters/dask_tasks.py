@@ -42,7 +42,12 @@ class DaskTasks(Tasks):
         return max(1, sum(self._client.nthreads().values()))
 
     def submit(
-        self, function: Callable[..., T], *args: Any, label: str = "task", number: int = 0, on_event: OnEvent | None = None
+        self,
+        function: Callable[..., T],
+        *args: Any,
+        label: str = "task",
+        number: int = 0,
+        on_event: OnEvent | None = None,
     ) -> Pending[T]:
         key = f"{label}-{number}-{uuid.uuid4().hex}"
         if on_event is not None:

@@ -76,7 +76,9 @@ class EngineCaller:
                 part.add_done_callback(one_done)
 
         ident = self.client._engines[engine.id].encode()
-        self.client.send_apply_request(self.client._mux_socket, invoke, (payload,), ident=ident, message_future_hook=hook)
+        self.client.send_apply_request(
+            self.client._mux_socket, invoke, (payload,), ident=ident, message_future_hook=hook
+        )
         return future
 
     def lose(self, engine: Engine, cause: str) -> None:

@@ -16,7 +16,18 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from paibook.clusters.capture import captured
-from paibook.clusters.contract import Cluster, ClusterStatus, Event, EventKind, OnEvent, Pending, Place, Ranks, RankStatus, Tasks
+from paibook.clusters.contract import (
+    Cluster,
+    ClusterStatus,
+    Event,
+    EventKind,
+    OnEvent,
+    Pending,
+    Place,
+    Ranks,
+    RankStatus,
+    Tasks,
+)
 from paibook.clusters.display import mime_bundle
 from paibook.errors import ClusterError, RankLost
 from paibook.metrics import Recorder, recording
@@ -83,7 +94,12 @@ class InlineTasks(Tasks):
         return self._slots
 
     def submit(
-        self, function: Callable[..., T], *args: Any, label: str = "task", number: int = 0, on_event: OnEvent | None = None
+        self,
+        function: Callable[..., T],
+        *args: Any,
+        label: str = "task",
+        number: int = 0,
+        on_event: OnEvent | None = None,
     ) -> Pending[T]:
         future: Future[T] = Future()
 

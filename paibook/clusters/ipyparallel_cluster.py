@@ -119,7 +119,9 @@ class IpyparallelCluster(Cluster):
                 client.wait_for_engines(1, timeout=settings().start_timeout, interactive=False)
             except TimeoutError as error:
                 client.close()
-                raise ClusterError(f"the ipyparallel cluster {self.reference} has no engines: start some with `ipengine`") from error
+                raise ClusterError(
+                    f"the ipyparallel cluster {self.reference} has no engines: start some with `ipengine`"
+                ) from error
         return client
 
     def _count_others(self, role: str) -> int:

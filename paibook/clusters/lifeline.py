@@ -26,9 +26,7 @@ def spawn(module: str, message: Mapping[str, Any], **options: Any) -> subprocess
         **options: For ``subprocess.Popen``.
     """
     # Stop signals the notebook's whole process group, so children live in their own session.
-    process = subprocess.Popen(
-        [sys.executable, "-m", module], stdin=subprocess.PIPE, start_new_session=True, **options
-    )
+    process = subprocess.Popen([sys.executable, "-m", module], stdin=subprocess.PIPE, start_new_session=True, **options)
     pipe = _pipe(process)
     pipe.write(json.dumps(dict(message)).encode() + b"\n")
     pipe.flush()

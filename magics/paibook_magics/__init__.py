@@ -1,0 +1,60 @@
+"""The magics: ``%%pai_mapreduce``, ``%%pai_allreduce``, ``%%pai_ps``, ``%pai_cluster``, ``%pai_runs``."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from IPython.core.interactiveshell import InteractiveShell
+
+from paibook.run import Run
+from paibook.session import Session
+from paibook.widgets.figure import bundle
+from paibook_magics.cells import MAGICS, Cells, help_text
+from paibook_magics.lines import CLUSTER_HELP, RUNS_HELP, Lines
+from paibook_magics.picture import Shown
+from paibook_magics.transform import await_pai_cells
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """Register the magics; starts nothing."""
+    if hasattr(shell, "paibook"):
+        return
+    session = Session()
+    cells = Cells(shell, session)
+    shell.paibook = cells  # type: ignore[attr-defined]
+    for magic in MAGICS:
+        _register(shell, partial(_sync_cell, cells, magic), "cell", magic, help_text(magic))
+    lines = Lines(session, shell.user_ns)
+    _register(shell, lines.cluster, "line", "pai_cluster", CLUSTER_HELP)
+    _register(shell, lines.runs, "line", "pai_runs", RUNS_HELP)
+    # Before IPython's own transformers, which would turn the cell into a synchronous call.
+    shell.input_transformers_cleanup.append(await_pai_cells)
+    Run.plotter = staticmethod(_plot)
+
+
+def unload_ipython_extension(shell: InteractiveShell) -> None:
+    """Close the session and take the magics away."""
+    cells = getattr(shell, "paibook", None)
+    if cells is None:
+        return
+    cells.session.close()
+    shell.input_transformers_cleanup.remove(await_pai_cells)
+    del shell.paibook  # type: ignore[attr-defined]
+
+
+def _register(shell: InteractiveShell, function: Any, kind: str, name: str, doc: str) -> None:
+    def magic(*arguments: str) -> Any:
+        return function(*arguments)
+
+    magic.__doc__ = doc
+    magic.__name__ = name
+    shell.register_magic_function(magic, kind, name)
+
+
+def _sync_cell(cells: Cells, magic: str, line: str, body: str) -> Run | None:
+    return cells.run_cell_blocking(magic, line, body)
+
+
+def _plot(run: Run) -> Any:
+    return Shown(bundle(run.metrics, run.plan.name or run.id))

@@ -1,0 +1,200 @@
+"""The three cell magics: parse, build the plan, run it, show it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from IPython.core.interactiveshell import InteractiveShell
+
+from paibook.errors import PaibookError
+from paibook.plan import Plan
+from paibook.run import Run
+from paibook.session import Session, pickled_size
+from paibook_magics.console import Console
+from paibook_magics.options import parser
+from paibook_magics.picture import plan_bundle
+from paibook_magics.planning import input_variables, is_path, plan_cell
+from paibook_magics.sizes import describe
+
+TICK_SECONDS = 0.05
+STOP_SECONDS = 10.0
+MAGICS = ("pai_mapreduce", "pai_allreduce", "pai_ps")
+
+
+class Cells:
+    """Runs ``%%pai_*`` cells for one notebook.
+
+    Args:
+        shell: The notebook's IPython.
+        session: Where the plans go.
+    """
+
+    def __init__(self, shell: InteractiveShell, session: Session) -> None:
+        self.shell = shell
+        self.session = session
+        self._following: set[asyncio.Task[None]] = set()
+
+    async def run_cell(self, magic: str, line: str, body: str) -> Run | None:
+        """Run a cell and wait for it on the event loop, so that widgets stay alive meanwhile."""
+        prepared = self._prepare(magic, line, body)
+        if prepared is None:
+            return None
+        run, console, options = prepared
+        if options.noblock:
+            task = asyncio.get_running_loop().create_task(self._follow_in_background(run, console))
+            self._following.add(task)  # the loop itself keeps only weak references
+            task.add_done_callback(self._following.discard)
+            return run
+        await follow(run, console)
+        self._keep(run, options)
+        return None
+
+    def run_cell_blocking(self, magic: str, line: str, body: str) -> Run | None:
+        """The same without an event loop: plain IPython, and cells nested in other magics such as ``%%time``."""
+        prepared = self._prepare(magic, line, body)
+        if prepared is None:
+            return None
+        run, console, options = prepared
+        if options.noblock:
+            return run
+        follow_blocking(run, console)
+        self._keep(run, options)
+        return None
+
+    def _prepare(self, magic: str, line: str, body: str) -> tuple[Run, Console, argparse.Namespace] | None:
+        namespace = self.shell.user_ns
+        plan, options = plan_cell(
+            magic,
+            line,
+            body,
+            namespace,
+            self.session.cluster.reference,
+            f"Cell In[{self.shell.execution_count}]",
+            self.shell.transform_cell,
+        )
+        if options.dry_run:
+            self.session.check(plan)
+            self.shell.display_pub.publish(plan_bundle(plan))
+            return None
+        console = Console(options.group_outputs, options.progress_after)
+        variables = self._variables(plan)
+        run = self.session.run(plan, variables, console.on_event, console.on_progress)
+        console.watch(run)
+        if plan.push:
+            print("push", ", ".join(f"{n}: {describe(variables[n], pickled_size(n, variables))}" for n in plan.push))
+        if options.local:
+            self._run_here(plan)
+        return run, console, options
+
+    def _variables(self, plan: Plan) -> dict[str, Any]:
+        names = {*plan.push, *input_variables(plan)}
+        return {name: self.shell.user_ns[name] for name in names if name in self.shell.user_ns}
+
+    def _run_here(self, plan: Plan) -> None:
+        value = plan.program.execute(self.shell.user_ns)
+        if value is not None:
+            print(f"[here] {value!r}")
+
+    def _keep(self, run: Run, options: argparse.Namespace) -> None:
+        result = run.result()
+        self._keep_pulled(getattr(result, "pulled", {}), getattr(result, "differs", ()))
+        if options.out is not None and not is_path(options.out):
+            self.shell.user_ns[options.out] = getattr(result, "by_rank", result)
+        elif run.plan.runtime != "allreduce" and result is not None:
+            self.shell.displayhook(_short(result))
+
+    def _keep_pulled(self, pulled: Mapping[str, Any], differs: Any) -> None:
+        self.shell.user_ns.update(pulled)
+        if pulled:
+            print("pull", ", ".join(f"{name}: {describe(value)}" for name, value in pulled.items()))
+        for name in sorted(differs):
+            print(
+                f"note: {name} differs between ranks; this is rank {_source(differs, name)}'s. {name}@RANK takes another"
+            )
+
+    async def _follow_in_background(self, run: Run, console: Console) -> None:
+        try:
+            await follow(run, console)
+        except PaibookError as error:
+            print(f"{run.id} {run.state}: {error}")
+        except Exception as error:  # the user's own, on the inline cluster; run.result() raises it to whoever asks
+            print(f"{run.id} {run.state}: {type(error).__name__}: {error}")
+
+
+async def follow(run: Run, console: Console) -> None:
+    """Show a run until it ends; raise what it raised. Being cancelled (Stop) cancels the run."""
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    run.add_done_callback(lambda _run: loop.call_soon_threadsafe(ended.set))
+    try:
+        while not run.done():
+            await _wait(ended, TICK_SECONDS)
+            console.tick()
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        run.cancel()
+        await _until_stopped(run, ended)
+        console.finish()
+        raise KeyboardInterrupt from None
+    console.finish()
+    run.result()
+
+
+def follow_blocking(run: Run, console: Console) -> None:
+    """The same, for a caller without an event loop."""
+    try:
+        while not run.done():
+            time.sleep(TICK_SECONDS / 5)
+            console.tick()
+    except KeyboardInterrupt:
+        run.cancel()
+        run.exception(STOP_SECONDS)
+        console.finish()
+        raise
+    console.finish()
+    run.result()
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        pass
+
+
+async def _until_stopped(run: Run, ended: asyncio.Event) -> None:
+    deadline = time.monotonic() + STOP_SECONDS
+    while not run.done() and time.monotonic() < deadline:
+        try:
+            await _wait(ended, TICK_SECONDS)
+        except asyncio.CancelledError:
+            continue  # Stop pressed twice: the run is being stopped already
+
+
+def _source(differs: Any, name: str) -> Any:
+    return differs[name] if isinstance(differs, Mapping) else 0
+
+
+def _short(result: Any) -> Any:
+    if isinstance(result, list) and len(result) > 20:
+        return _Preview(result)
+    return result
+
+
+class _Preview:
+    """The first records of a long list, and how many there are."""
+
+    def __init__(self, records: list[Any]) -> None:
+        self._records = records
+
+    def __repr__(self) -> str:
+        shown = ",\n ".join(repr(record) for record in self._records[:10])
+        return f"[{shown},\n … {len(self._records):,} records in all; -o NAME keeps them]"
+
+
+def help_text(magic: str) -> str:
+    """What ``%%pai_ps?`` shows."""
+    return parser(magic).format_help()

@@ -1,0 +1,131 @@
+"""The line magics ``%pai_cluster`` and ``%pai_runs``."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+
+from paibook.errors import PlanError
+from paibook.session import Session
+
+CLUSTER_HELP = """Show and steer the cluster that this notebook's cells run on.
+
+  %pai_cluster                   the cluster and its ranks
+  %pai_cluster start             start it now, rather than with the first %%pai_* cell
+  %pai_cluster attach REF        use another: tcp://HOST:8786, a scheduler file, ipyparallel:PROFILE, a connection file,
+                                 embedded, inline, or the name of a variable that holds a Dask cluster or client
+  %pai_cluster scale N           N workers, where the cluster is ours to scale
+  %pai_cluster restart           fresh processes; the ranks' variables are forgotten
+  %pai_cluster stop              end what was started; the next cell starts it again
+"""
+
+RUNS_HELP = """List and look into the runs of this machine.
+
+  %pai_runs                      the latest runs
+  %pai_runs -n 50                more of them
+  %pai_runs show ID              plan, output and metrics of one (the end of an id is enough)
+  %pai_runs delete ID            forget one
+"""
+
+
+class Lines:
+    """The line magics of one notebook."""
+
+    def __init__(self, session: Session, namespace: dict[str, Any]) -> None:
+        self._session = session
+        self._namespace = namespace
+
+    def cluster(self, line: str) -> Any:
+        """Run ``%pai_cluster LINE``."""
+        words = shlex.split(line)
+        actions: dict[str, Callable[..., Any]] = {
+            "status": self._status,
+            "start": self._start,
+            "attach": self._attach,
+            "scale": self._scale,
+            "restart": self._restart,
+            "stop": self._stop,
+        }
+        name, arguments = (words[0], words[1:]) if words else ("status", [])
+        wanted = {"attach": 1, "scale": 1}.get(name, 0)
+        if name not in actions or len(arguments) != wanted:
+            raise PlanError(f"%pai_cluster {line}: not understood\n\n{CLUSTER_HELP}")
+        return actions[name](*arguments)
+
+    def runs(self, line: str) -> Any:
+        """Run ``%pai_runs LINE``."""
+        match shlex.split(line):
+            case []:
+                return self._list(20)
+            case ["-n", count] if count.isdigit():
+                return self._list(int(count))
+            case ["show", run_id]:
+                return self._show(run_id)
+            case ["delete", run_id]:
+                found = self._session.history.find(run_id)
+                self._session.history.delete(found.id)
+                print(f"deleted {found.id}")
+                return None
+        raise PlanError(f"%pai_runs {line}: not understood\n\n{RUNS_HELP}")
+
+    def _status(self) -> Any:
+        status = self._session.cluster.status()
+        print(
+            f"{status.reference} at {status.address}: {status.workers} workers, "
+            f"room for {status.slots} ranks, {status.free} free"
+        )
+        return pd.DataFrame([asdict(rank) for rank in status.ranks]) if status.ranks else None
+
+    def _start(self) -> Any:
+        began = time.monotonic()
+        self._session.cluster.start()
+        print(f"ready in {time.monotonic() - began:.1f} s")
+        return self._status()
+
+    def _attach(self, reference: str) -> Any:
+        known = self._namespace.get(reference) if reference.isidentifier() else None
+        self._session.attach(reference if known is None else known)
+        return self._status()
+
+    def _scale(self, text: str) -> Any:
+        if not text.isdigit() or int(text) < 1:
+            raise PlanError(f"%pai_cluster scale takes a number of workers, 1 or more; got {text!r}")
+        self._session.cluster.scale(int(text))
+        return self._status()
+
+    def _restart(self) -> Any:
+        self._session.cluster.restart()
+        return self._status()
+
+    def _stop(self) -> None:
+        self._session.cluster.close()
+        print("stopped; the next cell that needs the cluster starts it again")
+
+    def _list(self, count: int) -> Any:
+        rows = []
+        for record, _ in zip(self._session.history, range(count), strict=False):
+            seconds = (record.ended or time.time()) - record.started
+            started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.started))
+            rows.append(
+                (record.id, record.name, record.runtime, record.state, started, round(seconds, 1), record.error)
+            )
+        columns = ["id", "name", "model", "state", "started", "seconds", "error"]
+        return pd.DataFrame(rows, columns=columns).set_index("id")
+
+    def _show(self, run_id: str) -> Any:
+        from paibook.run import read_output
+        from paibook.widgets.figure import bundle
+        from paibook_magics.picture import Shown, plan_bundle
+
+        history = self._session.history
+        record = history.find(run_id)
+        print(f"{record.id}: {record.state}{': ' + record.error if record.error else ''}")
+        print(plan_bundle(history.plan(record.id))["text/plain"])
+        print(read_output(history.directory(record.id), "stdout"), end="")
+        metrics = history.metrics(record.id)
+        return Shown(bundle(metrics, record.name or record.id)) if len(metrics) else None

@@ -1,0 +1,91 @@
+"""The run history: one folder a run."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+
+from paibook.errors import PaibookError
+from paibook.metrics import MetricStream
+from paibook.plan import Plan
+from paibook.run import RunRecord
+
+
+class RunHistory:
+    """The runs under one folder.
+
+    Args:
+        root: Made when the first run starts.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def new_directory(self, runtime: str) -> tuple[str, Path]:
+        """Make the folder of a new run; returns its id and path. Readable by this user only."""
+        run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{runtime}-{secrets.token_hex(2)}"
+        directory = self.root / run_id
+        try:
+            directory.mkdir(parents=True, mode=0o700)
+        except OSError as error:
+            raise PaibookError(
+                f"cannot write the run history in {self.root}: {error.strerror}; set PAIBOOK_RUNS to a folder you own"
+            ) from error
+        return run_id, directory
+
+    def __iter__(self) -> Iterator[RunRecord]:
+        """Records, the latest first. A run whose notebook died shows as failed."""
+        for directory in sorted(self.root.glob("*"), reverse=True) if self.root.is_dir() else ():
+            record = self._read(directory)
+            if record is not None:
+                yield record
+
+    def find(self, run_id: str) -> RunRecord:
+        """The record of a run, by its id or a unique end or beginning of it.
+
+        Raises:
+            PaibookError: None or several match; lists what is near.
+        """
+        records = list(self)
+        exact = [r for r in records if r.id == run_id]
+        matches = exact or [r for r in records if r.id.startswith(run_id) or r.id.endswith(run_id)]
+        if len(matches) == 1:
+            return matches[0]
+        if not matches:
+            latest = ", ".join(r.id for r in records[:3]) or "none"
+            raise PaibookError(f"no run is called {run_id!r}; the latest are: {latest}")
+        raise PaibookError(f"{run_id!r} fits several runs: {', '.join(r.id for r in matches[:5])}")
+
+    def directory(self, run_id: str) -> Path:
+        """Folder of a run."""
+        return self.root / run_id
+
+    def plan(self, run_id: str) -> Plan:
+        """The plan of a run."""
+        return Plan.from_json((self.directory(run_id) / "plan.json").read_text())
+
+    def metrics(self, run_id: str) -> MetricStream:
+        """The metrics of a run."""
+        return MetricStream.load(self.directory(run_id) / "metrics.jsonl")
+
+    def delete(self, run_id: str) -> None:
+        """Remove a run's folder. Raises ``PaibookError`` while it runs."""
+        if self.find(run_id).state == "running":
+            raise PaibookError(f"run {run_id} is still running; stop it first")
+        shutil.rmtree(self.directory(run_id))
+
+    def _read(self, directory: Path) -> RunRecord | None:
+        try:
+            record = RunRecord(**json.loads((directory / "run.json").read_text()))
+        except (OSError, json.JSONDecodeError, TypeError):
+            return None  # not a run, or one that is just being made
+        if record.state == "running" and not psutil.pid_exists(record.pid):
+            return replace(record, state="failed", error="its notebook ended before the run did")
+        return record

@@ -1,0 +1,233 @@
+"""A run: one plan being carried out, and the handle a notebook holds on it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from paibook.clusters.contract import Cluster, Event
+from paibook.errors import PaibookError, RunCancelled, RunError, UserCodeError
+from paibook.metrics import MetricStream, Recorder, recording
+from paibook.plan import Plan
+from paibook.runtimes.contract import Driver, Progress, RunContext
+
+GRACE_SECONDS = 2.0
+STATES = ("running", "done", "failed", "cancelled")
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What is kept of a run in its folder, as ``run.json``.
+
+    Attributes:
+        id: Sorts by time of start.
+        name, runtime, cluster: From the plan.
+        state: One of ``running``, ``done``, ``failed``, ``cancelled``.
+        started, ended: Seconds since the epoch; ``ended`` is None while it runs.
+        error: First line of what went wrong, or empty.
+        pid: The notebook process that drives it.
+    """
+
+    id: str
+    name: str
+    runtime: str
+    cluster: str
+    state: str
+    started: float
+    ended: float | None = None
+    error: str = ""
+    pid: int = 0
+
+    def save(self, directory: Path) -> None:
+        """Replace the record on disk at once, so that a reader never sees half of it."""
+        temporary = directory / "run.json.new"
+        temporary.write_text(json.dumps(asdict(self), indent=2))
+        temporary.replace(directory / "run.json")
+
+
+class Run:
+    """A plan being carried out in a background thread; awaitable.
+
+    Args:
+        record: As at the start; saved at once and at the end.
+        directory: The run's own folder: ``plan.json``, ``run.json``, ``metrics.jsonl``, ``output.jsonl``.
+        variables: Values for the driver, by name.
+        on_event, on_progress: Called from background threads.
+    """
+
+    # How a front end draws the run's metrics; the notebook surface sets it, since it knows what can be shown.
+    plotter: ClassVar[Callable[[Run], Any] | None] = None
+
+    def __init__(
+        self,
+        record: RunRecord,
+        plan: Plan,
+        directory: Path,
+        variables: Mapping[str, Any],
+        on_event: Callable[[Event], None] | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> None:
+        self.record = record
+        self.plan = plan
+        self.directory = directory
+        self.metrics = MetricStream(record.id, directory / "metrics.jsonl")
+        self._on_event = on_event
+        self._on_progress = on_progress or (lambda progress: None)
+        self._future: Future[Any] = Future()
+        self._timed_out = False
+        self._output_lock = threading.Lock()
+        self._context = RunContext(record.id, directory, variables, self._emit, self._on_progress, self.metrics)
+        (directory / "plan.json").write_text(plan.to_json())
+        record.save(directory)
+
+    def start(self, driver: Driver, cluster: Cluster) -> Run:
+        """Begin in a thread of its own; returns at once."""
+        threading.Thread(target=self._drive, args=(driver, cluster), name=f"paibook-{self.id}", daemon=True).start()
+        return self
+
+    @property
+    def id(self) -> str:
+        """Identifier, and name of the run's folder."""
+        return self.record.id
+
+    @property
+    def state(self) -> str:
+        """``running``, ``done``, ``failed`` or ``cancelled``."""
+        return self.record.state
+
+    def done(self) -> bool:
+        """Whether it has ended, one way or another."""
+        return self._future.done()
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the result, or raise what went wrong.
+
+        Raises:
+            UserCodeError: The cell's code raised; on the inline cluster, the user's own exception instead.
+            RunCancelled: It was stopped.
+            RunError: The cluster failed it, or it took longer than the plan allows.
+            TimeoutError: It is still running after ``timeout`` seconds.
+        """
+        return self._future.result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait for the end; what ``result`` would raise, or None."""
+        return self._future.exception(timeout)
+
+    def cancel(self) -> None:
+        """Stop it: ranks are interrupted and keep their variables, tasks are dropped. Returns at once."""
+        # Cancelling talks to the cluster; the caller may be the event loop that everybody shares.
+        threading.Thread(target=self._context.cancel, name=f"paibook-cancel-{self.id}", daemon=True).start()
+
+    def add_done_callback(self, callback: Callable[[Run], None]) -> None:
+        """Call ``callback(run)`` when it ends, from a background thread; at once when it already has."""
+        self._future.add_done_callback(lambda _future: callback(self))
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return asyncio.wrap_future(self._future).__await__()
+
+    @property
+    def stdout(self) -> str:
+        """Everything printed so far, each line led by its rank."""
+        return read_output(self.directory, "stdout")
+
+    @property
+    def stderr(self) -> str:
+        """The same for standard error."""
+        return read_output(self.directory, "stderr")
+
+    def plot(self) -> Any:
+        """Draw the metrics logged so far."""
+        if Run.plotter is None:
+            raise PaibookError("nothing here can draw: call run.plot() in a notebook after `%load_ext paibook`")
+        return Run.plotter(self)
+
+    def __repr__(self) -> str:
+        seconds = (self.record.ended or time.time()) - self.record.started
+        logged = f", metrics: {', '.join(self.metrics.names)}" if len(self.metrics) else ""
+        return f"<Run {self.id}: {self.plan.runtime}, {self.state}, {seconds:.1f} s{logged}>"
+
+    def _drive(self, driver: Driver, cluster: Cluster) -> None:
+        alarm = None
+        if self.plan.timeout is not None:
+            # Drivers keep the time themselves where they can say more; this is for when they cannot.
+            alarm = threading.Timer(self.plan.timeout + GRACE_SECONDS, self._time_out)
+            alarm.daemon = True
+            alarm.start()
+        recorder = Recorder(lambda batch: self._emit(Event("metric", "driver", -1, batch)))
+        try:
+            with recording(recorder):
+                self._start(cluster)
+                result = driver.run(self.plan, cluster, self._context)
+        except BaseException as error:
+            self._fail(error, cluster)
+        else:
+            self._end("done")
+            self._future.set_result(result)
+        finally:
+            if alarm is not None:
+                alarm.cancel()
+
+    def _start(self, cluster: Cluster) -> None:
+        began = time.monotonic()
+        self._on_progress(Progress("start", 0, None, cluster.reference))
+        cluster.start()
+        self._on_progress(Progress("start", time.monotonic() - began, None, cluster.reference))
+
+    def _fail(self, error: BaseException, cluster: Cluster) -> None:
+        if self._timed_out:
+            error = RunError(f"the run was stopped after its timeout of {self.plan.timeout:g} s")
+        elif self._context.cancelled and isinstance(error, KeyboardInterrupt):
+            error = RunCancelled("the run was stopped")
+        elif cluster.reference == "inline" and isinstance(error, UserCodeError) and error.original is not None:
+            error = error.original
+        cancelled = isinstance(error, RunCancelled)
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        self._end("cancelled" if cancelled else "failed", first_line)
+        self._future.set_exception(error)
+
+    def _time_out(self) -> None:
+        self._timed_out = True
+        self._context.cancel()
+
+    def _end(self, state: str, error: str = "") -> None:
+        self.record = replace(self.record, state=state, ended=time.time(), error=error)
+        self.record.save(self.directory)
+
+    def _emit(self, event: Event) -> None:
+        if event.kind == "metric":
+            assert isinstance(event.data, list)
+            self.metrics.append(event.data)
+        elif event.data != "":
+            self._log_output(event)
+        if self._on_event is not None:
+            self._on_event(event)
+
+    def _log_output(self, event: Event) -> None:
+        data = event.data if isinstance(event.data, str) else event.data.get("text/plain", "")  # type: ignore[union-attr]
+        line = json.dumps(
+            {"kind": event.kind, "source": event.source, "rank": event.rank, "text": data, "time": time.time()}
+        )
+        with self._output_lock, (self.directory / "output.jsonl").open("a") as file:
+            file.write(line + "\n")
+
+
+def read_output(directory: Path, kind: str) -> str:
+    """What a run's processes printed, each line led by who printed it."""
+    path = directory / "output.jsonl"
+    texts: dict[tuple[str, int], str] = {}
+    for line in path.read_text().splitlines() if path.exists() else ():
+        entry = json.loads(line)
+        if entry["kind"] == kind:
+            who = (entry["source"], entry["rank"])
+            texts[who] = texts.get(who, "") + entry["text"]
+    return "".join(
+        f"[{source} {rank}] {line}\n" for (source, rank), text in sorted(texts.items()) for line in text.splitlines()
+    )

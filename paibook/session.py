@@ -1,0 +1,126 @@
+"""The session: plans in, runs out. It owns the clusters it started and the history it writes."""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import cloudpickle
+
+from paibook.clusters import connect
+from paibook.clusters.contract import Cluster, Event
+from paibook.errors import PlanError
+from paibook.history import RunHistory
+from paibook.plan import Plan
+from paibook.run import Run, RunRecord
+from paibook.runtimes.contract import Driver, Progress
+from paibook.settings import settings
+
+
+class Session:
+    """What one notebook does on its clusters.
+
+    Args:
+        cluster: The cluster used by plans that name none of their own: a reference, or an object for ``connect``.
+        history: Where runs are kept; the user's own history by default.
+    """
+
+    def __init__(self, cluster: Any = None, history: RunHistory | None = None) -> None:
+        self.history = history or RunHistory(settings().runs)
+        self._clusters: dict[str, Cluster] = {}
+        self._lock = threading.Lock()
+        self.runs: list[Run] = []
+        self.cluster = self._adopt(connect(cluster if cluster is not None else settings().cluster))
+        atexit.register(self.close)
+
+    def attach(self, reference: Any) -> Cluster:
+        """Use another cluster from now on, after reaching it; the former one stays open.
+
+        Raises:
+            ClusterError: It cannot be reached; the session keeps the cluster it had.
+        """
+        cluster = self._known(reference) or connect(reference)
+        cluster.start()
+        self.cluster = self._adopt(cluster)
+        return cluster
+
+    def check(self, plan: Plan) -> None:
+        """Refuse a plan that cannot work, before anything is launched."""
+        plan.program.tree()
+        driver_of(plan.runtime).check(plan)
+
+    def run(
+        self,
+        plan: Plan,
+        variables: Mapping[str, Any] | None = None,
+        on_event: Callable[[Event], None] | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> Run:
+        """Check the plan, then carry it out in the background.
+
+        Args:
+            plan: ``plan.cluster`` names the cluster.
+            variables: Values of the plan's pushed variables and named inputs.
+            on_event, on_progress: Called from background threads while it runs.
+
+        Raises:
+            ProgramError, PlanError, DataError, SyntaxError: The plan cannot work; nothing was launched.
+        """
+        values = dict(variables or {})
+        self.check(plan)
+        driver = driver_of(plan.runtime)
+        for name in plan.push:
+            pickled_size(name, values)
+        cluster = self._known(plan.cluster) or self._adopt(connect(plan.cluster))
+        run_id, directory = self.history.new_directory(plan.runtime)
+        record = RunRecord(run_id, plan.name, plan.runtime, plan.cluster, "running", time.time(), pid=os.getpid())
+        run = Run(record, plan, directory, values, on_event, on_progress)
+        self.runs.append(run)
+        return run.start(driver, cluster)
+
+    def close(self) -> None:
+        """Stop what runs and end every cluster this session started."""
+        for run in self.runs:
+            if not run.done():
+                run.cancel()
+        with self._lock:
+            clusters, self._clusters = list(self._clusters.values()), {}
+        for cluster in clusters:
+            cluster.close()
+
+    def _known(self, reference: Any) -> Cluster | None:
+        return self._clusters.get(reference) if isinstance(reference, str) else None
+
+    def _adopt(self, cluster: Cluster) -> Cluster:
+        with self._lock:
+            return self._clusters.setdefault(cluster.reference, cluster)
+
+
+def driver_of(runtime: str) -> Driver:
+    """The driver of a programming model, imported when first used."""
+    driver: Driver = importlib.import_module(f"paibook.runtimes.{runtime}.driver").Driver()
+    return driver
+
+
+def pickled_size(name: str, variables: Mapping[str, Any]) -> int:
+    """Bytes a variable takes on its way to the ranks. Arrays are counted, not copied.
+
+    Raises:
+        PlanError: There is no such variable, or it cannot be pickled; names it.
+    """
+    if name not in variables:
+        raise PlanError(f"--push {name}: the notebook has no variable {name!r}")
+    buffers: list[Any] = []
+    try:
+        head = cloudpickle.dumps(variables[name], protocol=5, buffer_callback=buffers.append)
+    except Exception as error:  # whatever the user's object raises while it is pickled
+        kind = type(variables[name]).__name__
+        raise PlanError(
+            f"--push {name}: a {kind} cannot be sent to the ranks ({error}); make it there instead"
+        ) from error
+    return len(head) + sum(buffer.raw().nbytes for buffer in buffers)
