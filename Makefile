@@ -10,6 +10,8 @@ MADE := $(VENV)/paibook-venv.stamp
 RUN := $(VENV)/paibook-run.stamp
 DEV := $(VENV)/paibook-dev.stamp
 KERNEL := $(VENV)/paibook-kernel.stamp
+# What the benchmarks measure against has an environment of its own; a peer that is missing is skipped.
+PEERS := benchmarks/.venv-peers
 SPEC := $(wildcard kernels/spec/*)
 LINTED := paibook magics kernels tests benchmarks notebooks .ci
 ARGS ?=
@@ -44,6 +46,12 @@ $(DEV): tests/requirements.lock $(RUN)
 	@$(PIP) install -r tests/requirements.lock
 	@touch $@
 
+$(PEERS)/paibook-peers.stamp: benchmarks/requirements-peers.txt | $(MADE)
+	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	@echo "installing the benchmarks' peers into $(PEERS)"
+	@$(PEERS)/bin/python -m pip --disable-pip-version-check --quiet install -r $< && touch $@ \
+		|| echo "the peers could not be installed: those missing are skipped"
+
 demo: $(RUN) ## Run the quickstart headless and print what agrees with its reference
 	@$(BIN)/python notebooks/run_quickstart.py $(ARGS)
 
@@ -59,10 +67,10 @@ lint: $(DEV) ## Run ruff, mypy and import-linter
 lab: $(RUN) ## Open JupyterLab on the tutorials, with the paibook kernel
 	@$(BIN)/jupyter lab --notebook-dir=notebooks --MultiKernelManager.default_kernel_name=paibook $(ARGS)
 
-bench: $(RUN) ## Run the benchmarks against their peers
+bench: $(RUN) $(PEERS)/paibook-peers.stamp ## Run the benchmarks against their peers
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-bench-cells: $(RUN) ## Run the notebook benchmarks alone: cluster start, no-op cell, Stop, error
+bench-cells: $(RUN) $(PEERS)/paibook-peers.stamp ## Run the notebook benchmarks alone: cluster start, no-op cell, Stop, error
 	@$(BIN)/python -m benchmarks cells $(ARGS)
 
 lock: | $(MADE) ## Upgrade everything pyproject.toml allows and write the locks and environment.yml anew
