@@ -13,7 +13,6 @@ from typing import Any
 
 from paibook.errors import PaibookError, ProgramError, UserCodeError
 
-
 # CPython 3.11 counts the depth of syntax trees in one place for all threads, and fails when two build trees at once
 # (gh-106905: "AST constructor recursion depth mismatch"); inline ranks are threads.
 _compiling = threading.Lock()
@@ -142,7 +141,8 @@ def format_user_traceback(kind: type[BaseException], error: BaseException, tb: T
     if first is not None and isinstance(error, PaibookError):
         # An error we raise on purpose is about the line that called us, not about our own lines below it.
         del report.stack[_users_depth(first) :]
-    return "".join(report.format())
+    with _compiling:  # formatting parses the lines it shows
+        return "".join(report.format())
 
 
 def _users_depth(tb: TracebackType) -> int:

@@ -217,6 +217,13 @@ def listen(host: str = "127.0.0.1") -> socket.socket:
     return socket.create_server((host, 0), backlog=512)
 
 
+def address_toward(host: str) -> str:
+    """This machine's address as seen from ``host``; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((host, 9))
+        return str(probe.getsockname()[0])
+
+
 def new_token() -> bytes:
     """A fresh shared secret, 32 random bytes."""
     return secrets.token_bytes(32)

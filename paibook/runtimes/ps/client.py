@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from paibook.comms.wire import Channel, ChannelClosed, Header, connect
+from paibook.errors import TableError
 from paibook.runtimes.ps.messages import GO_ON, WHOLE, Op
-from paibook.runtimes.ps.optimizers import TableError
 from paibook.runtimes.ps.shards import TableSpec, owners, row_ranges, split
 
 MAX_UNANSWERED = 256  # acknowledgements that may pile up in the socket's buffer before we read them

@@ -6,12 +6,14 @@ import ast
 import difflib
 import operator
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from paibook.errors import PlanError
 from paibook.metrics import Metric
+from paibook.program import Program
 
+_EXAMPLE = "'loss < 0.3 or epoch >= 20'"
 BUILT_IN = ("epoch", "clock", "seconds")
 
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
@@ -40,6 +42,7 @@ class Until:
     """
 
     text: str
+    _tree: ast.expr = field(repr=False, compare=False)
 
     @classmethod
     def parse(cls, text: str) -> Until:
@@ -49,14 +52,19 @@ class Until:
             PlanError: Not an expression, or something other than comparisons, ``and``, ``or``, ``not``, numbers,
                 ``+ - * /`` and names.
         """
-        until = cls(text)
-        _check(until._tree(), text)
-        return until
+        try:
+            body = Program(text.strip(), "--until").tree().body
+        except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+            raise PlanError(f"--until {text!r} is not an expression such as {_EXAMPLE}: {error}") from error
+        if len(body) != 1 or not isinstance(body[0], ast.Expr):
+            raise PlanError(f"--until {text!r} is not an expression such as {_EXAMPLE}")
+        _check(body[0].value, text)
+        return cls(text, body[0].value)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The metrics it looks at, in order."""
-        found = [node.id for node in ast.walk(self._tree()) if isinstance(node, ast.Name)]
+        found = [node.id for node in ast.walk(self._tree) if isinstance(node, ast.Name)]
         return tuple(name for name in dict.fromkeys(found) if name not in BUILT_IN)
 
     def holds(self, values: Mapping[str, float]) -> bool:
@@ -67,21 +75,13 @@ class Until:
         >>> Until.parse("not loss > 0.3").holds({"epoch": 20})
         False
         """
-        return _truth(self._tree(), values) is True
+        return _truth(self._tree, values) is True
 
     def describe(self, values: Mapping[str, float]) -> str:
         """The expression with the values it was true of."""
-        seen = [node.id for node in ast.walk(self._tree()) if isinstance(node, ast.Name)]
+        seen = [node.id for node in ast.walk(self._tree) if isinstance(node, ast.Name)]
         shown = ", ".join(f"{name} = {values[name]:.6g}" for name in dict.fromkeys(seen) if name in values)
         return f"{self.text} ({shown})" if shown else self.text
-
-    def _tree(self) -> ast.expr:
-        try:
-            return ast.parse(self.text.strip(), filename="--until", mode="eval").body
-        except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-            raise PlanError(
-                f"--until {self.text!r} is not an expression such as 'loss < 0.3 or epoch >= 20': {error}"
-            ) from error
 
 
 class MetricMeans:
@@ -127,10 +127,7 @@ def _check(node: ast.expr, text: str) -> None:
         for side in (node.left, *node.comparators):
             _check_number(side, text)
     else:
-        raise PlanError(
-            f"--until {text!r}: {ast.unparse(node)!r} is not a comparison; write, for example, "
-            "'loss < 0.3 or epoch >= 20'"
-        )
+        raise PlanError(f"--until {text!r}: {ast.unparse(node)!r} is not a comparison; write, for example, {_EXAMPLE}")
 
 
 def _check_number(node: ast.expr, text: str) -> None:

@@ -108,11 +108,11 @@ class _Run:
 
     def _start(self) -> None:
         book = AddressBook(self._servers.size, self._context.emit)
-        host = _listening_host(self._servers, self._workers)
+        toward = _toward(self._servers, self._workers)
         until = None if self._until is None else self._until.text
         self._serving = self._servers.apply(
             server.serve,
-            each=lambda rank: (ServerJob(self._scene, rank, host(rank), until if rank == 0 else None),),
+            each=lambda rank: (ServerJob(self._scene, rank, toward(rank), until if rank == 0 else None),),
             on_event=book.on_event,
         )
         self._note_ends(self._serving)
@@ -237,10 +237,8 @@ def _importance(error: BaseException) -> int:
     return 2 if isinstance(error, (ChannelClosed, HandshakeError, KeyboardInterrupt)) else 1
 
 
-def _listening_host(servers: Ranks, workers: Ranks) -> Callable[[int], str]:
-    """Where each server listens: loopback when everything is on this machine, else as the cluster calls its host."""
-    local = {"localhost", "127.0.0.1", "::1", socket.gethostname(), socket.getfqdn()}
+def _toward(servers: Ranks, workers: Ranks) -> Callable[[int], str]:
+    """For each server a host elsewhere that must reach it; empty when everything is on one machine."""
     hosts = [status.host for status in servers.status()]
-    if {*hosts, *(status.host for status in workers.status())} <= local:
-        return lambda _rank: ""
-    return lambda rank: hosts[rank]
+    peers = sorted({socket.gethostname(), *hosts, *(status.host for status in workers.status())})
+    return lambda rank: next((peer for peer in peers if peer != hosts[rank]), "")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from paibook.runtimes.ps.optimizers import TableError
+from paibook.errors import TableError
 
 
 @dataclass(frozen=True)

@@ -64,13 +64,13 @@ class ServerJob:
     Attributes:
         scene: As above.
         rank: Its rank among the servers; server 0 also decides when training ends.
-        host: Where it listens: an address, or empty for loopback.
+        toward: A host that must reach it, which tells the address to listen on; empty for loopback.
         until: The stop condition, on server 0 only.
     """
 
     scene: Scene
     rank: int
-    host: str = ""
+    toward: str = ""
     until: str | None = None
 
 

@@ -13,14 +13,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from paibook.errors import PaibookError
+from paibook.errors import TableError
 
 Array = NDArray[Any]
-Step = Callable[..., None]
-
-
-class TableError(PaibookError, ValueError):
-    """A table declared or used in a way that cannot be meant: names the table, what was expected and what came."""
 
 
 @dataclass(frozen=True)

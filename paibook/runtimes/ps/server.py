@@ -15,15 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paibook.clusters.contract import Place
-from paibook.comms.wire import Channel, ChannelClosed, HandshakeError, Header, accept, listen
-from paibook.errors import PaibookError, RunError
+from paibook.comms.wire import Channel, ChannelClosed, HandshakeError, Header, accept, address_toward, listen
+from paibook.errors import PaibookError, RunError, TableError
 from paibook.hyperparameters import HyperParameters
 from paibook.metrics import Recorder, recording
 from paibook.program import capture_error
 from paibook.runtimes.ps.board import ClockBoard
 from paibook.runtimes.ps.coordinator import Until
 from paibook.runtimes.ps.messages import GO_ON, SERVER_MIME, WHOLE, Op, Scene, ServerJob
-from paibook.runtimes.ps.optimizers import TableError
 from paibook.runtimes.ps.shards import TableSpec
 from paibook.runtimes.ps.tables import DenseTable, Shard, SparseTable
 
@@ -42,7 +41,7 @@ def serve(place: Place, job: ServerJob) -> None:
     """
     recorder = Recorder(lambda batch: place.emit("metric", batch), place.rank)
     with recording(recorder):
-        listener = listen(job.host or "127.0.0.1")
+        listener = listen(address_toward(job.toward) if job.toward else "127.0.0.1")
         try:
             server = Server(job, listener, _user_update(place, job.scene))
             host, port = listener.getsockname()[:2]

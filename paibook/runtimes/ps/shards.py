@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from paibook.errors import TableError
 from paibook.runtimes.ps import initializers, optimizers
 from paibook.runtimes.ps.initializers import splitmix64
-from paibook.runtimes.ps.optimizers import TableError
 
 DTYPES = ("float16", "float32", "float64", "int32", "int64")
 
@@ -61,7 +61,7 @@ class TableSpec:
                 )
             return cls(name, sizes, kind, sparse, optimizers.to_wire(optimizer), initializers.to_wire(init))
         except TableError as error:
-            raise TableError(f"table {name!r}: {error}") from error
+            raise TableError(f"table {name!r}: {error}") from None
 
     @classmethod
     def from_wire(cls, values: dict[str, Any]) -> TableSpec:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from paibook.errors import TableError
 from paibook.runtimes.ps import initializers, optimizers
-from paibook.runtimes.ps.optimizers import TableError
 from paibook.runtimes.ps.shards import TableSpec, row_ranges
 
 Array = NDArray[Any]
