@@ -1,0 +1,104 @@
+"""Mistakes: what is wrong when a program's function does not yield what MapReduce needs.
+
+The loops that call the user's functions check nothing, to be fast; when one of them fails in its own line, the values
+at hand tell here what the user did.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from paibook.errors import UserCodeError
+from paibook.program import capture_error
+
+PAIRS = "(key, value) pairs"
+RECORDS = "records"
+
+
+class WrongYield(TypeError):
+    """A function of the program returned or yielded something of the wrong kind."""
+
+
+def checked(function: Callable[..., Any], name: str, what: str) -> Callable[..., Any]:
+    """The function, refusing what iterates but is not meant to: a str, a dict or a single tuple.
+
+    A generator function comes back as it is, since it cannot return anything wrong: it costs nothing.
+    """
+    if inspect.isgeneratorfunction(function):
+        return function
+
+    def check(*arguments: Any) -> Any:
+        made = function(*arguments)
+        if isinstance(made, (str, bytes, dict, tuple)) or not isinstance(made, Iterable):
+            raise WrongYield(_wrong_return(name, what, made))
+        return made
+
+    return check
+
+
+def check_last(pair: Any) -> None:
+    """Refuse a str of two characters that passed as a pair.
+
+    Raises:
+        WrongYield: Saying so.
+    """
+    if isinstance(pair, str):
+        raise WrongYield(
+            f"map(record) yielded {_shown(pair)}, which is not a (key, value) pair; write `yield key, value`"
+        )
+
+
+def explained(error: BaseException, where: str, name: str, pair: Any = None) -> UserCodeError:
+    """The error of a function as one that travels, said in the words of MapReduce where that is what went wrong.
+
+    Args:
+        error: Just caught, in the frame that calls the function.
+        where: The task and the record.
+        name: The function.
+        pair: What it yielded last.
+    """
+    if isinstance(error, WrongYield):
+        return _said(where, str(error))
+    if name != "reduce" and error.__traceback__ is not None and error.__traceback__.tb_next is None:
+        mistake = _mistake(name, pair)
+        if mistake:
+            return _said(where, mistake)
+    return capture_error(error, where)
+
+
+def _said(where: str, message: str) -> UserCodeError:
+    return UserCodeError(where, "ProgramError", message, f"{where}: {message}\n")
+
+
+def _mistake(name: str, pair: Any) -> str | None:
+    signature = {"map": "map(record)", "combine": "combine(key, values)"}[name]
+    shape = "yield key, value"
+    try:
+        key, _value = pair
+    except (TypeError, ValueError):
+        return f"{signature} yielded {_shown(pair)}, which is not a (key, value) pair; write `{shape}`"
+    try:
+        hash(key)
+    except TypeError as error:
+        advice = "use a tuple instead of a list, a frozenset instead of a set"
+        return f"{signature} yielded the key {_shown(key)}, which cannot be hashed ({error}); {advice}"
+    return None
+
+
+def _wrong_return(name: str, what: str, made: Any) -> str:
+    signature = {"map": "map(record)"}.get(name, f"{name}(key, values)")
+    example = "yield key, value" if what == PAIRS else "yield record"
+    text = f"{signature} returned {_shown(made)} where an iterable of {what} is needed; "
+    if made is None:
+        return text + f"did you forget to yield? Write `{example}`"
+    if isinstance(made, dict) and what == PAIRS:
+        return text + "return its .items()"
+    return text + f"write `{example}` instead of `return`, or return a list of {what}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    text = text if len(text) <= 80 else text[:77] + "..."
+    return text if value is None else f"{text} ({type(value).__name__})"

@@ -1,0 +1,89 @@
+"""What every MapReduce test needs: a plan from a cell's text, and a run of it."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paibook.clusters.inline import InlineCluster
+from paibook.metrics import MetricStream
+from paibook.plan import Plan
+from paibook.program import Program
+from paibook.runtimes.contract import Progress, RunContext
+from paibook.runtimes.mapreduce.driver import Driver
+
+WORD_COUNT = """
+def map(record):
+    for word in record.split():
+        yield word, 1
+
+def reduce(key, values):
+    yield {"word": key, "n": sum(values)}
+"""
+
+
+class Runner:
+    """Runs cells on a cluster and keeps what they said."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.events: list[Any] = []
+        self.progress: list[Progress] = []
+        self.cluster: Any = InlineCluster(slots=2)
+        self.runs = 0
+
+    def plan(self, source: str, *inputs: Any, push: tuple[str, ...] = (), hp: Any = None, **options: Any) -> Plan:
+        out = options.get("out")
+        kind = options.pop("out_kind", "path" if out else "none")
+        return Plan(
+            "mapreduce",
+            Program("\n" + textwrap.dedent(source).lstrip("\n"), "Cell In[7]"),
+            options={"inputs": [str(i) if isinstance(i, Path) else i for i in inputs], "out_kind": kind, **options},
+            hyperparameters=hp or {},
+            push=push,
+        )
+
+    def context(self, variables: dict[str, Any] | None = None) -> RunContext:
+        self.runs += 1
+        return RunContext(
+            f"run{self.runs}",
+            self.directory,
+            variables or {},
+            self.events.append,
+            self.progress.append,
+            MetricStream(),
+        )
+
+    def __call__(self, source: str, *inputs: Any, variables: dict[str, Any] | None = None, **options: Any) -> Any:
+        plan = self.plan(source, *inputs, **options)
+        driver = Driver()
+        driver.check(plan)
+        return driver.run(plan, self.cluster, self.context(variables))
+
+    def over(self, source: str, items: Any, variables: dict[str, Any] | None = None, **options: Any) -> Any:
+        """Run over a notebook variable called ``items``."""
+        return self(source, {"variable": "items"}, variables={"items": items, **(variables or {})}, **options)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Runner:
+    return Runner(tmp_path)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Callable[..., list[Path]]:
+    """Write text files: ``files(a="...", b="...")`` makes a.txt and b.txt in the folder ``corpus``."""
+
+    def write(**contents: str) -> list[Path]:
+        folder = tmp_path / "corpus"
+        folder.mkdir(exist_ok=True)
+        paths = [folder / f"{name}.txt" for name in contents]
+        for path, text in zip(paths, contents.values(), strict=True):
+            path.write_text(text)
+        return paths
+
+    return write
