@@ -16,6 +16,7 @@ PANELS = 12
 MARKS_PER_PANEL = 20
 
 _FONT = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
+_BLANK = "\u00a0"  # takes a line's height, unlike an empty text
 _LINE = "#1f77b4"
 _WARNING = "#c2410c"
 _VEGA_VERSION = "5.8"  # the oldest renderer offered; the specification uses nothing newer than JupyterLab's 5.6
@@ -59,7 +60,12 @@ def vegalite(history: History, title: str = "", interactive: bool = True) -> dic
     single = len(curves) == 1
     capacity = min(POINTS_PER_PANEL, POINTS // len(curves))
     size = {"width": 560, "height": 220} if single else {"width": 320, "height": 170}
-    panels = [size | _panel(curve, capacity, interactive, f"hover_{i}") for i, curve in enumerate(curves)]
+    panels = [
+        size | _panel(curve, capacity, interactive, f"hover_{i}", size["height"]) for i, curve in enumerate(curves)
+    ]
+    if not any(panel["title"]["subtitle"] != _BLANK for panel in panels):
+        for panel in panels:
+            del panel["title"]["subtitle"]
     specification: dict[str, Any] = {
         "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
         "description": description(history, title),
@@ -133,16 +139,20 @@ def _short(name: str, length: int = 40) -> str:
     return name if len(name) <= length else name[: length - 1] + "…"
 
 
-def _panel(curve: Curve, capacity: int, interactive: bool, hover: str) -> dict[str, Any]:
+def _panel(curve: Curve, capacity: int, interactive: bool, hover: str, height: int) -> dict[str, Any]:
     buckets = curve.together.reduced(capacity)
     points = buckets.points()
     ranks = curve.world_size
     what = f"mean and range of {ranks} ranks" if ranks > 1 else ""
     what = what or (f"mean and range of {buckets.width} steps" if buckets.width > 1 and points.band else "")
     heading = {"text": _short(curve.name), "anchor": "start", "fontSize": 12, "fontWeight": 600, "offset": 8}
-    if what:
-        heading |= {"subtitle": what, "subtitleFontSize": 11, "subtitlePadding": 2}
-    x = {"field": "x", "type": "quantitative", "axis": {"title": None, "grid": False, "tickCount": 6}}
+    # Also when empty, so that the headings of a row stay in line.
+    heading |= {"subtitle": what or _BLANK, "subtitleFontSize": 11, "subtitlePadding": 2}
+    x = {
+        "field": "x",
+        "type": "quantitative",
+        "axis": {"title": None, "grid": False, "tickCount": 6, "labelFlush": False},
+    }
     x |= {"scale": {"nice": False}}
     y = {"type": "quantitative", "axis": {"title": None, "tickCount": 5}, "scale": {"zero": False}}
     layers: list[dict[str, Any]] = []
@@ -154,18 +164,18 @@ def _panel(curve: Curve, capacity: int, interactive: bool, hover: str) -> dict[s
         line = {"type": "point", "color": _LINE, "filled": True}
     layers.append({"mark": line, "encoding": {"x": x, "y": {"field": "mean", **y}, "detail": {"field": "part"}}})
     if len(points.marks):
-        layers.append(_marks(points, x))
+        layers.append(_marks(points, x, height - 6))
     if interactive:
         layers.append(_hover(x, y, points.band, hover))
     return {"title": heading, "data": {"values": _records(points)}, "layer": layers}
 
 
-def _marks(points: Points, x: dict[str, Any]) -> dict[str, Any]:
+def _marks(points: Points, x: dict[str, Any], y: int) -> dict[str, Any]:
     steps = points.marks[:: max(1, math.ceil(len(points.marks) / MARKS_PER_PANEL))]
     return {
         "data": {"values": [{"x": _round(step)} for step in steps]},
         "mark": {"type": "text", "text": "×", "color": _WARNING, "fontSize": 14, "tooltip": "not finite"},
-        "encoding": {"x": x, "y": {"value": {"expr": "height - 6"}}},
+        "encoding": {"x": x, "y": {"value": y}},
     }
 
 
@@ -176,7 +186,9 @@ def _hover(x: dict[str, Any], y: dict[str, Any], band: bool, name: str) -> dict[
     if not band:
         tooltip[1]["title"] = "value"
     return {
-        "params": [{"name": name, "select": {"type": "point", "on": "mouseover", "nearest": True, "clear": "mouseout"}}],
+        "params": [
+            {"name": name, "select": {"type": "point", "on": "mouseover", "nearest": True, "clear": "mouseout"}}
+        ],
         "mark": {"type": "point", "filled": True, "color": _LINE, "size": 40},
         "encoding": {
             "x": x,
