@@ -20,7 +20,11 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[KernelMan
     # The spec as it stands in the tree, so that the test does not depend on when paibook was installed last.
     folder = tmp_path_factory.mktemp("kernels")
     (folder / "paibook").symlink_to(ROOT / "kernels" / "spec")
-    manager = KernelManager(kernel_name="paibook", kernel_spec_manager=KernelSpecManager(kernel_dirs=[str(folder)]))
+    manager = KernelManager(
+        kernel_name="paibook",
+        kernel_spec_manager=KernelSpecManager(kernel_dirs=[str(folder)]),
+        transport_encryption="required",  # the spec says that the kernel can
+    )
     roots = os.pathsep.join(str(ROOT / root) for root in (".", "magics", "kernels"))
     manager.start_kernel(env={**os.environ, "PYTHONPATH": roots}, cwd=str(folder))
     client = manager.client()
