@@ -60,11 +60,10 @@ class ServerLink:
                 raise ChannelClosed("a server answered at an unexpected length")
         return header
 
-    def check(self) -> None:
-        """Raise what the server refused since the last check, as ``TableError``."""
-        if self._refusal is not None:
-            message, self._refusal = self._refusal, None
-            raise TableError(message)
+    def take_refusal(self) -> str | None:
+        """What the server refused since the last time it was asked for."""
+        refusal, self._refusal = self._refusal, None
+        return refusal
 
     def close(self) -> None:
         """End the connection."""
@@ -183,8 +182,9 @@ class ParameterServer:
         return headers
 
     def _check(self) -> None:
-        for link in self._links:
-            link.check()
+        refusals = [refusal for link in self._links if (refusal := link.take_refusal()) is not None]
+        if refusals:
+            raise TableError(refusals[0])
 
 
 class Table:

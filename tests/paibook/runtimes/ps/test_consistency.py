@@ -1,0 +1,70 @@
+"""Consistency models as values."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paibook.errors import PlanError
+from paibook.runtimes.ps.consistency import Consistency, VectorClock, answer_tick, may_read, to_apply
+
+clocks = st.lists(st.integers(0, 20), min_size=1, max_size=5)
+
+
+@pytest.mark.parametrize(("kind", "staleness"), [("bps", 0), (None, 0), ("ssp", -1), ("ssp", 1.5), ("ssp", True)])
+def test_what_cannot_be_meant_is_refused(kind: object, staleness: object) -> None:
+    with pytest.raises(PlanError, match=r"--consistency takes bsp, ssp or asp|--staleness takes a whole"):
+        Consistency.parse(kind, staleness)
+
+
+def test_staleness_belongs_to_ssp_alone() -> None:
+    assert Consistency.parse("bsp", 4) == Consistency("bsp", 0)
+    assert Consistency.parse("ssp", 4) == Consistency("ssp", 4)
+
+
+@given(clocks, st.integers(0, 20), st.integers(0, 5))
+def test_who_may_read(values: list[int], clock: int, staleness: int) -> None:
+    vector = VectorClock(tuple(values))
+    assert may_read(Consistency("asp"), vector, clock)
+    assert may_read(Consistency("bsp"), vector, clock) == all(value >= clock for value in values)
+    assert may_read(Consistency("ssp", staleness), vector, clock) == all(v >= clock - staleness for v in values)
+
+
+@given(clocks)
+def test_the_slowest_worker_may_always_read_so_nobody_waits_in_a_circle(values: list[int]) -> None:
+    vector = VectorClock(tuple(values))
+    assert all(may_read(Consistency(kind), vector, vector.slowest) for kind in ("bsp", "ssp", "asp"))
+
+
+@given(st.integers(1, 4), st.data())
+def test_bsp_applies_every_clock_once_and_in_order(workers: int, data: st.DataObject) -> None:
+    vector, applied = VectorClock.start(workers), []
+    for _ in range(30):
+        rank = data.draw(st.integers(0, workers - 1))
+        if rank in vector.retired:
+            continue
+        after = vector.retire(rank) if data.draw(st.integers(0, 9)) == 0 else vector.tick(rank)
+        applied.extend(to_apply(Consistency("bsp"), vector, after))
+        vector = after
+    for rank in range(workers):
+        after = vector.retire(rank)
+        applied.extend(to_apply(Consistency("bsp"), vector, after))
+        vector = after
+    assert applied == list(range(len(applied)))
+    assert len(applied) > max(vector.clocks)  # also what was pushed in the clock a worker left in
+    assert vector.finished
+
+
+def test_others_apply_at_once_and_buffer_nothing() -> None:
+    for kind in ("ssp", "asp"):
+        assert not Consistency(kind).buffers
+        assert not to_apply(Consistency(kind), VectorClock((0, 0)), VectorClock((5, 5)))
+
+
+def test_under_bsp_all_are_told_at_the_same_clock() -> None:
+    for kind, (a, b) in product(("bsp", "asp"), [(1, 0), (1, 1)]):
+        told = answer_tick(Consistency(kind), VectorClock((a, b)), 1)
+        assert told == (kind == "asp" or b == 1)

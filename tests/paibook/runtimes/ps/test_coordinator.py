@@ -1,0 +1,69 @@
+"""Stop conditions: what they accept, what they mean, and what they never do."""
+
+from __future__ import annotations
+
+import pytest
+
+from paibook.errors import PlanError
+from paibook.metrics import Metric
+from paibook.runtimes.ps.coordinator import MetricMeans, Until
+
+
+def metric(name: str, value: float, rank: int = 0) -> Metric:
+    return Metric("r", 0, name, value, rank, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "holds"),
+    [
+        ("loss < 0.3 or epoch >= 20", {"loss": 0.2, "epoch": 1}, True),
+        ("loss < 0.3 or epoch >= 20", {"loss": 0.4, "epoch": 20}, True),
+        ("loss < 0.3 or epoch >= 20", {"epoch": 19}, False),
+        ("loss < 0.3 and epoch >= 20", {"epoch": 20}, False),
+        ("not loss > 0.3", {}, False),
+        ("not loss > 0.3", {"loss": 0.3}, True),
+        ("not (loss > 0.3 and epoch < 5)", {"epoch": 7}, True),
+        ("0.1 < loss <= 2 * 0.1", {"loss": 0.2}, True),
+        ("loss != loss", {"loss": float("nan")}, True),
+        ("-gain < -(1 + 1) / 2", {"gain": 3}, True),
+        ("a / b > 1", {"a": 1, "b": 0}, False),
+    ],
+)
+def test_what_a_condition_means(text: str, values: dict[str, float], holds: bool) -> None:
+    assert Until.parse(text).holds(values) is holds
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "loss <", "", "loss = 3", "loss < 0.3; x", "import os", "loss", "3", "True", "loss < True", "loss < 'a'",
+        "f(loss) < 1", "loss.real < 1", "loss[0] < 1", "(lambda: 1) < 2", "loss in (1, 2)", "loss ** 9 < 1",
+        "a < 1 if b < 1 else c < 1", "__import__('os').system('true') < 1", "(x := 3) < 4", "(" * 500,
+    ],
+)  # fmt: skip
+def test_anything_else_is_refused_and_named(text: str) -> None:
+    with pytest.raises(PlanError, match="--until"):
+        Until.parse(text)
+
+
+def test_the_names_it_watches_and_what_it_says_at_the_end() -> None:
+    until = Until.parse("loss < 0.3 or epoch >= 20 or accuracy > 0.9")
+    assert until.names == ("loss", "accuracy")
+    assert until.describe({"loss": 0.25, "epoch": 4}) == f"{until.text} (loss = 0.25, epoch = 4)"
+
+
+def test_a_metric_is_the_mean_of_each_ranks_latest() -> None:
+    means = MetricMeans(["loss"])
+    assert means.values() == {}
+    assert not means.observe([metric("accuracy", 1)])
+    assert means.observe([metric("loss", 9, 0), metric("loss", 1, 0), metric("loss", 3, 1)])
+    assert means.values() == {"loss": 2.0}
+
+
+def test_a_metric_nobody_logged_is_named_with_its_neighbour() -> None:
+    means = MetricMeans(["lss"])
+    means.observe([metric("loss", 1)])
+    assert (
+        means.never_seen() == "--until looks at 'lss', which no rank ever logged (logged: loss); did you mean 'loss'?"
+    )
+    assert MetricMeans(["x"]).never_seen().endswith("(logged: nothing)")
