@@ -44,7 +44,7 @@ class Curves(anywidget.AnyWidget):
     status = traitlets.Unicode("").tag(sync=True)
     running = traitlets.Bool(True).tag(sync=True)
     can_stop = traitlets.Bool(False).tag(sync=True)
-    panels = traitlets.List().tag(sync=True)
+    panels: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
     data = traitlets.Bytes(b"").tag(sync=True)
     version = traitlets.Int(0).tag(sync=True)
 

@@ -17,8 +17,17 @@ MARKS_PER_PANEL = 20
 
 _FONT = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
 _BLANK = "\u00a0"  # takes a line's height, unlike an empty text
-_LINE = "#1f77b4"
-_WARNING = "#c2410c"
+# Of middle lightness: the same figure is shown on a white and on a black ground.
+_LINE = "#3a8cc9"
+_WARNING = "#e8590c"
+_X = {
+    "field": "x",
+    "type": "quantitative",
+    "axis": {"title": None, "grid": False, "tickCount": 6, "labelFlush": False},
+    "scale": {"nice": False},
+}
+_Y = {"type": "quantitative", "axis": {"title": None, "tickCount": 5, "minExtent": 40}, "scale": {"zero": False}}
+_MEAN = {"field": "mean", **_Y}
 _VEGA_VERSION = "5.8"  # the oldest renderer offered; the specification uses nothing newer than JupyterLab's 5.6
 
 
@@ -60,9 +69,10 @@ def vegalite(history: History, title: str = "", interactive: bool = True) -> dic
     single = len(curves) == 1
     capacity = min(POINTS_PER_PANEL, POINTS // len(curves))
     size = {"width": 560, "height": 220} if single else {"width": 320, "height": 170}
-    panels = [
-        size | _panel(curve, capacity, interactive, f"hover_{i}", size["height"]) for i, curve in enumerate(curves)
-    ]
+    panels = [size | _panel(curve, capacity, size["height"]) for curve in curves]
+    if interactive:
+        for i, panel in enumerate(panels):
+            panel["layer"].append(_hover(f"hover_{i}", curves[i].together.points().band))
     if not any(panel["title"]["subtitle"] != _BLANK for panel in panels):
         for panel in panels:
             del panel["title"]["subtitle"]
@@ -139,7 +149,8 @@ def _short(name: str, length: int = 40) -> str:
     return name if len(name) <= length else name[: length - 1] + "…"
 
 
-def _panel(curve: Curve, capacity: int, interactive: bool, hover: str, height: int) -> dict[str, Any]:
+def _panel(curve: Curve, capacity: int, height: int) -> dict[str, Any]:
+    """Describe one metric: heading, data, and from back to front the band, the line, lone points and the crosses."""
     buckets = curve.together.reduced(capacity)
     points = buckets.points()
     ranks = curve.world_size
@@ -148,51 +159,46 @@ def _panel(curve: Curve, capacity: int, interactive: bool, hover: str, height: i
     heading = {"text": _short(curve.name), "anchor": "start", "fontSize": 12, "fontWeight": 600, "offset": 8}
     # Also when empty, so that the headings of a row stay in line.
     heading |= {"subtitle": what or _BLANK, "subtitleFontSize": 11, "subtitlePadding": 2}
-    x = {
-        "field": "x",
-        "type": "quantitative",
-        "axis": {"title": None, "grid": False, "tickCount": 6, "labelFlush": False},
-    }
-    x |= {"scale": {"nice": False}}
-    y = {"type": "quantitative", "axis": {"title": None, "tickCount": 5}, "scale": {"zero": False}}
+    records = _records(points)
+    part = {"detail": {"field": "part"}}
     layers: list[dict[str, Any]] = []
     if points.band:
-        area = {"type": "area", "color": _LINE, "opacity": 0.2, "line": False}
-        layers.append({"mark": area, "encoding": {"x": x, "y": {"field": "low", **y}, "y2": {"field": "high"}}})
+        area = {"type": "area", "color": _LINE, "opacity": 0.25, "line": False}
+        layers.append(
+            {"mark": area, "encoding": {"x": _X, "y": {"field": "low", **_Y}, "y2": {"field": "high"}, **part}}
+        )
     line = {"type": "line", "color": _LINE, "strokeWidth": 1.75}
-    if len(points.x) == 1:
-        line = {"type": "point", "color": _LINE, "filled": True}
-    layers.append({"mark": line, "encoding": {"x": x, "y": {"field": "mean", **y}, "detail": {"field": "part"}}})
+    layers.append({"mark": line, "encoding": {"x": _X, "y": _MEAN, **part}})
+    if any("alone" in record for record in records):
+        point = {"type": "point", "color": _LINE, "filled": True, "size": 20}
+        layers.append({"transform": [{"filter": "datum.alone"}], "mark": point, "encoding": {"x": _X, "y": _MEAN}})
     if len(points.marks):
-        layers.append(_marks(points, x, height - 6))
-    if interactive:
-        layers.append(_hover(x, y, points.band, hover))
-    return {"title": heading, "data": {"values": _records(points)}, "layer": layers}
+        layers.append(_crosses(points, height - 6))
+    return {"title": heading, "data": {"values": records}, "layer": layers}
 
 
-def _marks(points: Points, x: dict[str, Any], y: int) -> dict[str, Any]:
+def _crosses(points: Points, y: int) -> dict[str, Any]:
     steps = points.marks[:: max(1, math.ceil(len(points.marks) / MARKS_PER_PANEL))]
     return {
-        "data": {"values": [{"x": _round(step)} for step in steps]},
+        "data": {"values": [{"x": _round(step, 9)} for step in steps]},
         "mark": {"type": "text", "text": "×", "color": _WARNING, "fontSize": 14, "tooltip": "not finite"},
-        "encoding": {"x": x, "y": {"value": y}},
+        "encoding": {"x": _X, "y": {"value": y}},
     }
 
 
-def _hover(x: dict[str, Any], y: dict[str, Any], band: bool, name: str) -> dict[str, Any]:
-    fields = ["mean", "low", "high"] if band else ["mean"]
+def _hover(name: str, band: bool) -> dict[str, Any]:
+    fields = {"mean": "mean", "low": "low", "high": "high"} if band else {"mean": "value"}
     tooltip = [{"field": "x", "type": "quantitative", "title": "step", "format": ",.0f"}]
-    tooltip += [{"field": field, "type": "quantitative", "title": field, "format": ".4~g"} for field in fields]
-    if not band:
-        tooltip[1]["title"] = "value"
+    tooltip += [
+        {"field": field, "type": "quantitative", "title": title, "format": ".4~g"} for field, title in fields.items()
+    ]
+    nearest = {"type": "point", "on": "mouseover", "nearest": True, "clear": "mouseout"}
     return {
-        "params": [
-            {"name": name, "select": {"type": "point", "on": "mouseover", "nearest": True, "clear": "mouseout"}}
-        ],
+        "params": [{"name": name, "select": nearest}],
         "mark": {"type": "point", "filled": True, "color": _LINE, "size": 40},
         "encoding": {
-            "x": x,
-            "y": {"field": "mean", **y},
+            "x": _X,
+            "y": _MEAN,
             "opacity": {"condition": {"param": name, "empty": False, "value": 1}, "value": 0},
             "tooltip": tooltip,
         },
@@ -200,24 +206,30 @@ def _hover(x: dict[str, Any], y: dict[str, Any], band: bool, name: str) -> dict[
 
 
 def _records(points: Points) -> list[dict[str, Any]]:
-    """One record per bucket; ``part`` numbers the stretches between gaps, so that no line is drawn across one."""
+    """One record per bucket; ``part`` numbers the stretches between gaps, so that no line is drawn across one.
+
+    A stretch of a single bucket is ``alone``: no line shows it.
+    """
+    finite = [math.isfinite(mean) for mean in points.mean]
     records: list[dict[str, Any]] = []
     part = 0
-    for x, mean, low, high in zip(points.x, points.mean, points.low, points.high, strict=True):
-        if not math.isfinite(mean):
+    for i, (x, mean, low, high) in enumerate(zip(points.x, points.mean, points.low, points.high, strict=True)):
+        if not finite[i]:
             part += 1
             continue
-        record = {"x": _round(x), "mean": _round(mean)}
+        record = {"x": _round(x, 9), "mean": _round(mean)}
         if points.band:
             record |= {"low": _round(low), "high": _round(high)}
         if part:
             record["part"] = part
+        if not any(finite[max(0, i - 1) : i] + finite[i + 1 : i + 2]):
+            record["alone"] = True
         records.append(record)
     return records
 
 
-def _round(value: float) -> float | int:
-    rounded = float(f"{value:.5g}") if abs(value) < 1e5 else float(f"{value:.8g}")
+def _round(value: float, digits: int = 6) -> float | int:
+    rounded = float(f"{value:.{digits}g}")
     return int(rounded) if rounded.is_integer() and abs(rounded) < 2**53 else rounded
 
 

@@ -81,7 +81,7 @@ class LiveCurves:
 def _display(shown: Any, **options: Any) -> None:
     from IPython.display import display
 
-    display(shown, **options)  # type: ignore[no-untyped-call]
+    display(shown, **options)
 
 
 def _has_rich_front_end() -> bool:

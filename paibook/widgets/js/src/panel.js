@@ -29,7 +29,7 @@ export class Panel {
 
   show(description, points, log) {
     const [first, last, best, step] = description.summary;
-    this.last.textContent = last;
+    this.lastValue = last;
     this.note.textContent = description.note;
     this.plot.setAttribute("aria-label", `${description.name}: first ${first}, last ${last}, best ${best}, step ${step}`);
     const read = ([offset, length]) => points.subarray(offset, offset + length);
@@ -74,7 +74,7 @@ export class Panel {
         cursor: { sync: { key: this.sync, setSeries: false }, y: false, drag: { setScale: false, x: false, y: false }, points: { size: 6 } },
         scales: {
           x: { time: false, range: (_, low, high) => (low == null ? [0, 1] : low === high ? [low - 1, high + 1] : [low, high]) },
-          y: this.log ? { distr: 3 } : {},
+          y: this.log ? { distr: 3, range: (_, low, high) => logRange(low, high) } : {},
         },
         axes: [
           { ...axis, size: 26, space: 60, grid: { show: false }, values: (_, splits) => splits.map((v) => (Number.isInteger(v) ? tick(v) : "")) },
@@ -83,7 +83,8 @@ export class Panel {
             grid,
             space: 28,
             size: (_, labels) => Math.max(46, 14 + 6.4 * Math.max(0, ...(labels ?? []).map((label) => (label ?? "").length))),
-            values: (_, splits) => ticks(splits, this.log),
+            ...(this.log ? { splits: (_, __, low, high) => logSplits(low, high), filter: (_, splits) => splits } : {}),
+            values: (_, splits) => (this.log ? logLabels(splits) : splits.map(tick)),
           },
         ],
         series,
@@ -93,7 +94,7 @@ export class Panel {
       data,
       this.plot,
     );
-    this.legend.replaceChildren(...lines.map((line, i) => this.entry(line, i)), (this.at = element("span", "pai-at")));
+    this.legend.replaceChildren(...lines.map((line, i) => this.entry(line, i)));
     lines.forEach((line) => this.hidden.has(line.label) && this.switch(line, false));
   }
 
@@ -116,12 +117,13 @@ export class Panel {
     for (const column of line.columns) this.chart.setSeries(column, { show: on });
   }
 
-  // Legend values: under the cursor, and none without one (the last value stands in the panel's head).
+  // Under the cursor: the step in the panel's head, the values in the legend. Without one: the last value in the head.
   label() {
-    if (!this.chart || !this.at) return;
+    if (!this.chart) return;
     const { data, cursor } = this.chart;
-    const i = cursor.left >= 0 ? cursor.idx : null;
-    this.at.textContent = i == null || data[0][i] == null ? "" : `step ${tick(Math.round(data[0][i]))}`;
+    const i = cursor.left >= 0 && data[0][cursor.idx] != null ? cursor.idx : null;
+    this.last.textContent = i == null ? this.lastValue : `step ${Math.round(data[0][i]).toLocaleString("en")}`;
+    this.last.classList.toggle("pai-muted", i != null);
     for (const line of this.lines) {
       const value = i == null ? null : data[line.column][i];
       let text = value == null ? "" : number(value);
@@ -159,6 +161,8 @@ export class Panel {
   }
 
   resize() {
+    // Only a node in the page has colours, and a widget is drawn before it is put there.
+    if (!this.colours.muted) this.recolour();
     if (this.chart && this.plot.clientWidth && this.chart.width !== this.width()) this.chart.setSize({ width: this.width(), height: HEIGHT });
   }
 
@@ -198,8 +202,36 @@ function lonely(chart, i) {
   return alone;
 }
 
-// On a logarithmic axis only 1, 2 and 5 times a power of ten get a label.
-function ticks(splits, log) {
-  if (!log || splits.length <= 4) return splits.map((v) => (v == null ? "" : tick(v)));
-  return splits.map((v) => (v != null && [1, 2, 5].includes(Math.round(v / 10 ** Math.floor(Math.log10(v) + 1e-9))) ? tick(v) : ""));
+// A logarithmic axis ends a little beyond the data, not at the next powers of ten.
+function logRange(low, high) {
+  if (low == null || !(low > 0)) return [1, 10];
+  const margin = Math.max(1.05, (high / low) ** 0.06);
+  return [low / margin, high * margin];
+}
+
+// Multiples of the powers of ten; only the powers when there are many, even steps within one.
+function logSplits(low, high) {
+  const decades = Math.log10(high / low);
+  if (decades < 0.5) return evenSplits(low, high);
+  const every = Math.ceil(decades / 8);
+  const factors = decades > 3 ? [1] : [1, 2, 3, 4, 5, 6, 7, 8, 9];
+  const splits = [];
+  for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power += 1) {
+    if (power % every === 0) splits.push(...factors.map((factor) => Number((factor * 10 ** power).toPrecision(12))));
+  }
+  return splits.filter((split) => split >= low && split <= high);
+}
+
+function evenSplits(low, high) {
+  const rough = (high - low) / 4;
+  const unit = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((factor) => factor * unit).find((candidate) => candidate >= rough);
+  const count = Math.floor(high / step) - Math.ceil(low / step) + 1;
+  return Array.from({ length: count }, (_, i) => Number(((Math.ceil(low / step) + i) * step).toPrecision(12)));
+}
+
+// Where the multiples crowd, only 1, 2 and 5 times a power of ten get a label; the others are grid lines.
+function logLabels(splits) {
+  if (splits.length <= 6) return splits.map(tick);
+  return splits.map((v) => ([1, 2, 5].includes(Math.round(v / 10 ** Math.floor(Math.log10(v) + 1e-9))) ? tick(v) : ""));
 }

@@ -1,0 +1,153 @@
+// Drives Chromium over one JupyterLab or HTML page: reads a JSON list of actions on stdin, writes JSON results on stdout.
+//
+//   {"do": "open", "url": ...}                     {"do": "wait", "selector": ..., "count": 1}
+//   {"do": "theme", "dark": true}                  {"do": "gone", "selector": ...}
+//   {"do": "click", "selector": ..., "nth": 0}     {"do": "text", "selector": ...}          -> list of strings
+//   {"do": "hover", "selector": ..., "x": 0.5}     {"do": "count", "selector": ...}         -> number
+//   {"do": "press", "key": ...}                    {"do": "attribute", "selector": ..., "name": ...} -> list
+//   {"do": "run_all"}                              {"do": "idle"}: the kernel ran every cell
+//   {"do": "canvas", "selector": ...} -> hash      {"do": "changes", "selector": ..., "times": 3}: the canvas was redrawn
+//   {"do": "save"}                                 {"do": "screenshot", "path": ..., "selector": null}
+//   {"do": "scroll", "selector": ...}              {"do": "size", "width": ..., "height": ...}
+//   {"do": "evaluate", "script": ...} -> its value
+import { chromium } from "playwright-core";
+
+const { executable, profile, token, width, height, timeout, actions } = JSON.parse(await read(process.stdin));
+const flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"];
+const context = await chromium.launchPersistentContext(profile, {
+  executablePath: executable,
+  headless: true,
+  args: [...flags, "--disable-component-update", "--disable-sync"],
+  viewport: { width, height },
+});
+const page = context.pages()[0] ?? (await context.newPage());
+page.setDefaultTimeout(timeout);
+// Only this machine may be asked for anything; what a page tries elsewhere is blocked and reported.
+const elsewhere = [];
+await context.route(/^https?:/, (route) => {
+  const host = new URL(route.request().url()).hostname;
+  if (host === "127.0.0.1" || host === "localhost") return route.continue();
+  elsewhere.push(route.request().url());
+  return route.abort();
+});
+const problems = [];
+page.on("pageerror", (error) => problems.push(String(error)));
+page.on("console", (message) => message.type() === "error" && problems.push(message.text()));
+
+const results = [];
+let failure = null;
+for (const action of actions) {
+  try {
+    results.push((await perform(action)) ?? null);
+  } catch (error) {
+    failure = `${JSON.stringify(action)}: ${error.message}`;
+    break;
+  }
+}
+if (failure) {
+  const last = [...actions].reverse().find((action) => action.do === "screenshot");
+  if (last) await page.screenshot({ path: last.path }).catch(() => {});
+}
+await context.close();
+process.stdout.write(JSON.stringify({ results, failure, problems, elsewhere }));
+
+async function perform(action) {
+  const found = action.selector ? page.locator(action.selector) : null;
+  switch (action.do) {
+    case "open": {
+      await page.goto(action.url + (token ? `${action.url.includes("?") ? "&" : "?"}token=${token}` : ""));
+      return;
+    }
+    case "wait":
+      await found.nth((action.count ?? 1) - 1).waitFor({ state: "visible" });
+      return;
+    case "gone":
+      await page.waitForFunction((selector) => !document.querySelector(selector), action.selector);
+      return;
+    case "click":
+      await found.nth(action.nth ?? 0).click();
+      return;
+    case "hover": {
+      const box = await found.nth(action.nth ?? 0).boundingBox();
+      await page.mouse.move(box.x + box.width * (action.x ?? 0.5), box.y + box.height * (action.y ?? 0.5));
+      return;
+    }
+    case "press":
+      await page.keyboard.press(action.key);
+      return;
+    case "text":
+      return await found.allTextContents();
+    case "count":
+      return await found.count();
+    case "attribute":
+      return await found.evaluateAll((nodes, name) => nodes.map((node) => node.getAttribute(name)), action.name);
+    case "evaluate":
+      return await page.evaluate(action.script);
+    case "scroll":
+      await found.first().scrollIntoViewIfNeeded();
+      return;
+    case "size":
+      await page.setViewportSize({ width: action.width, height: action.height });
+      return;
+    case "theme":
+      await page.evaluate((name) => window.jupyterapp.commands.execute("apputils:change-theme", { theme: name }), action.dark ? "JupyterLab Dark" : "JupyterLab Light");
+      await page.waitForFunction((light) => document.body.dataset.jpThemeLight === light, String(!action.dark));
+      return;
+    case "run_all":
+      await ready();
+      // Not awaited: the cells are to be watched while they run.
+      await page.evaluate(() => void window.jupyterapp.commands.execute("notebook:run-all-cells"));
+      return;
+    case "idle":
+      await page.waitForFunction(() => {
+        const prompts = [...document.querySelectorAll(".jp-CodeCell .jp-InputArea-prompt")].map((node) => node.textContent);
+        return prompts.length > 0 && prompts.every((text) => /\[\d+\]/.test(text));
+      });
+      return;
+    case "save":
+      await page.evaluate(() => window.jupyterapp.commands.execute("docmanager:save"));
+      return;
+    case "canvas":
+      return await picture(action.selector);
+    case "changes": {
+      let seen = await picture(action.selector);
+      for (let n = 0; n < (action.times ?? 1); n++) {
+        const deadline = Date.now() + timeout;
+        for (;;) {
+          const now = await picture(action.selector);
+          if (now !== seen) {
+            seen = now;
+            break;
+          }
+          if (Date.now() > deadline) throw new Error(`the canvas was redrawn ${n} times only`);
+          await page.waitForTimeout(20);
+        }
+      }
+      return;
+    }
+    case "screenshot":
+      if (found) await found.first().screenshot({ path: action.path });
+      else await page.screenshot({ path: action.path, fullPage: Boolean(action.full) });
+      return;
+    default:
+      throw new Error(`unknown action ${action.do}`);
+  }
+}
+
+// A notebook is ready when its kernel has answered once.
+async function ready() {
+  await page.waitForFunction(() => {
+    const session = window.jupyterapp?.shell?.currentWidget?.sessionContext;
+    return session?.isReady && ["idle", "busy"].includes(session.session?.kernel?.status);
+  });
+}
+
+async function picture(selector) {
+  return await page.evaluate((where) => document.querySelector(where)?.toDataURL() ?? "", selector);
+}
+
+async function read(stream) {
+  let text = "";
+  for await (const chunk of stream) text += chunk;
+  return text;
+}
