@@ -23,6 +23,7 @@ from paibook.runtimes.ps.result import PSResult
 POLL_SECONDS = 0.2
 START_SECONDS = 60.0  # for servers to announce themselves
 CAUSE_SECONDS = 2.0  # a broken connection is a symptom; its cause is reported within this time
+EBB_SECONDS = 0.5  # for ranks to end by themselves once the connections are closed
 STOP_SECONDS = 5.0  # for interrupted ranks to come back before they are interrupted again, then killed
 
 
@@ -186,6 +187,9 @@ class _Run:
         """Free every rank: close its connections, interrupt it, and in the end replace it."""
         if self._control is not None:
             self._control.close()
+            # The servers now end, and with them whatever a worker waits for; most need no interrupt.
+            if self._await([*self._working, *self._serving], EBB_SECONDS):
+                return
         for attempt in range(2):
             for ranks, pendings in ((self._workers, self._working), (self._servers, self._serving)):
                 busy = [rank for rank, pending in enumerate(pendings) if not pending.done()]
