@@ -1,7 +1,7 @@
 """The ipyparallel controller that a session starts for its ranks, as a child process.
 
-Started through ``Controller.start()``. Against the stock way (``ipyparallel.Cluster``, 6.7 s for two engines) it writes no
-files, polls nothing, runs its queues as threads, and says when it is ready.
+Started through ``Controller.start()``. Against the stock way (``ipyparallel.Cluster``, 6.7 s for two engines) it writes
+no files, polls nothing, runs its queues as threads, and says when it is ready.
 """
 
 from __future__ import annotations

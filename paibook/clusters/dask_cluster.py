@@ -63,8 +63,8 @@ class DaskCluster(Cluster):
             if not callable(made):
                 return cls.of_object(made)
         raise ClusterError(
-            f"a {type(thing).__name__} is not a cluster; give a Dask cluster or client object, a function that makes one, "
-            "or a reference such as tcp://HOST:8786"
+            f"a {type(thing).__name__} is not a cluster; give a Dask cluster or client object, a function that makes "
+            "one, or a reference such as tcp://HOST:8786"
         )
 
     def start(self) -> None:
@@ -85,7 +85,7 @@ class DaskCluster(Cluster):
             engines = self._engines.setdefault(role, [])
             missing = [rank for rank in range(size) if rank >= len(engines) or engines[rank].lost is not None]
             if missing:
-                self._launch(role, engines, missing)
+                self._launch(role, engines, missing, size)
             return EngineRanks(role, self._ready_caller(), engines[:size], self._kill)
 
     def scale(self, workers: int) -> None:
@@ -141,8 +141,8 @@ class DaskCluster(Cluster):
             return Client(**where, timeout=timeout, set_as_default=False)
         except (OSError, TimeoutError, ValueError, TypeError) as error:
             raise ClusterError(
-                f"no Dask scheduler answers at {self.reference} (tried for {timeout:.0f} s: {_reason(error)}). Is it running, "
-                "reachable from here, and of the same security (tcp:// or tls://)? "
+                f"no Dask scheduler answers at {self.reference} (tried for {timeout:.0f} s: {_reason(error)}). Is it "
+                "running, reachable from here, and of the same security (tcp:// or tls://)? "
                 "Start one with `dask scheduler`, or leave out the address to use the embedded cluster."
             ) from error
         finally:
@@ -192,9 +192,9 @@ class DaskCluster(Cluster):
     def _topic(self) -> str:
         return f"paibook-ranks-{self._session}"
 
-    def _launch(self, role: str, engines: list[Engine], missing: Sequence[int]) -> None:
+    def _launch(self, role: str, engines: list[Engine], missing: Sequence[int], size: int) -> None:
         held = sum(e.lost is None for group in self._engines.values() for e in group)
-        addresses = place(self._free_slots(), len(missing), self.reference, held)
+        addresses = place(self._free_slots(), len(missing), self.reference, size, held)
         caller = self._ready_caller()
         assert self._controller is not None
         fresh = []
@@ -300,9 +300,12 @@ class EmbeddedCluster(DaskCluster):
                 protocol="tls://",
                 security=Security.temporary(),
                 dashboard_address=None,
+                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
                 silence_logs=logging.CRITICAL + 1,
                 preload=["paibook.clusters.worker_preload"],
             )
+            # Dask serves pages and figures over plain HTTP to whoever asks; ours needs none of it.
+            cluster.scheduler.http_server.stop()
             client = Client(cluster, set_as_default=False)
         except (OSError, TimeoutError, RuntimeError) as error:
             raise ClusterError(f"the embedded cluster did not start: {_reason(error)}") from error
@@ -330,7 +333,8 @@ class EmbeddedCluster(DaskCluster):
     def scale(self, workers: int) -> None:
         if workers > settings().max_workers:
             raise ClusterError(
-                f"the embedded cluster grows to {settings().max_workers} workers (PAIBOOK_MAX_WORKERS); asked for {workers}"
+                f"the embedded cluster grows to {settings().max_workers} workers (PAIBOOK_MAX_WORKERS); "
+                f"asked for {workers}"
             )
         super().scale(workers)
 

@@ -98,10 +98,10 @@ class DaskPending:
             return RunCancelled("the run was stopped")
         if isinstance(error, KilledWorker):
             return RunError(
-                f"{self._name} ended its worker process every time it ran ({error.allowed_failures + 1} times): its code or "
-                "one of its records crashes Python or exhausts memory"
+                f"{self._name} ended its worker process every time it ran ({error.allowed_failures + 1} times): its "
+                "code or one of its records crashes Python or exhausts memory"
             )
-        return error  # type: ignore[no-any-return]
+        return error
 
     def done(self) -> bool:
         return bool(self.future.done())

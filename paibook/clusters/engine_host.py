@@ -38,7 +38,7 @@ def start(worker: Any, session: str, topic: str, message: dict[str, Any]) -> int
     Returns:
         The process id.
     """
-    log = tempfile.TemporaryFile(prefix="paibook-rank-")
+    log = tempfile.TemporaryFile(prefix="paibook-rank-")  # noqa: SIM115 (closed when the rank has ended)
     process = lifeline.spawn("paibook.clusters.engine", message, stdout=log, stderr=log)
     key = (worker.address, process.pid)
     with _lock:

@@ -22,7 +22,7 @@ class EnginePlace(Place):
     def __init__(self, role: str, rank: int) -> None:
         from IPython import get_ipython
 
-        shell = get_ipython()  # type: ignore[no-untyped-call]
+        shell = get_ipython()
         self.role = role
         self.rank = rank
         self.namespace: dict[str, Any] = shell.user_ns
@@ -86,7 +86,9 @@ def _take_sigint() -> Any:
 
 def _give_back_sigint(previous: Any) -> None:
     if previous is not None:
-        signal.signal(signal.SIGINT, previous)
+        # ipykernel's own handler raises until the reply has been sent, so that a late Stop would cost the reply; it puts
+        # the engine's handler back after that.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _clean(error: BaseException) -> BaseException:

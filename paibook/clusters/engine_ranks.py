@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import cloudpickle
@@ -76,8 +77,10 @@ class EngineCaller:
                 part.add_done_callback(one_done)
 
         ident = self.client._engines[engine.id].encode()
+        # By the stream, not the bare socket as ipyparallel's own views do: sending on the socket swallows the edge that
+        # announces a reply which came meanwhile, and under load replies then lie unread.
         self.client.send_apply_request(
-            self.client._mux_socket, invoke, (payload,), ident=ident, message_future_hook=hook
+            self.client._mux_stream, invoke, (payload,), ident=ident, message_future_hook=hook
         )
         return future
 
@@ -95,7 +98,7 @@ class EngineCaller:
         for engine in engines:
             if engine.lost is None and engine.id in self.client.ids:
                 ident = self.client._engines[engine.id].encode()
-                self.client._send(self.client._control_socket, "interrupt_request", content={}, ident=ident)
+                self.client._send(self.client._control_stream, "interrupt_request", content={}, ident=ident)
 
     def wait_ready(self, engines: Sequence[Engine], timeout: float) -> None:
         """Wait until every engine has registered and its output reaches this client.
@@ -121,7 +124,7 @@ class EngineCaller:
         silent = list(engines)
         while silent:
             heard: set[int] = set()
-            futures = [self.call(e, _payload(e, _introduce), lambda event, e=e: heard.add(e.id)) for e in silent]  # type: ignore[misc]
+            futures = [self.call(e, _payload(e, _introduce), partial(_hear, heard, e)) for e in silent]
             for engine, future in zip(silent, futures, strict=True):
                 try:
                     engine.host, engine.pid = future.result(max(0.0, deadline - time.monotonic()))
@@ -226,6 +229,10 @@ def engine_status(engine: Engine) -> RankStatus:
 
 def _payload(engine: Engine, function: Callable[..., Any], args: tuple[Any, ...] = ()) -> bytes:
     return cloudpickle.dumps((engine.role, engine.rank, function, args), protocol=5)
+
+
+def _hear(heard: set[int], engine: Engine, event: Event) -> None:
+    heard.add(engine.id)
 
 
 def _introduce(place: Any) -> tuple[str, int]:

@@ -61,7 +61,8 @@ class IpyparallelCluster(Cluster):
 
     def scale(self, workers: int) -> None:
         raise ClusterError(
-            f"{self.reference} is not paibook's to scale: add engines with `ipengine` or `ipcluster engines` where it was started"
+            f"{self.reference} is not paibook's to scale: add engines with `ipengine` or `ipcluster engines` "
+            "where it was started"
         )
 
     def status(self) -> ClusterStatus:
@@ -169,8 +170,10 @@ class IpyparallelCluster(Cluster):
             host="127.0.0.1",
             security=security,
             dashboard_address=None,
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
             silence_logs=logging.CRITICAL + 1,
         )
+        cluster.scheduler.http_server.stop()
         client = Client(cluster, set_as_default=False)
         hosts = [Engine(i, "task worker", n) for n, i in enumerate(caller.client.ids)]
         payload = (cluster.scheduler_address, security)
@@ -208,6 +211,7 @@ def _start_dask_worker(place: Place, address: str, security: Security) -> None:
     async def serve() -> None:
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
         async with Worker(address, nthreads=1, security=security, dashboard=False) as worker:
+            worker.http_server.stop()
             await worker.finished()
 
     threading.Thread(target=lambda: asyncio.run(serve()), name="paibook-dask-worker", daemon=True).start()

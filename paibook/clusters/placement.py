@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from paibook.errors import ClusterError
 
 
-def place(free: Mapping[str, int], count: int, where: str, held: int = 0) -> list[str]:
+def place(free: Mapping[str, int], count: int, where: str, asked: int | None = None, held: int = 0) -> list[str]:
     """Choose a worker for each of ``count`` new ranks: spread, the emptiest worker first.
 
     Args:
         free: Free slots by worker address.
         count: Ranks to place.
         where: The cluster's name for the error message.
+        asked: Size of the whole group, for the message; ``count`` by default.
         held: Ranks of this session that are already placed and stay.
 
     Returns:
@@ -29,7 +30,8 @@ def place(free: Mapping[str, int], count: int, where: str, held: int = 0) -> lis
     total = sum(left.values())
     if count > total:
         raise ClusterError(
-            f"not enough room for ranks on {where}: {held + count} asked for, {held} running, {total} free "
+            f"not enough room for ranks on {where}: {count if asked is None else asked} asked for, "
+            f"{held} of this session running, {total} free "
             f"on {len(left)} workers; ask for fewer with -n, or add workers"
         )
     chosen = []
