@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from paibook.comms import operators
 from paibook.comms.buffers import flat, same_layout
-from paibook.comms.operators import ANY_SOURCE, ANY_TAG, IN_PLACE, SUM, Combine, InPlace, Operator
+from paibook.comms.operators import ANY_SOURCE, ANY_TAG, IN_PLACE, Combine, InPlace, Operator
 from paibook.errors import RunError
 
 Array = NDArray[Any]
@@ -34,18 +34,26 @@ class Communicator(ABC):
         size: How many ranks there are.
     """
 
-    SUM: ClassVar = operators.SUM
-    PROD: ClassVar = operators.PROD
-    MIN: ClassVar = operators.MIN
-    MAX: ClassVar = operators.MAX
-    LAND: ClassVar = operators.LAND
-    LOR: ClassVar = operators.LOR
-    IN_PLACE: ClassVar = IN_PLACE
-    ANY_SOURCE: ClassVar = ANY_SOURCE
-    ANY_TAG: ClassVar = ANY_TAG
+    SUM: ClassVar[Operator] = operators.SUM
+    PROD: ClassVar[Operator] = operators.PROD
+    MIN: ClassVar[Operator] = operators.MIN
+    MAX: ClassVar[Operator] = operators.MAX
+    LAND: ClassVar[Operator] = operators.LAND
+    LOR: ClassVar[Operator] = operators.LOR
+    IN_PLACE: ClassVar[InPlace] = IN_PLACE
+    ANY_SOURCE: ClassVar[int] = ANY_SOURCE
+    ANY_TAG: ClassVar[int] = ANY_TAG
 
     rank: int
     size: int
+
+    @property
+    @abstractmethod
+    def steps(self) -> tuple[int, int, int]:
+        """Collective steps begun, messages sent and messages received so far.
+
+        Ranks are in step with each other when the first agree and the sums of the other two are equal.
+        """
 
     def Get_rank(self) -> int:
         """This rank's number."""
@@ -199,7 +207,7 @@ class Communicator(ABC):
 
     @abstractmethod
     def abort(self) -> None:
-        """End the group: a peer blocked in an operation gets ``CommunicatorError``. Safe from any thread, and to repeat."""
+        """End the group: a peer blocked in an operation gets ``CommunicatorError``. Safe from any thread; may repeat."""
 
     # What an implementation provides. Arrays are flat and contiguous; arguments are checked already.
 

@@ -35,7 +35,7 @@ OPERATION_TIMEOUT = timedelta(days=1)  # a cell may compute for hours between tw
 CONNECT_TIMEOUT = timedelta(seconds=30)
 POLL_SECONDS = 0.001
 
-_OPERATORS = {
+_OPERATORS: dict[Operator, Any] = {
     SUM: dist.ReduceOp.SUM,
     PROD: dist.ReduceOp.PRODUCT,
     MIN: dist.ReduceOp.MIN,
@@ -67,6 +67,7 @@ class TorchCommunicator(Communicator):
         self.size = size
         self._token = meeting.token
         self._aborted = False
+        self._begun = 0
         self._store = dist.PrefixStore(name, _store(meeting, rank))
         self._mailbox = Mailbox(rank, meeting.token, meeting.bind_host(rank), self._address_of)
         self._sockets: set[int] = set()
@@ -84,7 +85,7 @@ class TorchCommunicator(Communicator):
         missing = [f"mailbox/{rank}" for rank in range(self.size)]
         while not self._store.check(missing):
             time.sleep(POLL_SECONDS)
-        options = dist.ProcessGroupGloo._Options()
+        options = dist.ProcessGroupGloo._Options()  # type: ignore[attr-defined]  # torch's stubs miss it
         options._devices = [dist.ProcessGroupGloo.create_device(hostname=host)]
         options._timeout = CONNECT_TIMEOUT
         before = sockets.inodes()
@@ -94,6 +95,10 @@ class TorchCommunicator(Communicator):
             raise CommunicatorError(f"the ranks could not connect to each other: {error}") from error
         self._sockets = sockets.inodes() - before
         self._group._set_default_timeout(OPERATION_TIMEOUT)
+
+    @property
+    def steps(self) -> tuple[int, int, int]:
+        return self._begun, self._mailbox.sent, self._mailbox.received
 
     def abort(self) -> None:
         if self._aborted:
@@ -258,6 +263,7 @@ class TorchCommunicator(Communicator):
     def _run(self, operation: str, start: Any) -> None:
         if self._aborted:
             raise CommunicatorError(f"{operation}: this group of ranks was ended")
+        self._begun += 1
         try:
             work = start()
             # wait() holds off Ctrl-C while it lasts, so it is asked again and again; running out of a slice does not

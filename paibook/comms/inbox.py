@@ -29,12 +29,17 @@ class Letter:
 
 
 class Inbox:
-    """Letters in order of arrival, which keeps each sender's order. Safe from any thread."""
+    """Letters in order of arrival, which keeps each sender's order. Safe from any thread.
+
+    Attributes:
+        taken: How many letters have been received.
+    """
 
     def __init__(self) -> None:
         self._letters: deque[Letter] = deque()
         self._changed = threading.Condition()
         self._lost: dict[int, str] = {}
+        self.taken = 0
 
     def put(self, letter: Letter) -> None:
         """Deliver a letter."""
@@ -59,6 +64,7 @@ class Inbox:
                 for letter in self._letters:
                     if letter.matches(source, tag):
                         self._letters.remove(letter)
+                        self.taken += 1
                         return letter
                 why = self._lost.get(ANY_SOURCE) or self._lost.get(source)
                 if why is not None:

@@ -41,6 +41,7 @@ class Mailbox:
         self._listener = wire.listen(host)
         self.address: Address = self._listener.getsockname()[:2]
         self._closed = False
+        self.sent = 0
         threading.Thread(target=self._accept, name=f"paibook-mailbox-{rank}", daemon=True).start()
 
     def send(self, data: Message, dest: int, tag: int) -> None:
@@ -49,6 +50,7 @@ class Mailbox:
         Raises:
             CommunicatorError: That rank, or this mailbox, is gone.
         """
+        self.sent += 1
         if dest == self.rank:
             self._inbox.put(Letter(self.rank, tag, data.copy()))
             return
@@ -58,6 +60,11 @@ class Mailbox:
             self._outgoing[dest].send(wire.Header(op=0, table=self.rank, sequence=tag), data)
         except (wire.ChannelClosed, wire.HandshakeError) as error:
             raise CommunicatorError(f"send to rank {dest}: {error}") from error
+
+    @property
+    def received(self) -> int:
+        """How many letters have been taken out."""
+        return self._inbox.taken
 
     def receive(self, source: int, tag: int) -> Letter:
         """Wait for a letter from ``source`` under ``tag``."""

@@ -50,7 +50,7 @@ def unpack(message: Message, token: bytes) -> Any:
     Raises:
         RunError: The message was not packed under ``token``; nothing of it is unpickled then.
     """
-    data = memoryview(message)
+    data = memoryview(message.data)
     stream_bytes, count = _PREFIX.unpack_from(data)
     lengths_end = _PREFIX.size + count * _LENGTH.size
     head_end = lengths_end + _SIGNATURE_BYTES + stream_bytes

@@ -15,8 +15,16 @@ def inodes() -> set[int]:
     return {inode for _, inode in _sockets()}
 
 
+def inodes_of(descriptors: Iterable[int]) -> set[int]:
+    """Identities of the sockets among these file descriptors."""
+    return {inode for descriptor in descriptors if (inode := _inode(descriptor)) is not None}
+
+
 def shut_down(chosen: Iterable[int]) -> None:
-    """End the connections of these sockets, both ways; their owner gets an error and closes them itself."""
+    """End the connections of these sockets, both ways; their owner gets an error and closes them itself.
+
+    Listening sockets are left alone: gloo ends the process when ``accept`` fails.
+    """
     wanted = set(chosen)
     for descriptor, inode in _sockets():
         if inode in wanted:
@@ -49,8 +57,10 @@ def _shut_down(descriptor: int, inode: int) -> None:
         return  # closed since
     with duplicate:
         # The number may have been reused between the listing and now; the duplicate cannot be.
-        if _inode(duplicate.fileno()) == inode:
-            try:
-                duplicate.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # not connected
+        if _inode(duplicate.fileno()) != inode:
+            return
+        try:
+            duplicate.getpeername()
+            duplicate.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # not connected: a listening socket, or one that has ended

@@ -108,12 +108,18 @@ class ThreadCommunicator(Communicator):
         self.group = group
         self.rank = rank
         self.size = group.size
+        self._begun = 0
+        self._sent = 0
+
+    @property
+    def steps(self) -> tuple[int, int, int]:
+        return self._begun, self._sent, self.group.inboxes[self.rank].taken
 
     def abort(self) -> None:
         self.group.abort()
 
     def Barrier(self) -> None:
-        self.group.wait()
+        self._share(None)
 
     def bcast(self, obj: Any, root: int = 0) -> Any:
         self._check_rank("root", root)
@@ -155,53 +161,58 @@ class ThreadCommunicator(Communicator):
         return self.group.inboxes[self.rank].take(source, tag).data
 
     def _bcast_buffer(self, array: Array, root: int) -> None:
-        source = self.group.exchange(self.rank, array)[root]
+        source = self._exchange(array)[root]
         if self.rank != root:
             _copy(source, array)
         self.group.wait()
 
     def _reduce_buffer(self, array: Array, op: Operator, root: int) -> None:
-        parts = self.group.exchange(self.rank, array)
+        parts = self._exchange(array)
         total = _fold(parts, op) if self.rank == root else None
         self.group.wait()
         if total is not None:
             _copy(total, array)
 
     def _allreduce_buffer(self, array: Array, op: Operator) -> None:
-        total = _fold(self.group.exchange(self.rank, array), op)
+        total = _fold(self._exchange(array), op)
         self.group.wait()
         _copy(total, array)
 
     def _gather_buffer(self, part: Array, whole: Array | None, root: int) -> None:
-        parts = self.group.exchange(self.rank, part)
+        parts = self._exchange(part)
         if whole is not None:
             _copy(np.concatenate(parts), whole)
         self.group.wait()
 
     def _allgather_buffer(self, part: Array, whole: Array) -> None:
-        joined = np.concatenate(self.group.exchange(self.rank, part))
+        joined = np.concatenate(self._exchange(part))
         self.group.wait()
         _copy(joined, whole)
 
     def _scatter_buffer(self, whole: Array | None, part: Array, root: int) -> None:
-        source = self.group.exchange(self.rank, whole)[root]
+        source = self._exchange(whole)[root]
         length = source.size // self.size
         _copy(source[self.rank * length : (self.rank + 1) * length], part)
         self.group.wait()
 
     def _alltoall_buffer(self, parts: Array, whole: Array) -> None:
-        rows = self.group.exchange(self.rank, parts)
+        rows = self._exchange(parts)
         length = parts.size // self.size
         joined = np.concatenate([row[self.rank * length : (self.rank + 1) * length] for row in rows])
         self.group.wait()
         _copy(joined, whole)
 
+    def _exchange(self, value: Any) -> list[Any]:
+        self._begun += 1
+        return self.group.exchange(self.rank, value)
+
     def _share(self, value: Any) -> list[Any]:
-        values = self.group.exchange(self.rank, value)
+        values = self._exchange(value)
         self.group.wait()
         return values
 
     def _post(self, message: Message, dest: int, tag: int) -> None:
+        self._sent += 1
         self.group.inboxes[dest].put(Letter(self.rank, int(tag), message))
 
 

@@ -1,0 +1,161 @@
+"""What travels between the driver and the ranks: the world they form, a cell to run, and each rank's report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import cloudpickle
+
+from paibook.comms.rendezvous import Meeting
+from paibook.errors import UserCodeError
+from paibook.program import Program
+from paibook.runtimes.allreduce.pulls import Sent
+
+MAX_VALUE_BYTES = 10 << 20
+
+
+@dataclass(frozen=True)
+class Introduction:
+    """A rank as it presents itself to the driver.
+
+    Attributes:
+        host: Equal for ranks that share a host.
+        host_address: How other hosts reach it.
+        cores: Cores this rank's process may use.
+        folder: Where the ranks of rank 0's host may meet; rank 0 only.
+        store: Address for ``init_process_group``; rank 0 only.
+    """
+
+    host: str
+    host_address: str
+    cores: int
+    folder: str | None = None
+    store: tuple[str, int] = ("127.0.0.1", 0)
+
+
+@dataclass(frozen=True)
+class World:
+    """The ranks that can talk to each other; a new one is made whenever a rank was replaced or a cell failed.
+
+    Attributes:
+        id: Unique; names the group of processes or threads.
+        size: How many ranks.
+        threads: Whether the ranks are threads of the driver's process.
+        meeting: Where processes find each other.
+        environments: Each rank's environment variables.
+    """
+
+    id: str
+    size: int
+    threads: bool
+    meeting: Meeting
+    environments: tuple[Mapping[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell for every rank that takes part.
+
+    Attributes:
+        program: Its source.
+        variables: Pushed variables, each pickled on its own.
+        hyperparameters: The values of ``hp``.
+        pull: Names to send back, by rank that sends the value itself; other ranks send a fingerprint.
+        ranks: Who takes part.
+    """
+
+    program: Program
+    variables: Mapping[str, bytes]
+    hyperparameters: Mapping[str, Any]
+    pull: tuple[tuple[str, int | None], ...]
+    ranks: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Value:
+    """A value on its way to the notebook, unpickled when it is looked at.
+
+    Attributes:
+        data: A pickle, or None when the value could not be pickled or is above ``MAX_VALUE_BYTES``.
+        text: Its ``repr`` then.
+    """
+
+    data: bytes | None
+    text: str = ""
+
+    @classmethod
+    def of(cls, value: Any) -> Value:
+        """Pickle a value, or describe it."""
+        try:
+            data = cloudpickle.dumps(value, protocol=5)
+        except Exception:  # user objects may fail to pickle in any way at all
+            return cls(None, repr(value))
+        return cls(data) if len(data) <= MAX_VALUE_BYTES else cls(None, repr(value))
+
+    def get(self) -> Any:
+        """The value, or its ``repr``."""
+        return self.text if self.data is None else cloudpickle.loads(self.data)
+
+
+class Values(Mapping[int, Any]):
+    """The last expression's value on each rank, by rank."""
+
+    def __init__(self, values: Mapping[int, Value]) -> None:
+        self._values = dict(values)
+
+    def __getitem__(self, rank: int) -> Any:
+        return self._values[rank].get()
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"{{{', '.join(f'{rank}: {self[rank]!r}' for rank in self)}}}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a cell ended on one rank.
+
+    Attributes:
+        rank: Which.
+        value: The last expression's value.
+        pulled: Pulled variables: pickles, or fingerprints where another rank sends the value.
+        missing: Pulled names that this rank does not have, or cannot send, with the reason.
+        error: What the cell raised there.
+        time: When it did, seconds since the epoch.
+        interrupted: It was stopped by an interrupt.
+        consequence: It failed in an operation because a peer had gone.
+        steps: Counts that agree between ranks whose communication is in step; see ``Member.steps``.
+    """
+
+    rank: int
+    value: Value = Value(None, "None")
+    pulled: Mapping[str, Sent] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
+    error: UserCodeError | None = None
+    time: float = 0.0
+    interrupted: bool = False
+    consequence: bool = False
+    steps: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class AllReduceResult:
+    """What a cell gives back.
+
+    Attributes:
+        values: The value of the last expression on each rank that ran it; its ``repr`` where the value cannot be
+            pickled or takes more than 10 MB.
+        pulled: Values of the pulled variables, by name.
+        differs: Pulled names whose values disagree between ranks.
+    """
+
+    values: Mapping[int, Any]
+    pulled: Mapping[str, Any]
+    differs: frozenset[str]

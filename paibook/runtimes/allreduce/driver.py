@@ -1,0 +1,234 @@
+"""The all-reduce driver: runs a cell on every rank, and ends it everywhere when it fails anywhere."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cloudpickle
+
+from paibook.clusters.contract import Cluster, Event, Pending, Ranks
+from paibook.comms.threads import ThreadGroup
+from paibook.errors import PlanError, RankLost, RunCancelled, RunError
+from paibook.plan import Plan
+from paibook.runtimes.allreduce import pulls, worker
+from paibook.runtimes.allreduce.cell import AllReduceResult, Cell, Report, Values, World
+from paibook.runtimes.allreduce.verdict import failed, in_step, is_cause, spell, verdict
+from paibook.runtimes.allreduce.worlds import worlds_of
+from paibook.runtimes.contract import Progress, RunContext
+
+BACKENDS = ("gloo",)
+STOP_SECONDS = 1.0  # for interrupted ranks to come back before they are killed
+INTERRUPT_AGAIN_SECONDS = 0.4
+SETTLE_SECONDS = 0.03  # when all ranks raise the same, none needs to be interrupted and their groups stay in step
+CAUSE_SECONDS = 0.7  # a broken connection is a symptom; a lost rank is reported within 0.5 s
+
+
+class Driver:
+    """Runs ``%%pai_allreduce`` cells."""
+
+    def check(self, plan: Plan) -> None:
+        """Refuse a plan that cannot work.
+
+        Raises:
+            PlanError, SyntaxError: Naming what is wrong.
+        """
+        plan.program.tree()
+        pulls.parse(plan.pull)
+        backend = plan.options.get("backend", "gloo")
+        if backend not in BACKENDS:
+            raise PlanError(f"--backend must be {' or '.join(BACKENDS)}; got {backend!r}")
+        if plan.resources.servers:
+            raise PlanError(f"%%pai_allreduce has no servers; got --servers {plan.resources.servers}")
+        if plan.resources.workers:
+            _chosen(plan, plan.resources.workers)
+
+    def run(self, plan: Plan, cluster: Cluster, context: RunContext) -> AllReduceResult:
+        """Run the cell on the ranks and wait for all of them.
+
+        Raises:
+            UserCodeError: The first failure, with the other ranks' errors merged into its traceback.
+            RankLost, RunCancelled, RunError: As named.
+            PlanError: A target, a pushed or a pulled variable that does not fit.
+        """
+        self.check(plan)
+        worlds = worlds_of(cluster)
+        with worlds.turn(context):
+            context.check_cancelled()
+            ranks = cluster.ranks(plan.resources.workers, gpus=plan.resources.gpus_per_worker)
+            chosen = _chosen(plan, ranks.size)
+            cell = Cell(
+                plan.program,
+                _pickled(context.variables),
+                dict(plan.hyperparameters),
+                pulls.parse(plan.pull),
+                chosen,
+            )
+            world = worlds.current(ranks)
+            execution = _Execution(plan, ranks, world, cell, context)
+            try:
+                reports = execution.run()
+            except BaseException:
+                if execution.stopped or not in_step(list(execution.reports.values()), len(chosen)):
+                    worlds.give_up()
+                raise
+        pulled, differs = _collect(cell, reports)
+        values = Values({rank: report.value for rank, report in sorted(reports.items())})
+        return AllReduceResult(values, pulled, differs)
+
+
+class _Execution:
+    """One cell on its ranks: what is pending, what has come back, and how it ends."""
+
+    def __init__(self, plan: Plan, ranks: Ranks, world: World, cell: Cell, context: RunContext) -> None:
+        self.reports: dict[int, Report] = {}
+        self.stopped = False
+        self._timeout = plan.timeout
+        self._ranks, self._world, self._cell, self._context = ranks, world, cell, context
+        self._pending: dict[int, Pending[Report]] = {}
+        self._lost: dict[int, RankLost] = {}
+        self._unexpected: dict[int, BaseException] = {}
+        self._killed: list[int] = []
+        self._changed = threading.Event()
+
+    def run(self) -> dict[int, Report]:
+        """Run to the end; returns every rank's report, or raises what the user should see."""
+        began = time.monotonic()
+        deadline = None if self._timeout is None else began + self._timeout
+        self._context.on_cancel(self._changed.set)
+        pendings = self._ranks.apply(
+            worker.run, self._world, self._cell, ranks=self._cell.ranks, on_event=self._context.emit
+        )
+        self._pending = dict(zip(self._cell.ranks, pendings, strict=True))
+        for pending in pendings:
+            pending.add_done_callback(lambda _: self._changed.set())
+        self._watch(deadline)
+        running = sorted(self._pending)
+        if running:
+            self._stop()
+        return self._conclude(running, deadline)
+
+    def _watch(self, deadline: float | None) -> None:
+        """Wait until every rank is done, or one has failed, or the user or the clock says stop."""
+        grace: float | None = None
+        while True:
+            self._collect()
+            if not self._pending or self._context.cancelled or self._lost or self._unexpected:
+                return
+            now = time.monotonic()
+            if grace is None and any(failed(report) for report in self.reports.values()):
+                clear = any(is_cause(r) or r.interrupted for r in self.reports.values())
+                grace = now + (SETTLE_SECONDS if clear else CAUSE_SECONDS)
+            ends = [end for end in (deadline, grace) if end is not None]
+            if ends and now >= min(ends):
+                return
+            self._changed.wait(None if not ends else min(ends) - now)
+            self._changed.clear()
+
+    def _collect(self) -> None:
+        finished = [rank for rank, pending in self._pending.items() if pending.done()]
+        for rank in finished:
+            self._file(rank, self._pending.pop(rank))
+        if finished:
+            done, total = len(self._cell.ranks) - len(self._pending), len(self._cell.ranks)
+            self._context.progress(Progress("cell", done, total, "ranks"))
+
+    def _file(self, rank: int, pending: Pending[Report]) -> None:
+        try:
+            self.reports[rank] = pending.result(0)
+        except RankLost as error:
+            if rank not in self._killed:
+                self._lost[rank] = error
+        except (KeyboardInterrupt, RunCancelled):
+            self.reports[rank] = Report(rank, interrupted=True, time=time.time())
+        except BaseException as error:  # not the cell's own: those are in the report
+            self._unexpected[rank] = error
+
+    def _stop(self) -> None:
+        """Interrupt the ranks that still run; kill those that ignore it."""
+        self.stopped = True
+        began = time.monotonic()
+        for end in (began + INTERRUPT_AGAIN_SECONDS, began + STOP_SECONDS):
+            self._ranks.interrupt(sorted(self._pending))
+            if self._world.threads:
+                ThreadGroup.abort_named(self._world.id)  # an interrupt does not reach a thread that waits
+            while self._pending and (left := end - time.monotonic()) > 0:
+                self._changed.wait(left)
+                self._changed.clear()
+                self._collect()
+            if not self._pending:
+                return
+        self._killed = sorted(self._pending)
+        self._ranks.kill(self._killed)
+        text = f"{spell(self._killed)} did not react to an interrupt and will be replaced; their variables are gone\n"
+        self._context.emit(Event("stderr", self._ranks.role, self._killed[0], text))
+
+    def _conclude(self, running: Sequence[int], deadline: float | None) -> dict[int, Report]:
+        if self._context.cancelled:
+            raise RunCancelled(f"the run was stopped{self._kept()}")
+        if self._unexpected:
+            rank = min(self._unexpected)
+            error = self._unexpected[rank]
+            raise RunError(f"rank {rank} could not run the cell: {type(error).__name__}: {error}") from error
+        guilty = verdict(self.reports.values(), self._lost)
+        timed_out = bool(running) and deadline is not None and time.monotonic() >= deadline
+        if guilty is not None and not (timed_out and not self._lost and not any(map(is_cause, self.reports.values()))):
+            # The original is the cause where it is at hand, so that a debugger finds its frames.
+            raise guilty from getattr(guilty, "original", None)
+        if timed_out:
+            raise RunError(
+                f"the cell took longer than its --timeout of {self._timeout:g} s and was stopped; "
+                f"{spell(running)} {'was' if len(running) == 1 else 'were'} still running{self._kept()}"
+            )
+        interrupted = [rank for rank, report in self.reports.items() if report.interrupted]
+        if interrupted:
+            raise RunCancelled(f"a signal from outside interrupted {spell(interrupted)}{self._kept()}")
+        return self.reports
+
+    def _kept(self) -> str:
+        return f"; {spell(self._killed)} had to be killed and lost their variables" if self._killed else ""
+
+
+def _chosen(plan: Plan, size: int) -> tuple[int, ...]:
+    if plan.targets is None:
+        targets = tuple(range(size))
+    else:
+        targets = tuple(sorted(set(plan.targets)))
+        outside = [rank for rank in targets if not 0 <= rank < size]
+        if outside or not targets:
+            got = ", ".join(map(str, outside)) or "none"
+            raise PlanError(f"--targets must be ranks from 0 to {size - 1}; got {got}")
+    for name, rank in pulls.parse(plan.pull):
+        if rank is not None and rank not in targets:
+            raise PlanError(f"--pull {name}@{rank}: the cell runs on {spell(targets)} only")
+    return targets
+
+
+def _pickled(variables: Mapping[str, Any]) -> dict[str, bytes]:
+    return {name: _pickle(name, value) for name, value in variables.items()}
+
+
+def _pickle(name: str, value: Any) -> bytes:
+    try:
+        data: bytes = cloudpickle.dumps(value, protocol=5)
+    except Exception as error:  # user objects may fail to pickle in any way at all
+        raise PlanError(f"--push {name}: a {type(value).__name__} cannot be sent to the ranks: {error}") from error
+    return data
+
+
+def _collect(cell: Cell, reports: Mapping[int, Report]) -> tuple[dict[str, Any], frozenset[str]]:
+    pulled: dict[str, Any] = {}
+    differs: set[str] = set()
+    for name, source in cell.pull:
+        for rank, report in sorted(reports.items()):
+            if name in report.missing:
+                raise PlanError(f"--pull {name}: rank {rank}: {report.missing[name]}")
+        parts = {rank: report.pulled[name] for rank, report in reports.items() if name in report.pulled}
+        data = parts[min(cell.ranks) if source is None else source].data
+        assert data is not None
+        pulled[name] = cloudpickle.loads(data)
+        if source is None and not pulls.agree(parts):
+            differs.add(name)
+    return pulled, frozenset(differs)

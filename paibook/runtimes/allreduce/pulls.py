@@ -1,0 +1,78 @@
+"""Pulled variables: what each rank sends, and whether the ranks agree."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cloudpickle
+import numpy as np
+
+from paibook.errors import PlanError
+
+SMALL_BYTES = 64 << 10
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A pulled variable as one rank sends it.
+
+    Attributes:
+        digest: SHA-256 of its pickle.
+        data: The pickle; None where another rank sends it and it is above 64 KiB.
+    """
+
+    digest: bytes
+    data: bytes | None
+
+
+def parse(words: Sequence[str]) -> tuple[tuple[str, int | None], ...]:
+    """Read ``name`` and ``name@rank`` words.
+
+    Raises:
+        PlanError: A word that is neither.
+    """
+    wanted = []
+    for word in words:
+        name, separator, rank = word.partition("@")
+        if not name.isidentifier() or (separator and not rank.isdecimal()):
+            raise PlanError(f"--pull takes variable names such as w or w@1; got {word!r}")
+        wanted.append((name, int(rank) if separator else None))
+    return tuple(wanted)
+
+
+def sent(value: Any, whole: bool) -> Sent:
+    """What a rank sends of a variable.
+
+    Raises:
+        TypeError: It cannot be pickled.
+    """
+    try:
+        data = cloudpickle.dumps(value, protocol=5)
+    except Exception as error:  # user objects may fail to pickle in any way at all
+        raise TypeError(f"a {type(value).__name__} cannot be sent: {error}") from error
+    return Sent(hashlib.sha256(data).digest(), data if whole or len(data) <= SMALL_BYTES else None)
+
+
+def agree(parts: Mapping[int, Sent]) -> bool:
+    """Whether all ranks sent the same value.
+
+    Equal values may pickle differently (sets, dicts filled in another order), so small ones are compared themselves.
+    """
+    if len({part.digest for part in parts.values()}) <= 1:
+        return True
+    if any(part.data is None for part in parts.values()):
+        return False
+    first, *others = [cloudpickle.loads(part.data) for part in parts.values()]
+    return all(_equal(first, other) for other in others)
+
+
+def _equal(left: Any, right: Any) -> bool:
+    if isinstance(left, np.ndarray) or isinstance(right, np.ndarray):
+        return bool(np.array_equal(left, right))
+    try:
+        return type(left) is type(right) and bool(left == right)
+    except Exception:  # a user's __eq__ may raise, or give an array that has no truth value
+        return False

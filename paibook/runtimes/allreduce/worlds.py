@@ -1,0 +1,90 @@
+"""Which world the ranks of a cluster form at present, as the driver knows it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import uuid
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from paibook.clusters.contract import Cluster, Ranks
+from paibook.comms.rendezvous import Meeting, environment
+from paibook.comms.torchrun import PRIVATE
+from paibook.comms.wire import new_token
+from paibook.runtimes.allreduce import worker
+from paibook.runtimes.allreduce.cell import Introduction, World
+from paibook.runtimes.contract import RunContext
+
+INTRODUCTION_SECONDS = 30.0
+TURN_SECONDS = 0.1
+
+Identity = tuple[tuple[str, int], ...]
+
+
+class Worlds:
+    """One cluster's current world; one cell at a time uses it."""
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+        self._world: World | None = None
+        self._identity: Identity = ()
+
+    @contextmanager
+    def turn(self, context: RunContext) -> Iterator[None]:
+        """Hold the ranks for one cell; waits for the cell before, and leaves when the run is cancelled."""
+        while not self._turn.acquire(timeout=TURN_SECONDS):
+            context.check_cancelled()
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    def current(self, ranks: Ranks) -> World:
+        """The world of these ranks: the one before, unless it was broken or a process was replaced."""
+        identity = tuple((status.host, status.pid) for status in ranks.status())
+        if self._world is None or identity != self._identity:
+            self._world = None
+            self._world = _new_world(ranks, identity)
+            self._identity = identity
+        return self._world
+
+    def give_up(self) -> None:
+        """Say that the ranks are out of step: the next cell gets a new world."""
+        self._world = None
+
+
+_worlds: weakref.WeakKeyDictionary[Cluster, Worlds] = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def worlds_of(cluster: Cluster) -> Worlds:
+    """The cluster's ``Worlds``."""
+    with _lock:
+        return _worlds.setdefault(cluster, Worlds())
+
+
+def _new_world(ranks: Ranks, identity: Identity) -> World:
+    name = PRIVATE + uuid.uuid4().hex
+    if set(identity) == {(socket.gethostname(), os.getpid())}:
+        return World(name, ranks.size, True, Meeting(b""))
+    one_host = len({host for host, _ in identity}) == 1
+    members = _introduced(ranks, one_host)
+    hosts = [member.host for member in members]
+    if one_host and len(set(hosts)) > 1:  # containers may share a host's name and nothing else
+        members = _introduced(ranks, False)
+    first = members[0]
+    environments = tuple(
+        environment(rank, ranks.size, hosts, first.store, member.cores) for rank, member in enumerate(members)
+    )
+    if len(set(hosts)) == 1:
+        # A file in a folder of mode 0700, rather than a port that authenticates nobody.
+        return World(name, ranks.size, False, Meeting(new_token(), first.folder), environments)
+    addresses = tuple(member.host_address for member in members)
+    return World(name, ranks.size, False, Meeting(new_token(), None, first.store, addresses), environments)
+
+
+def _introduced(ranks: Ranks, one_host: bool) -> Sequence[Introduction]:
+    return [pending.result(INTRODUCTION_SECONDS) for pending in ranks.apply(worker.introduce, one_host)]
