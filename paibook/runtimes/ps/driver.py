@@ -23,7 +23,7 @@ from paibook.runtimes.ps.result import PSResult
 POLL_SECONDS = 0.2
 START_SECONDS = 60.0  # for servers to announce themselves
 CAUSE_SECONDS = 2.0  # a broken connection is a symptom; its cause is reported within this time
-EBB_SECONDS = 0.5  # for ranks to end by themselves once the connections are closed
+EBB_SECONDS = 0.1  # for ranks to end by themselves once the connections are closed
 STOP_SECONDS = 5.0  # for interrupted ranks to come back before they are interrupted again, then killed
 
 
