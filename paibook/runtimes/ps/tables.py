@@ -59,7 +59,8 @@ class Shard:
         """
         with self.lock:
             if keys is not None:
-                return self._weights[self.slots(keys)]
+                slots = self.slots(keys)  # may replace the arrays by larger ones
+                return self._weights[slots]
             return self._weights if stable else self._weights.copy()
 
     def apply(self, keys: Slots | None, gradient: Array) -> None:

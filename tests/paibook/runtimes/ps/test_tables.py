@@ -83,6 +83,8 @@ def test_a_sparse_table_grows_and_keeps_its_state() -> None:
     table.apply(np.arange(100, 5000, dtype=np.int64), np.ones((4900, 1)))
     table.apply(array([7]), np.array([[2.0]]))
     assert table.rows == 4901
+    assert table.read(np.arange(10_000, dtype=np.int64), False).shape == (10_000, 1)  # grows while it is read
+    assert table.rows == 10_000
     assert table.read(array([7]), False)[0, 0] == pytest.approx(-1 - 2 / np.sqrt(8))
 
 
