@@ -186,7 +186,7 @@ class MetricStream:
         return len(self._metrics)
 
     def since(self, position: int) -> list[Metric]:
-        """The records from ``position`` on; a reader that adds up the lengths it got misses none and sees none twice."""
+        """The records from ``position`` on; a reader that adds up their numbers misses none."""
         with self._lock:
             return self._metrics[position:]
 

@@ -179,6 +179,9 @@ class Run:
         began = time.monotonic()
         self._on_progress(Progress("start", 0, None, cluster.reference))
         cluster.start()
+        asked = self.plan.resources.workers
+        if self.plan.runtime == "mapreduce" and asked > cluster.tasks().slots:
+            cluster.scale(asked)
         self._on_progress(Progress("start", time.monotonic() - began, None, cluster.reference))
 
     def _fail(self, error: BaseException, cluster: Cluster) -> None:

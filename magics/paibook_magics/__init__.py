@@ -49,7 +49,8 @@ def _register(shell: InteractiveShell, function: Any, kind: str, name: str, doc:
 
     magic.__doc__ = doc
     magic.__name__ = name
-    shell.register_magic_function(magic, kind, name)
+    register: Any = shell.register_magic_function  # IPython types it as its undecorated self
+    register(magic, magic_kind=kind, magic_name=name)
 
 
 def _sync_cell(cells: Cells, magic: str, line: str, body: str) -> Run | None:

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -73,7 +74,7 @@ class Cells:
             body,
             namespace,
             self.session.cluster.reference,
-            f"Cell In[{self.shell.execution_count}]",
+            self._cell_name(),
             self.shell.transform_cell,
         )
         if options.dry_run:
@@ -90,6 +91,10 @@ class Cells:
             self._run_here(plan)
         return run, console, options
 
+    def _cell_name(self) -> str:
+        # The running cell is the last one recorded; execution_count has moved on already in some versions.
+        return f"Cell In[{len(self.shell.user_ns.get('In', [''])) - 1}]"
+
     def _variables(self, plan: Plan) -> dict[str, Any]:
         names = {*plan.push, *input_variables(plan)}
         return {name: self.shell.user_ns[name] for name in names if name in self.shell.user_ns}
@@ -103,7 +108,8 @@ class Cells:
         result = run.result()
         self._keep_pulled(getattr(result, "pulled", {}), getattr(result, "differs", ()))
         if options.out is not None and not is_path(options.out):
-            self.shell.user_ns[options.out] = getattr(result, "by_rank", result)
+            self.shell.user_ns[options.out] = _by_rank(result) if run.plan.runtime == "allreduce" else result
+            print(_kept(run, options.out, result))
         elif run.plan.runtime != "allreduce" and result is not None:
             self.shell.displayhook(_short(result))
 
@@ -113,7 +119,7 @@ class Cells:
             print("pull", ", ".join(f"{name}: {describe(value)}" for name, value in pulled.items()))
         for name in sorted(differs):
             print(
-                f"note: {name} differs between ranks; this is rank {_source(differs, name)}'s. {name}@RANK takes another"
+                f"note: {name} differs between ranks; this is rank {_source(differs, name)}'s ({name}@RANK: another's)"
             )
 
     async def _follow_in_background(self, run: Run, console: Console) -> None:
@@ -129,7 +135,7 @@ async def follow(run: Run, console: Console) -> None:
     """Show a run until it ends; raise what it raised. Being cancelled (Stop) cancels the run."""
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
-    run.add_done_callback(lambda _run: loop.call_soon_threadsafe(ended.set))
+    run.add_done_callback(partial(_wake, loop, ended))
     try:
         while not run.done():
             await _wait(ended, TICK_SECONDS)
@@ -158,6 +164,10 @@ def follow_blocking(run: Run, console: Console) -> None:
     run.result()
 
 
+def _wake(loop: asyncio.AbstractEventLoop, ended: asyncio.Event, _run: Run) -> None:
+    loop.call_soon_threadsafe(ended.set)
+
+
 async def _wait(event: asyncio.Event, seconds: float) -> None:
     try:
         await asyncio.wait_for(event.wait(), seconds)
@@ -176,6 +186,19 @@ async def _until_stopped(run: Run, ended: asyncio.Event) -> None:
 
 def _source(differs: Any, name: str) -> Any:
     return differs[name] if isinstance(differs, Mapping) else 0
+
+
+def _kept(run: Run, name: str, result: Any) -> str:
+    seconds = (run.record.ended or time.time()) - run.record.started
+    if run.plan.runtime == "mapreduce":
+        return f"{name}: {len(result):,} records, {seconds:.1f} s"
+    return (
+        f"{name}: {'one value per rank' if run.plan.runtime == 'allreduce' else 'the trained tables'}, {seconds:.1f} s"
+    )
+
+
+def _by_rank(result: Any) -> list[Any]:
+    return [result.values[rank] for rank in sorted(result.values)]
 
 
 def _short(result: Any) -> Any:

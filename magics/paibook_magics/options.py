@@ -67,8 +67,8 @@ class Parser(argparse.ArgumentParser):
 
     def _refuse(self, word: str) -> NoReturn:
         known = [option for action in self._actions for option in action.option_strings]
-        near = difflib.get_close_matches(word.split("=")[0], known, n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        near = difflib.get_close_matches(word.split("=")[0], known, n=1, cutoff=0.7)
+        hint = f"; did you mean {near[0]}?" if near else ";"
         kind = "option" if word.startswith("-") else "word"
         raise PlanError(f"%%{self.prog}: unknown {kind} {word!r}{hint} `%%{self.prog}?` shows every option")
 

@@ -48,8 +48,7 @@ def plan_cell(
         asked |= parse_pai_cluster(options.cluster)
     elif options.cluster is not None:
         cluster = options.cluster
-    # The magic's own line stays as a blank first line, so that tracebacks count as the notebook does.
-    program = Program(transform("\n" + body), cell_name)
+    program = Program(_python(body, transform), cell_name)
     plan = Plan(
         runtime=RUNTIME_OF[magic],
         program=program,
@@ -64,6 +63,13 @@ def plan_cell(
         timeout=options.timeout,
     )
     return plan, options
+
+
+def _python(body: str, transform: Callable[[str], str]) -> str:
+    # The magic's own line stays as a blank first line, so that tracebacks count as the notebook does. IPython drops
+    # leading blank lines, so they are put back.
+    blank = len(body) - len(body.lstrip("\n"))
+    return "\n" * (1 + blank) + transform(body[blank:])
 
 
 def input_variables(plan: Plan) -> tuple[str, ...]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
+
+from IPython.core.inputtransformer2 import TransformerManager
 
 from paibook_magics.cells import MAGICS
 
@@ -10,12 +13,23 @@ _FIRST_LINE = re.compile(rf"^%%({'|'.join(MAGICS)})\b(?!\s*\?)(.*)$")
 
 
 def await_pai_cells(lines: list[str]) -> list[str]:
-    """An IPython input transformer: ``%%pai_ps -n 2`` and its body become ``await get_ipython().paibook.run_cell(...)``.
+    """Transform a cell: ``%%pai_ps -n 2`` and its body become ``await get_ipython().paibook.run_cell(...)``.
 
-    Cells that start with anything else, and requests for help (``%%pai_ps?``), pass unchanged.
+    Cells that start with anything else, and requests for help (``%%pai_ps?``), pass unchanged. A body that is not
+    Python takes the call's place, so that IPython itself shows the syntax error, at the cell's own line.
     """
     match = _FIRST_LINE.match(lines[0].rstrip("\n")) if lines else None
     if match is None or match[2].rstrip().endswith("?"):
         return lines
-    magic, line = match[1], match[2].strip()
-    return [f"await get_ipython().paibook.run_cell({magic!r}, {line!r}, {''.join(lines[1:])!r})\n"]
+    magic, line, body = match[1], match[2].strip(), "".join(lines[1:])
+    if not _is_python(body):
+        return ["\n", *lines[1:]]
+    return [f"await get_ipython().paibook.run_cell({magic!r}, {line!r}, {body!r})\n"]
+
+
+def _is_python(body: str) -> bool:
+    try:
+        ast.parse(TransformerManager().transform_cell(body))
+    except SyntaxError:
+        return False
+    return True

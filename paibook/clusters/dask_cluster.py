@@ -14,16 +14,16 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import ipyparallel
 from distributed import Client, LocalCluster, Security
 
 from paibook.clusters import engine_host
 from paibook.clusters.contract import Cluster, ClusterStatus, Ranks, Tasks
 from paibook.clusters.controller import Controller
 from paibook.clusters.dask_tasks import DaskTasks
-from paibook.clusters.engine_ranks import Engine, EngineCaller, EngineRanks, engine_status
+from paibook.clusters.engine_ranks import Engine, EngineCaller, EngineRanks, connect_client, engine_status
 from paibook.clusters.placement import place
 from paibook.errors import ClusterError
+from paibook.gpus import Device, assign, discover
 from paibook.settings import settings
 
 
@@ -85,7 +85,7 @@ class DaskCluster(Cluster):
             engines = self._engines.setdefault(role, [])
             missing = [rank for rank in range(size) if rank >= len(engines) or engines[rank].lost is not None]
             if missing:
-                self._launch(role, engines, missing, size)
+                self._launch(role, engines, missing, size, gpus)
             return EngineRanks(role, self._ready_caller(), engines[:size], self._kill)
 
     def scale(self, workers: int) -> None:
@@ -186,13 +186,13 @@ class DaskCluster(Cluster):
         client = self._started()
         client.subscribe_topic(self._topic, self._on_engine_end)
         client.subscribe_topic("all", self._on_cluster_event)
-        return EngineCaller(ipyparallel.Client(self._controller.client_info))
+        return EngineCaller(connect_client(connection_info=self._controller.client_info))
 
     @property
     def _topic(self) -> str:
         return f"paibook-ranks-{self._session}"
 
-    def _launch(self, role: str, engines: list[Engine], missing: Sequence[int], size: int) -> None:
+    def _launch(self, role: str, engines: list[Engine], missing: Sequence[int], size: int, gpus: int) -> None:
         held = sum(e.lost is None for group in self._engines.values() for e in group)
         addresses = place(self._free_slots(), len(missing), self.reference, size, held)
         caller = self._ready_caller()
@@ -204,8 +204,9 @@ class DaskCluster(Cluster):
             engines[rank : rank + 1] = [engine]
             fresh.append(engine)
         try:
+            cards = self._assign_cards(fresh, gpus)
             for engine in fresh:
-                engine.pid = self._start_engine(engine)
+                engine.pid = self._start_engine(engine, cards.get(engine.id, []))
             caller.wait_ready(fresh, settings().start_timeout)
         except BaseException:
             self._kill(fresh)
@@ -213,13 +214,29 @@ class DaskCluster(Cluster):
                 caller.lose(engine, "it did not start")
             raise
 
-    def _start_engine(self, engine: Engine) -> int:
+    def _assign_cards(self, engines: Sequence[Engine], gpus: int) -> dict[int, list[Device]]:
+        """Cards for each engine id, by host; workers of one host see the same cards."""
+        if not gpus:
+            return {}
+        found = self._started().run(_discover_cards, workers=list({engine.worker for engine in engines}))
+        cards: dict[int, list[Device]] = {}
+        for host in {host for host, _devices in found.values()}:
+            here = [engine for engine in engines if found[engine.worker][0] == host]
+            devices = next(devices for name, devices in found.values() if name == host)
+            for index, mine in assign(devices, len(here), gpus).items():
+                cards[here[index].id] = mine
+        return cards
+
+    def _start_engine(self, engine: Engine, cards: Sequence[Device]) -> int:
         assert self._controller is not None
+        environment = {"PAIBOOK_ROLE": engine.role}
+        if cards:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(card.uuid for card in cards)
         message = {
             "id": engine.id,
             "connection": self._controller.engine_info,
             "directory": os.getcwd(),
-            "environment": {"PAIBOOK_ROLE": engine.role},
+            "environment": environment,
         }
         started = self._started().run(
             _start_engine, self._session, self._topic, message, workers=[engine.worker], on_error="return"
@@ -344,6 +361,10 @@ class EmbeddedCluster(DaskCluster):
 
 def _start_engine(session: str, topic: str, message: dict[str, Any], dask_worker: Any = None) -> int:
     return engine_host.start(dask_worker, session, topic, message)
+
+
+def _discover_cards() -> tuple[str, list[Device]]:
+    return socket.gethostname(), discover()
 
 
 def _count_engines(dask_worker: Any = None) -> int:

@@ -54,7 +54,8 @@ def start(worker: Any, session: str, topic: str, message: dict[str, Any]) -> int
 def count(worker: Any) -> int:
     """How many ranks, of every session, live on this worker."""
     with _lock:
-        return sum(address == worker.address for address, _pid in _hosted)
+        hosted = [h for (address, _pid), h in _hosted.items() if address == worker.address]
+    return sum(h.process.poll() is None for h in hosted)
 
 
 def kill(worker: Any, pids: Sequence[int]) -> None:
@@ -64,6 +65,7 @@ def kill(worker: Any, pids: Sequence[int]) -> None:
             hosted = _hosted.get((worker.address, pid))
         if hosted is not None:
             lifeline.kill(hosted.process)
+            hosted.process.wait()  # so that its place counts as free once this returns
 
 
 def kill_session(worker: Any, session: str) -> None:

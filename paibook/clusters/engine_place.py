@@ -86,8 +86,8 @@ def _take_sigint() -> Any:
 
 def _give_back_sigint(previous: Any) -> None:
     if previous is not None:
-        # ipykernel's own handler raises until the reply has been sent, so that a late Stop would cost the reply; it puts
-        # the engine's handler back after that.
+        # ipykernel's own handler raises until the reply has been sent, so that a late Stop would cost the reply; it
+        # puts the engine's handler back after that.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 import threading
 import time
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 
 import cloudpickle
 import ipyparallel
+from traitlets.log import get_logger
 
 from paibook.clusters.contract import Event, OnEvent, Pending, Ranks, RankStatus
 from paibook.clusters.engine_place import EVENT_MIME, decode_event, invoke
@@ -42,6 +44,22 @@ class Engine:
     worker: str = ""
     lost: str | None = None
     calls: list[tuple[Future[Any], OnEvent | None]] = field(default_factory=list)
+
+
+def connect_client(**where: Any) -> ipyparallel.Client:
+    """Connect an ipyparallel client, without the warning that messages are not signed: CurveZMQ authenticates them."""
+    logger = get_logger()
+    unsigned = _Unsigned()
+    logger.addFilter(unsigned)
+    try:
+        return ipyparallel.Client(**where)
+    finally:
+        logger.removeFilter(unsigned)
+
+
+class _Unsigned(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "signing is disabled" not in record.getMessage()
 
 
 class EngineCaller:

@@ -30,6 +30,7 @@ from paibook.clusters.contract import (
 )
 from paibook.clusters.display import mime_bundle
 from paibook.errors import ClusterError, RankLost
+from paibook.gpus import assign, discover
 from paibook.metrics import Recorder, recording
 
 T = TypeVar("T")
@@ -56,6 +57,7 @@ class InlineCluster(Cluster):
 
     def ranks(self, size: int, role: str = "worker", gpus: int = 0) -> Ranks:
         size = size or self._slots
+        assign(discover(), size, gpus)  # threads share the process's cards; this only refuses what is not there
         if size > MAX_RANKS:
             raise ClusterError(f"the inline cluster holds {MAX_RANKS} ranks, {MAX_RANKS} free; asked for {size}")
         threads = self._threads.setdefault(role, [])

@@ -18,8 +18,8 @@ from distributed import Client, LocalCluster, Security
 
 from paibook.clusters.contract import Cluster, ClusterStatus, Place, Ranks, Tasks
 from paibook.clusters.dask_tasks import DaskTasks
-from paibook.clusters.engine_ranks import Engine, EngineCaller, EngineRanks, engine_status
-from paibook.errors import ClusterError
+from paibook.clusters.engine_ranks import Engine, EngineCaller, EngineRanks, connect_client, engine_status
+from paibook.errors import ClusterError, PlanError
 from paibook.settings import settings
 
 
@@ -53,6 +53,11 @@ class IpyparallelCluster(Cluster):
     def ranks(self, size: int, role: str = "worker", gpus: int = 0) -> Ranks:
         with self._lock:
             caller = self._started()
+            if gpus:
+                raise PlanError(
+                    "-g cannot be kept on an ipyparallel cluster: its engines run already, with the cards they were "
+                    "started with; set CUDA_VISIBLE_DEVICES where they are started, and leave out -g"
+                )
             size = size or max(1, len(caller.client.ids) - self._count_others(role))
             engines = self._engines.setdefault(role, [])
             self._drop_lost(engines)
@@ -109,7 +114,7 @@ class IpyparallelCluster(Cluster):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                client = ipyparallel.Client(timeout=min(settings().start_timeout, 10.0), **where)
+                client = connect_client(timeout=min(settings().start_timeout, 10.0), **where)
         except (OSError, TimeoutError, ValueError) as error:
             raise ClusterError(
                 f"no ipyparallel controller answers for {self.reference} ({str(error).splitlines()[0]}). "
