@@ -207,7 +207,7 @@ class Communicator(ABC):
 
     @abstractmethod
     def abort(self) -> None:
-        """End the group: a peer blocked in an operation gets ``CommunicatorError``. Safe from any thread; may repeat."""
+        """End the group: a peer blocked in an operation gets ``CommunicatorError``. Any thread may call it."""
 
     # What an implementation provides. Arrays are flat and contiguous; arguments are checked already.
 

@@ -85,7 +85,7 @@ class TorchCommunicator(Communicator):
         missing = [f"mailbox/{rank}" for rank in range(self.size)]
         while not self._store.check(missing):
             time.sleep(POLL_SECONDS)
-        options = dist.ProcessGroupGloo._Options()  # type: ignore[attr-defined]  # torch's stubs miss it
+        options = dist.ProcessGroupGloo._Options()
         options._devices = [dist.ProcessGroupGloo.create_device(hostname=host)]
         options._timeout = CONNECT_TIMEOUT
         before = sockets.inodes()

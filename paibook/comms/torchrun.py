@@ -1,9 +1,9 @@
 """The store behind ``torch.distributed.init_process_group`` on ranks that torchrun did not start.
 
-torchrun sets ``MASTER_ADDR`` and ``MASTER_PORT`` to a TCPStore that its agent hosts. Here rank 0 listens from the start,
-on loopback when all ranks share a host, and makes the store when the first client knocks: torch is imported only if
-somebody uses it, and no other process can take the port in between. TCPStore authenticates nobody: on one host any
-local user could reach it, across hosts anybody on the network, exactly as under torchrun.
+torchrun sets ``MASTER_ADDR`` and ``MASTER_PORT`` to a TCPStore that its agent hosts. Here rank 0 listens from the
+start, on loopback when all ranks share a host, and makes the store when the first client knocks: torch is imported
+only if somebody uses it, and no other process can take the port in between. TCPStore authenticates nobody: on one host
+any local user could reach it, across hosts anybody on the network, exactly as under torchrun.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def end_groups() -> None:
     if initialized():
         sys.modules["torch.distributed"].destroy_process_group()
     elif dist is not None and dist.is_available():
-        # An interrupted init_process_group has counted its group on this rank alone, and groups are named by that count.
+        # An interrupted init_process_group counted its group on this rank alone; groups are named by that count.
         dist.distributed_c10d._world.group_count = 0
 
 

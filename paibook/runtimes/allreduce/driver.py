@@ -22,7 +22,7 @@ from paibook.runtimes.contract import Progress, RunContext
 BACKENDS = ("gloo",)
 STOP_SECONDS = 1.0  # for interrupted ranks to come back before they are killed
 INTERRUPT_AGAIN_SECONDS = 0.4
-SETTLE_SECONDS = 0.03  # when all ranks raise the same, none needs to be interrupted and their groups stay in step
+SETTLE_SECONDS = 0.1  # when all ranks raise the same, none needs to be interrupted and their groups stay in step
 CAUSE_SECONDS = 0.7  # a broken connection is a symptom; a lost rank is reported within 0.5 s
 
 
@@ -71,7 +71,7 @@ class Driver:
             try:
                 reports = execution.run()
             except BaseException:
-                if execution.stopped or not in_step(list(execution.reports.values()), len(chosen)):
+                if execution.aborted or not in_step(list(execution.reports.values()), len(chosen)):
                     worlds.give_up()
                 raise
         pulled, differs = _collect(cell, reports)
@@ -84,7 +84,7 @@ class _Execution:
 
     def __init__(self, plan: Plan, ranks: Ranks, world: World, cell: Cell, context: RunContext) -> None:
         self.reports: dict[int, Report] = {}
-        self.stopped = False
+        self.aborted = False
         self._timeout = plan.timeout
         self._ranks, self._world, self._cell, self._context = ranks, world, cell, context
         self._pending: dict[int, Pending[Report]] = {}
@@ -148,11 +148,11 @@ class _Execution:
 
     def _stop(self) -> None:
         """Interrupt the ranks that still run; kill those that ignore it."""
-        self.stopped = True
         began = time.monotonic()
         for end in (began + INTERRUPT_AGAIN_SECONDS, began + STOP_SECONDS):
             self._ranks.interrupt(sorted(self._pending))
             if self._world.threads:
+                self.aborted = True
                 ThreadGroup.abort_named(self._world.id)  # an interrupt does not reach a thread that waits
             while self._pending and (left := end - time.monotonic()) > 0:
                 self._changed.wait(left)

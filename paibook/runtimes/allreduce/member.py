@@ -100,9 +100,9 @@ class Member:
         if world is None:
             raise CommunicatorError("comm: this rank is in no group; it joins one when a %%pai_allreduce cell runs")
         if len(self._present) != world.size:
-            ranks = ", ".join(str(rank) for rank in self._present)
+            ranks = f"rank{'s' if len(self._present) > 1 else ''} {', '.join(str(rank) for rank in self._present)}"
             raise CommunicatorError(
-                f"comm needs all {world.size} ranks, and this cell runs on rank {ranks} only; run it without --targets"
+                f"comm needs all {world.size} ranks, and this cell runs on {ranks} only; run it without --targets"
             )
         if self._communicator is None:
             self._communicator = self._new_communicator(world)
