@@ -65,6 +65,7 @@ def execute(notebook: NotebookNode, progress: Progress, timeout: float) -> None:
         notebook,
         timeout=timeout,
         kernel_name="paibook",
+        store_widget_state=False,  # nothing is left of the widgets but their figures
         config=Config(KernelManager={"transport_encryption": "auto"}),
         resources={"metadata": {"path": str(NOTEBOOK.parent)}},
         on_cell_execute=progress.on_cell_execute,
@@ -87,7 +88,10 @@ def save(notebook: NotebookNode, folder: Path) -> tuple[Path, Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = folder / "quickstart.ipynb", folder / "quickstart.html"
     nbformat.write(notebook, paths[0])
-    body, _ = HTMLExporter(embed_images=True).from_notebook_node(notebook)
+    # The page must look the same without a network, and nothing in it needs these.
+    scripts = ("require_js_url", "jquery_url", "mathjax_url", "mermaid_js_url", "mermaid_layout_elk_js_url")
+    offline = dict.fromkeys(scripts, "")
+    body, _ = HTMLExporter(embed_images=True, **offline).from_notebook_node(notebook)
     paths[1].write_text(body, encoding="utf-8")
     return paths
 
@@ -96,8 +100,7 @@ def report(results: list[dict[str, Any]]) -> str:
     """A short table: what ran, on how many workers, the result, the reference, and whether they agree."""
     rows = [["what", "workers", "quantity", "result", "reference", "agreement"]]
     for entry in results:
-        verdict = "agrees" if entry["agrees"] else "DIFFERS"
-        agreement = f"{verdict} ({entry['difference']:.0e} apart, {entry['within']:.0e} allowed)"
+        agreement = _verdict(entry["agrees"], entry["difference"], entry["within"])
         rows.append(
             [entry["what"], str(entry["workers"]), entry["quantity"], entry["result"], entry["reference"], agreement]
         )
@@ -150,6 +153,12 @@ def conclude(notebook: NotebookNode, started: set[psutil.Process], failure: str,
     if agrees and not failure:
         print("every answer agrees with its reference")
     return 0 if agrees and not failure and not remaining else 1
+
+
+def _verdict(agrees: bool, difference: float, within: float) -> str:
+    if agrees:
+        return f"agrees to {difference:.0e}" if difference else "agrees exactly"
+    return f"DIFFERS by {difference:.0e}, {within:.0e} allowed"
 
 
 def _lives(process: psutil.Process) -> bool:
