@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import io
+import json
 import os
 import shutil
 import sys
@@ -15,6 +17,7 @@ import pyarrow
 import pyarrow.csv
 import pyarrow.parquet
 
+from paibook.data.frames import frame
 from paibook.data.parts import OUTPUT_FORMATS, Part, PartWriter, write_empty
 from paibook.errors import DataError, PlanError
 
@@ -41,17 +44,14 @@ class Dataset:
         Raises:
             DataError: The folder is gone, or not as the run left it.
         """
-        import pandas
-
         format = output_format(str(self.path))
-        files = sorted(self.path.glob(f"*.{format}"))
         try:
+            files = [file for file in sorted(self.path.glob(f"*.{format}")) if file.stat().st_size]
             if format == "jsonl":
-                frames = [pandas.read_json(file, lines=True) for file in files if file.stat().st_size]
-                return pandas.concat(frames, ignore_index=True) if frames else pandas.DataFrame()
-            read = pyarrow.parquet.read_table if format == "parquet" else pyarrow.csv.read_csv
-            filled = [file for file in files if file.stat().st_size]
-            return pyarrow.concat_tables(map(read, filled)).to_pandas() if filled else pandas.DataFrame()
+                return frame([json.loads(line) for file in files for line in file.open(encoding="utf-8")])
+            if not files:
+                return frame([])
+            return (_read_csv(files) if format == "csv" else _read_parquet(files)).to_pandas()
         except (OSError, ValueError, pyarrow.ArrowException) as error:
             raise DataError(f"cannot read {self.path}: {error}") from error
 
@@ -87,6 +87,17 @@ def check_target(path: str, overwrite: bool) -> Path:
     if not target.parent.is_dir():
         raise DataError(f"the folder {target.parent} of the output {target.name!r} does not exist; create it first")
     return target
+
+
+def _read_parquet(files: Sequence[Path]) -> pyarrow.Table:
+    return pyarrow.concat_tables(map(pyarrow.parquet.read_table, files))
+
+
+def _read_csv(files: Sequence[Path]) -> pyarrow.Table:
+    # As one text: types are guessed from what is read, and must not differ from part to part.
+    first, *others = (file.read_bytes() for file in files)
+    bodies = (content.partition(b"\n")[2] for content in others)
+    return pyarrow.csv.read_csv(io.BytesIO(first + b"".join(bodies)))
 
 
 class Staging:

@@ -53,7 +53,11 @@ def _entries(fs: Any, path: str) -> list[tuple[str, dict[str, Any]]]:
     # A file called "a[1].txt" is itself before it is a pattern.
     if fs.exists(path):
         return [(path, fs.info(path))]
-    return sorted(fs.glob(path, detail=True).items()) if has_magic(path) else []
+    if not has_magic(path):
+        return []
+    found = sorted(fs.glob(path, detail=True).items())
+    # As in a shell, a star does not match names that start with a dot.
+    return [entry for entry in found if "/." in path or "/." not in entry[0]]
 
 
 def _expand(fs: Any, name: str, info: dict[str, Any]) -> Iterable[File]:

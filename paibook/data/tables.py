@@ -85,8 +85,6 @@ def _numbered_rows(url: str, file: Any) -> Iterator[tuple[int, list[str]]]:
         raise DataError(f"{url}, line {reader.line_num}: {error}") from error
     except UnicodeDecodeError as error:
         raise _not_utf8(url, _first_bad_line(url) or reader.line_num + 1, error) from error
-    finally:
-        text.detach()
 
 
 def _record(url: str, header: list[str], line: int, row: list[str]) -> dict[str, str]:
