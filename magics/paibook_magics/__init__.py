@@ -13,7 +13,7 @@ from paibook.widgets.figure import bundle
 from paibook_magics.cells import MAGICS, Cells, help_text
 from paibook_magics.lines import CLUSTER_HELP, RUNS_HELP, Lines
 from paibook_magics.picture import Shown
-from paibook_magics.transform import await_pai_cells
+from paibook_magics.transform import AwaitPaiCells
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
@@ -29,7 +29,10 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     _register(shell, lines.cluster, "line", "pai_cluster", CLUSTER_HELP)
     _register(shell, lines.runs, "line", "pai_runs", RUNS_HELP)
     # Before IPython's own transformers, which would turn the cell into a synchronous call.
-    shell.input_transformers_cleanup.append(await_pai_cells)
+    transformer = AwaitPaiCells()
+    shell.events.register("pre_execute", transformer.begin)
+    shell.events.register("post_execute", transformer.end)
+    shell.input_transformers_cleanup.append(transformer)
     Run.plotter = staticmethod(_plot)
 
 
@@ -39,7 +42,10 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
     if cells is None:
         return
     cells.session.close()
-    shell.input_transformers_cleanup.remove(await_pai_cells)
+    for transformer in [t for t in shell.input_transformers_cleanup if isinstance(t, AwaitPaiCells)]:
+        shell.events.unregister("pre_execute", transformer.begin)
+        shell.events.unregister("post_execute", transformer.end)
+        shell.input_transformers_cleanup.remove(transformer)
     del shell.paibook  # type: ignore[attr-defined]
 
 

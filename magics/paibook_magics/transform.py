@@ -12,19 +12,33 @@ from paibook_magics.cells import MAGICS
 _FIRST_LINE = re.compile(rf"^%%({'|'.join(MAGICS)})\b(?!\s*\?)(.*)$")
 
 
-def await_pai_cells(lines: list[str]) -> list[str]:
-    """Transform a cell: ``%%pai_ps -n 2`` and its body become ``await get_ipython().paibook.run_cell(...)``.
+class AwaitPaiCells:
+    """An IPython input transformer: a ``%%pai_*`` cell becomes ``await get_ipython().paibook.run_cell(...)``.
 
     Cells that start with anything else, and requests for help (``%%pai_ps?``), pass unchanged. A body that is not
     Python takes the call's place, so that IPython itself shows the syntax error, at the cell's own line.
     """
-    match = _FIRST_LINE.match(lines[0].rstrip("\n")) if lines else None
-    if match is None or match[2].rstrip().endswith("?"):
-        return lines
-    magic, line, body = match[1], match[2].strip(), "".join(lines[1:])
-    if not _is_python(body):
-        return ["\n", *lines[1:]]
-    return [f"await get_ipython().paibook.run_cell({magic!r}, {line!r}, {body!r})\n"]
+
+    def __init__(self) -> None:
+        # Source transformed while a cell executes belongs to another magic, such as %%time, which cannot await.
+        self.executing = False
+
+    def begin(self) -> None:
+        """For IPython's event ``pre_execute``."""
+        self.executing = True
+
+    def end(self) -> None:
+        """For IPython's event ``post_execute``."""
+        self.executing = False
+
+    def __call__(self, lines: list[str]) -> list[str]:
+        match = _FIRST_LINE.match(lines[0].rstrip("\n")) if lines and not self.executing else None
+        if match is None or match[2].rstrip().endswith("?"):
+            return lines
+        magic, line, body = match[1], match[2].strip(), "".join(lines[1:])
+        if not _is_python(body):
+            return ["\n", *lines[1:]]
+        return [f"await get_ipython().paibook.run_cell({magic!r}, {line!r}, {body!r})\n"]
 
 
 def _is_python(body: str) -> bool:

@@ -83,6 +83,7 @@ class DaskCluster(Cluster):
             self._started()
             size = size or self._default_ranks()
             engines = self._engines.setdefault(role, [])
+            self._drop_cardless(engines[:size], gpus)
             missing = [rank for rank in range(size) if rank >= len(engines) or engines[rank].lost is not None]
             if missing:
                 self._launch(role, engines, missing, size, gpus)
@@ -206,13 +207,23 @@ class DaskCluster(Cluster):
         try:
             cards = self._assign_cards(fresh, gpus)
             for engine in fresh:
-                engine.pid = self._start_engine(engine, cards.get(engine.id, []))
+                mine = cards.get(engine.id, [])
+                engine.pid, engine.cards = self._start_engine(engine, mine), len(mine)
             caller.wait_ready(fresh, settings().start_timeout)
         except BaseException:
             self._kill(fresh)
             for engine in fresh:
                 caller.lose(engine, "it did not start")
             raise
+
+    def _drop_cardless(self, engines: Sequence[Engine], gpus: int) -> None:
+        """End ranks that have fewer cards than asked for, once it is sure that the cards are there."""
+        cardless = [engine for engine in engines if engine.lost is None and engine.cards < gpus]
+        if cardless:
+            self._assign_cards(cardless, gpus)
+            self._kill(cardless)
+            for engine in cardless:
+                self._ready_caller().lose(engine, "it was replaced by one with GPUs")
 
     def _assign_cards(self, engines: Sequence[Engine], gpus: int) -> dict[int, list[Device]]:
         """Cards for each engine id, by host; workers of one host see the same cards."""

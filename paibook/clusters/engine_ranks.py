@@ -33,6 +33,7 @@ class Engine:
         role, rank: What the engine is to the session.
         host, pid: Where it lives.
         worker: Address of the Dask worker that started it, or empty.
+        cards: GPUs it was given.
         lost: Why it ended, or None while it lives.
     """
 
@@ -42,13 +43,14 @@ class Engine:
     host: str = ""
     pid: int = 0
     worker: str = ""
+    cards: int = 0
     lost: str | None = None
     calls: list[tuple[Future[Any], OnEvent | None]] = field(default_factory=list)
 
 
 def connect_client(**where: Any) -> ipyparallel.Client:
     """Connect an ipyparallel client, without the warning that messages are not signed: CurveZMQ authenticates them."""
-    logger = get_logger()
+    logger: Any = get_logger()
     unsigned = _Unsigned()
     logger.addFilter(unsigned)
     try:
