@@ -9,6 +9,9 @@ from collections.abc import Callable, Mapping
 from paibook.comms.wire import ChannelClosed
 from paibook.runtimes.ps.consistency import Consistency, VectorClock, answer_tick, may_read, to_apply
 from paibook.runtimes.ps.coordinator import Until
+from paibook.runtimes.ps.watched import WatchedMeans
+
+_NOTHING: Mapping[str, float] = {}
 
 
 class ClockBoard:
@@ -28,7 +31,7 @@ class ClockBoard:
         self._apply = apply
         self._until = until
         self._changed = threading.Condition()
-        self._metrics: dict[str, float] = {}
+        self._means = WatchedMeans(() if until is None else until.names)
         self._began: float | None = None
         self._closed = False
         self.vector = VectorClock.start(world_size)
@@ -52,9 +55,13 @@ class ClockBoard:
             self._wait(lambda: may_read(self._consistency, self.vector, clock))
             return self.vector.slowest
 
-    def tick(self, rank: int) -> None:
-        """A worker has finished its clock."""
+    def tick(self, rank: int, metrics: Mapping[str, float] = _NOTHING) -> None:
+        """A worker has finished its clock, and logged ``metrics`` in it.
+
+        Under BSP they count when the last worker has finished that clock: one decision, on one clock's values.
+        """
         with self._changed:
+            self._means.observe(rank, metrics)
             self._move(self.vector.tick(rank))
 
     def goes_on(self, clock: int) -> bool:
@@ -63,18 +70,12 @@ class ClockBoard:
             self._wait(lambda: answer_tick(self._consistency, self.vector, clock))
             return self.reason is None
 
-    def retire(self, rank: int) -> None:
-        """A worker's ``train`` has returned."""
+    def retire(self, rank: int, metrics: Mapping[str, float] = _NOTHING) -> None:
+        """A worker's ``train`` has returned; it logged ``metrics`` since its last clock."""
         with self._changed:
+            self._means.observe(rank, metrics)
             if rank not in self.vector.retired:
                 self._move(self.vector.retire(rank))
-
-    def report(self, metrics: Mapping[str, float]) -> None:
-        """Take in metric means. Under BSP they count when the clock next advances, for all workers alike."""
-        with self._changed:
-            self._metrics.update(metrics)
-            if not self._consistency.buffers:
-                self._decide()
 
     def close(self) -> None:
         """Free everybody who waits."""
@@ -95,7 +96,7 @@ class ClockBoard:
             return
         clock = self.vector.slowest
         seconds = 0.0 if self._began is None else time.monotonic() - self._began
-        values = {**self._metrics, "epoch": clock, "clock": clock, "seconds": seconds}
+        values = {**self._means.values(), "epoch": clock, "clock": clock, "seconds": seconds}
         if self._until.holds(values):
             self.reason = self._until.describe(values)
 

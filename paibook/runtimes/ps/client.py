@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,18 +83,35 @@ class ParameterServer:
     Attributes:
         rank: This worker's.
         world_size: Workers in the run.
+
+    Args:
+        take: Gives the watched metrics logged since it was last called; they go to server 0 with every clock.
     """
 
-    def __init__(self, rank: int, world_size: int, links: Sequence[ServerLink]) -> None:
+    def __init__(
+        self,
+        rank: int,
+        world_size: int,
+        links: Sequence[ServerLink],
+        take: Callable[[], Mapping[str, float]] = dict,
+    ) -> None:
         self.rank = rank
         self.world_size = world_size
         self._links = links
+        self._take = take
         self._clock = 0
         self._goes_on = True
         self._tables: dict[str, Table] = {}
 
     @classmethod
-    def connect(cls, rank: int, world_size: int, addresses: Sequence[tuple[str, int]], token: bytes) -> ParameterServer:
+    def connect(
+        cls,
+        rank: int,
+        world_size: int,
+        addresses: Sequence[tuple[str, int]],
+        token: bytes,
+        take: Callable[[], Mapping[str, float]] = dict,
+    ) -> ParameterServer:
         """Join a run's servers as worker ``rank``.
 
         Raises:
@@ -109,7 +126,7 @@ class ParameterServer:
             for link in links:
                 link.close()
             raise
-        return cls(rank, world_size, links)
+        return cls(rank, world_size, links, take)
 
     def table(
         self,
@@ -144,8 +161,8 @@ class ParameterServer:
     def clock(self) -> bool:
         """End this worker's iteration; returns True while training goes on."""
         self._clock += 1
-        header = Header(Op.CLOCK, clock=self._clock)
-        numbers = [link.ask(header) for link in self._links]
+        requests = self._end_of_clock(Op.CLOCK)
+        numbers = [link.ask(header, *buffers) for link, (header, buffers) in zip(self._links, requests, strict=True)]
         # Server 0 decides; the others' answers are read with the next request that needs one.
         answer = self._links[0].answer(numbers[0])
         self._check()
@@ -168,12 +185,18 @@ class ParameterServer:
 
     def retire(self) -> None:
         """Tell the servers that this worker is done, so that nobody waits for it."""
-        self._ask_all([(Header(Op.RETIRE, clock=self._clock), ())] * len(self._links))
+        self._ask_all(self._end_of_clock(Op.RETIRE))
 
     def close(self) -> None:
         """End the connections."""
         for link in self._links:
             link.close()
+
+    def _end_of_clock(self, op: Op) -> list[tuple[Header, tuple[Any, ...]]]:
+        header = Header(op, clock=self._clock)
+        metrics = self._take()
+        first = (json.dumps(dict(metrics)).encode(),) if metrics else ()
+        return [(header, first), *[(header, ())] * (len(self._links) - 1)]
 
     def _ask_all(self, requests: Sequence[tuple[Header, tuple[Any, ...]]]) -> list[Header | None]:
         numbers = [link.ask(header, *buffers) for link, (header, buffers) in zip(self._links, requests, strict=True)]

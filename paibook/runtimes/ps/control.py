@@ -1,10 +1,9 @@
-"""The driver's connections to the servers: it hears where they listen, reports metrics, and fetches the model."""
+"""The driver's connections to the servers: it hears where they listen, asks how far they are, and fetches the model."""
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -62,10 +61,10 @@ class Control:
             self.close()
             raise ChannelClosed(f"the notebook cannot talk to the parameter servers: {error}") from error
 
-    def report(self, metrics: Mapping[str, float]) -> dict[str, Any]:
-        """Tell server 0 the metric means; returns its ``clock`` and ``reason``."""
+    def status(self) -> dict[str, Any]:
+        """How far server 0 says the run has come: ``clock`` and ``reason``."""
         channel = self._channels[0]
-        channel.send_json(Header(Op.REPORT), dict(metrics))
+        channel.send(Header(Op.STATUS))
         status: dict[str, Any] = channel.receive_json(channel.receive())
         return status
 

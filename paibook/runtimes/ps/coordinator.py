@@ -1,16 +1,14 @@
-"""The coordinator's decision: when does a run end? ``--until`` as a safe expression, and the metrics it looks at."""
+"""The coordinator's decision: when does a run end? ``--until`` as a safe expression."""
 
 from __future__ import annotations
 
 import ast
-import difflib
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from paibook.errors import PlanError
-from paibook.metrics import Metric
 from paibook.program import Program
 
 _EXAMPLE = "'loss < 0.3 or epoch >= 20'"
@@ -82,38 +80,6 @@ class Until:
         seen = [node.id for node in ast.walk(self._tree) if isinstance(node, ast.Name)]
         shown = ", ".join(f"{name} = {values[name]:.6g}" for name in dict.fromkeys(seen) if name in values)
         return f"{self.text} ({shown})" if shown else self.text
-
-
-class MetricMeans:
-    """The mean over ranks of each rank's latest value, for the metrics a condition names."""
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self._latest: dict[str, dict[int, float]] = {name: {} for name in names}
-        self._seen: dict[str, None] = {}
-
-    def observe(self, batch: Iterable[Metric]) -> bool:
-        """Take in reported metrics; says whether one of those named was among them."""
-        changed = False
-        for metric in batch:
-            self._seen[metric.name] = None
-            if metric.name in self._latest:
-                self._latest[metric.name][metric.rank] = metric.value
-                changed = True
-        return changed
-
-    def values(self) -> dict[str, float]:
-        """Name to mean, for those reported so far."""
-        return {name: sum(v.values()) / len(v) for name, v in self._latest.items() if v}
-
-    def never_seen(self) -> str:
-        """A sentence about named metrics that nobody ever reported, with the nearest name; empty when there is none."""
-        sentences = []
-        for name in (name for name, values in self._latest.items() if not values):
-            reported = ", ".join(self._seen) or "nothing"
-            near = difflib.get_close_matches(name, [*self._seen, *BUILT_IN], n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            sentences.append(f"--until looks at {name!r}, which no rank ever logged (logged: {reported}){hint}")
-        return ". ".join(sentences)
 
 
 def _check(node: ast.expr, text: str) -> None:

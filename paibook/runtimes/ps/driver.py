@@ -16,9 +16,10 @@ from paibook.runtimes.contract import Progress, RunContext
 from paibook.runtimes.ps import server, worker
 from paibook.runtimes.ps.consistency import Consistency
 from paibook.runtimes.ps.control import AddressBook, Control
-from paibook.runtimes.ps.coordinator import MetricMeans, Until
+from paibook.runtimes.ps.coordinator import Until
 from paibook.runtimes.ps.messages import Scene, ServerJob, WorkerJob
 from paibook.runtimes.ps.result import PSResult
+from paibook.runtimes.ps.watched import never_logged
 
 POLL_SECONDS = 0.2
 START_SECONDS = 60.0  # for servers to announce themselves
@@ -66,7 +67,7 @@ class _Run:
         self._context = context
         self._servers, self._workers = servers, workers
         self._until = Until.parse(str(plan.options["until"])) if plan.options.get("until") else None
-        self._means = MetricMeans(self._until.names if self._until else ())
+        self._watched = self._until.names if self._until else ()
         self._scene = Scene(
             run=context.run,
             program=plan.program,
@@ -87,7 +88,6 @@ class _Run:
     def run(self) -> PSResult:
         """Start, watch, fetch, stop."""
         self._context.on_cancel(self._changed.set)
-        forget = self._context.metrics.subscribe(self._observe)
         try:
             self._start()
             status = self._watch()
@@ -103,7 +103,6 @@ class _Run:
                 raise
             raise cause from error
         finally:
-            forget()
             if self._control is not None:
                 self._control.close()
 
@@ -123,26 +122,26 @@ class _Run:
             if time.monotonic() > began + START_SECONDS:
                 raise RunError(f"the parameter servers did not come up within {START_SECONDS:.0f} s")
         self._control = Control(book.addresses(), self._scene.token)
-        job = WorkerJob(self._scene, book.addresses())
+        job = WorkerJob(self._scene, book.addresses(), self._watched)
         self._working = self._workers.apply(worker.run, job, on_event=self._context.emit)
         self._note_ends(self._working)
 
     def _watch(self) -> dict[str, Any]:
-        """Report metrics to server 0 until every worker is done; returns its last status."""
+        """Follow the run until every worker is done; returns server 0's last status."""
         assert self._control is not None
         while True:
             self._changed.wait(POLL_SECONDS)
             self._changed.clear()
             self._check()
             done = all(pending.done() for pending in self._working)
-            status = self._control.report(self._means.values())
+            status = self._control.status()
             self._context.progress(Progress("train", status["clock"], None, "clocks"))
             if done:
                 return status
 
     def _result(self, control: Control, status: dict[str, Any]) -> PSResult:
         reason = f"--until {status['reason']}" if status["reason"] else "train() returned on every worker"
-        if unseen := self._means.never_seen():
+        if unseen := never_logged(self._watched, self._context.metrics.names):
             reason = f"{reason}. {unseen}"
             self._context.emit(Event("stderr", "ps", -1, unseen + "\n"))
         size, tables = control.fetch()
@@ -217,10 +216,6 @@ class _Run:
     def _note_ends(self, pendings: list[Any]) -> None:
         for pending in pendings:
             pending.add_done_callback(lambda _: self._changed.set())
-
-    def _observe(self, batch: list[Any]) -> None:
-        if self._means.observe(batch):
-            self._changed.set()
 
 
 def _consistency(plan: Plan) -> Consistency:

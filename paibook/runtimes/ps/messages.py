@@ -24,9 +24,9 @@ class Op(IntEnum):
     DECLARE = 4  # JSON: a TableSpec; answered with the table's number
     PULL = 5  # int64 keys; answered with rows, and the slowest worker's clock
     PUSH = 6  # int64 keys, then gradients
-    CLOCK = 7  # this worker has finished a clock; answered with GO_ON or not
-    RETIRE = 8  # this worker's train() has returned
-    REPORT = 9  # driver: JSON metric means; answered with JSON: clock, reason
+    CLOCK = 7  # this worker has finished a clock; JSON: watched metrics, if any; answered with GO_ON or not
+    RETIRE = 8  # this worker's train() has returned; JSON as for CLOCK
+    STATUS = 9  # driver: answered with JSON: clock, reason
     DESCRIBE = 10  # driver: answered with JSON: the shards held here
     FETCH = 11  # driver: answered with a shard: keys (sparse) and rows
     SHUTDOWN = 12  # driver: the run is over
@@ -76,7 +76,14 @@ class ServerJob:
 
 @dataclass(frozen=True)
 class WorkerJob:
-    """What one worker does: ``addresses`` are the servers' (host, port), in rank order."""
+    """What one worker does.
+
+    Attributes:
+        scene: As above.
+        addresses: The servers' (host, port), in rank order.
+        watched: Metrics that the stop condition names; they go to server 0 with every clock.
+    """
 
     scene: Scene
     addresses: tuple[tuple[str, int], ...]
+    watched: tuple[str, ...] = ()

@@ -258,13 +258,15 @@ class WorkerLink:
 
     def _clock(self, header: Header) -> None:
         board = self._server.board
-        self._guard(lambda: board.tick(self._rank))
+        metrics = self._metrics(header)
+        self._guard(lambda: board.tick(self._rank, metrics))
         # Server 0 alone says whether training goes on, so that all workers hear one decision.
         goes_on = board.goes_on(header.clock) if self._server.job.rank == 0 else True
         self._channel.send(Header(Op.OK, flags=GO_ON if goes_on else 0, sequence=header.sequence))
 
     def _retire(self, header: Header) -> None:
-        self._guard(lambda: self._server.board.retire(self._rank))
+        metrics = self._metrics(header)
+        self._guard(lambda: self._server.board.retire(self._rank, metrics))
         self._channel.send(Header(Op.OK, sequence=header.sequence))
 
     def _declare(self, header: Header) -> None:
@@ -277,6 +279,9 @@ class WorkerLink:
 
     def _keys(self, header: Header) -> NDArray[np.int64] | None:
         return None if header.flags & WHOLE else self._channel.receive_array(header.keys, np.int64)
+
+    def _metrics(self, header: Header) -> dict[str, float]:
+        return self._channel.receive_json(header) if header.length else {}
 
     def _refuse(self, header: Header, error: TableError) -> None:
         self._channel.send_json(Header(Op.ERROR, sequence=header.sequence), {"message": str(error)})
@@ -303,8 +308,7 @@ class DriverLink:
         while True:
             header = self._channel.receive()
             answer = Header(Op.OK, sequence=header.sequence, table=header.table)
-            if header.op == Op.REPORT:
-                self._server.board.report(self._channel.receive_json(header))
+            if header.op == Op.STATUS:
                 self._channel.send_json(answer, self._status())
             elif header.op == Op.DESCRIBE:
                 self._channel.send_json(answer, [self._shard(table) for table in self._server.tables])

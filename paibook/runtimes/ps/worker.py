@@ -11,10 +11,11 @@ from paibook.clusters.contract import Place
 from paibook.comms.wire import ChannelClosed, HandshakeError
 from paibook.errors import ProgramError
 from paibook.hyperparameters import HyperParameters
-from paibook.metrics import Recorder, recording
+from paibook.metrics import recording
 from paibook.program import capture_error
 from paibook.runtimes.ps.client import ParameterServer
 from paibook.runtimes.ps.messages import WorkerJob
+from paibook.runtimes.ps.watched import WatchedRecorder
 
 
 def run(place: Place, job: WorkerJob) -> Any:
@@ -24,17 +25,17 @@ def run(place: Place, job: WorkerJob) -> Any:
         UserCodeError: The cell or ``train`` raised.
         ChannelClosed: A server ended; its own error says why.
     """
-    recorder = Recorder(lambda batch: place.emit("metric", batch), place.rank)
+    recorder = WatchedRecorder(lambda batch: place.emit("metric", batch), place.rank, job.watched)
     with recording(recorder):
         try:
-            return _portable(_train(place, job))
+            return _portable(_train(place, job, recorder))
         except (ChannelClosed, HandshakeError):
             raise
         except Exception as error:
             raise capture_error(error, f"rank {place.rank}") from error
 
 
-def _train(place: Place, job: WorkerJob) -> Any:
+def _train(place: Place, job: WorkerJob, recorder: WatchedRecorder) -> Any:
     import paibook
 
     scene = job.scene
@@ -48,7 +49,7 @@ def _train(place: Place, job: WorkerJob) -> Any:
     train = place.namespace["train"]
     if not callable(train):
         raise ProgramError(f"%%pai_ps needs a function named 'train'; the cell makes it a {type(train).__name__}")
-    ps = ParameterServer.connect(place.rank, scene.world_size, job.addresses, scene.token)
+    ps = ParameterServer.connect(place.rank, scene.world_size, job.addresses, scene.token, recorder.take)
     try:
         returned = train(ps)
         ps.retire()

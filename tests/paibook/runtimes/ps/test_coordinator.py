@@ -5,12 +5,7 @@ from __future__ import annotations
 import pytest
 
 from paibook.errors import PlanError
-from paibook.metrics import Metric
-from paibook.runtimes.ps.coordinator import MetricMeans, Until
-
-
-def metric(name: str, value: float, rank: int = 0) -> Metric:
-    return Metric("r", 0, name, value, rank, 0.0)
+from paibook.runtimes.ps.coordinator import Until
 
 
 @pytest.mark.parametrize(
@@ -50,20 +45,3 @@ def test_the_names_it_watches_and_what_it_says_at_the_end() -> None:
     until = Until.parse("loss < 0.3 or epoch >= 20 or accuracy > 0.9")
     assert until.names == ("loss", "accuracy")
     assert until.describe({"loss": 0.25, "epoch": 4}) == f"{until.text} (loss = 0.25, epoch = 4)"
-
-
-def test_a_metric_is_the_mean_of_each_ranks_latest() -> None:
-    means = MetricMeans(["loss"])
-    assert means.values() == {}
-    assert not means.observe([metric("accuracy", 1)])
-    assert means.observe([metric("loss", 9, 0), metric("loss", 1, 0), metric("loss", 3, 1)])
-    assert means.values() == {"loss": 2.0}
-
-
-def test_a_metric_nobody_logged_is_named_with_its_neighbour() -> None:
-    means = MetricMeans(["lss"])
-    means.observe([metric("loss", 1)])
-    assert (
-        means.never_seen() == "--until looks at 'lss', which no rank ever logged (logged: loss); did you mean 'loss'?"
-    )
-    assert MetricMeans(["x"]).never_seen().endswith("(logged: nothing)")

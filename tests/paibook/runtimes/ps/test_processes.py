@@ -80,6 +80,19 @@ def test_right_on_processes_and_metrics_arrive(real: Any) -> None:
         real.run(CELL + "\n    train = lambda ps: 1 / 0\n", real.context(hang_rank=-1))
 
 
+def test_until_stops_at_the_first_clock_at_which_it_holds(real: Any) -> None:
+    cell = CELL.replace("loss=epoch", "loss=np.square(w.pull() - target).mean() * (1 + rank)")
+    target, weights, clock, mean = np.arange(10.0), np.zeros(10), 0, np.inf
+    while mean >= 0.01:
+        mean = 2 * np.square(weights - target).mean()  # over ranks 0, 1, 2: 1 + rank is 2 on average
+        weights -= 0.1 * 3 * (weights - target)
+        clock += 1
+    result = real.run(cell, real.context(hang_rank=-1), until="loss < 0.01")
+    assert result.clock == clock
+    assert result.returned == (clock - 1,) * 3
+    assert np.abs(result.tables["w"] - weights).max() < 1e-9
+
+
 @pytest.mark.parametrize("role", ["worker", "server"])
 @pytest.mark.parametrize("consistency", ["bsp", "asp"])
 def test_a_killed_process_ends_the_run_with_its_name(real: Any, role: str, consistency: str) -> None:
