@@ -7,17 +7,20 @@ what a cell's own code uses, as ``import paibook as pai``.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from paibook.errors import PaibookError
-from paibook.hyperparameters import HyperParameters
 from paibook.metrics import log
+
+if TYPE_CHECKING:
+    from paibook.hyperparameters import HyperParameters
 
 __version__ = "0.1.0"
 __all__ = ["HyperParameters", "PaibookError", "__version__", "log"]
 
-# Names from higher floors, imported when a cell first uses them, so that `import paibook` stays light.
+# Imported when a cell first uses them: every rank and worker imports paibook, and most need none of these.
 _LAZY = {
+    "HyperParameters": "paibook.hyperparameters",
     "SGD": "paibook.runtimes.ps.optimizers",
     "Adagrad": "paibook.runtimes.ps.optimizers",
     "FTRL": "paibook.runtimes.ps.optimizers",
