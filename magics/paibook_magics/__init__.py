@@ -11,6 +11,7 @@ from paibook.run import Run
 from paibook.session import Session
 from paibook.widgets.figure import bundle
 from paibook_magics.cells import MAGICS, Cells, help_text
+from paibook_magics.console import title_of
 from paibook_magics.lines import CLUSTER_HELP, RUNS_HELP, Lines
 from paibook_magics.picture import Shown
 from paibook_magics.transform import AwaitPaiCells
@@ -64,4 +65,4 @@ def _sync_cell(cells: Cells, magic: str, line: str, body: str) -> Run | None:
 
 
 def _plot(run: Run) -> Any:
-    return Shown(bundle(run.metrics, run.plan.name or run.id))
+    return Shown(bundle(run.metrics, title_of(run.plan)))

@@ -12,6 +12,7 @@ from IPython.display import display
 from tqdm import tqdm
 
 from paibook.clusters.contract import Event
+from paibook.plan import Plan
 from paibook.run import Run
 from paibook.runtimes.contract import Progress
 from paibook.widgets.live import LiveCurves
@@ -52,14 +53,12 @@ class Console:
     def watch(self, run: Run) -> None:
         """Show this run's metrics as a live curve once it logs any."""
         self._run = run
-        self._curves = LiveCurves(run.metrics, run.plan.name or f"{run.plan.runtime} {run.id}", run.cancel)
 
     def tick(self) -> None:
         """Show what has come since the last tick. Call it on the main thread, about every 50 ms."""
         self._drain()
         self._progress.tick()
-        if self._curves is not None:
-            self._curves.tick()
+        self._draw_curves()
 
     def finish(self) -> None:
         """Show the rest: unfinished lines, grouped output, the ranks' last expressions, the final curve."""
@@ -71,8 +70,15 @@ class Console:
                 self._write(stream, f"{label}{line}\n")
         self._progress.finish()
         self._show_results()
+        self._draw_curves()
         if self._curves is not None:
             self._curves.finish()
+
+    def _draw_curves(self) -> None:
+        if self._curves is None and self._run is not None and len(self._run.metrics):
+            self._curves = LiveCurves(self._run.metrics, title_of(self._run.plan), self._run.cancel)
+        if self._curves is not None:
+            self._curves.tick()
 
     def _drain(self) -> None:
         chunks: list[tuple[str, str]] = []
@@ -226,6 +232,11 @@ def progress_bundle(stages: list[tuple[Progress, float]]) -> dict[str, str]:
 def label_of(event: Event) -> str:
     """Who says it, as shown in front of each line."""
     return f"[rank {event.rank}] " if event.source == "worker" else f"[{event.source} {event.rank}] "
+
+
+def title_of(plan: Plan) -> str:
+    """What a run's curves are called: its name, else its magic and cell."""
+    return plan.name or f"%%pai_{plan.runtime} · {plan.program.filename.removeprefix('Cell ')}"
 
 
 def merge_equal(results: dict[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:

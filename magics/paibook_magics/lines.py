@@ -118,7 +118,8 @@ class Lines:
     def _show(self, run_id: str) -> Any:
         from paibook.run import read_output
         from paibook.widgets.figure import bundle
-        from paibook_magics.picture import Shown, plan_bundle
+        from paibook_magics.console import title_of
+from paibook_magics.picture import Shown, plan_bundle
 
         history = self._session.history
         record = history.find(run_id)
@@ -126,7 +127,7 @@ class Lines:
         print(plan_bundle(history.plan(record.id))["text/plain"])
         print(read_output(history.directory(record.id), "stdout"), end="")
         metrics = history.metrics(record.id)
-        return Shown(bundle(metrics, record.name or record.id)) if len(metrics) else None
+        return Shown(bundle(metrics, title_of(history.plan(record.id)))) if len(metrics) else None
 
 
 def _table(rows: Any, **options: Any) -> Any:

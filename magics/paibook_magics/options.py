@@ -8,6 +8,7 @@ import json
 import re
 import shlex
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, NoReturn
 
 from paibook.errors import PlanError
@@ -73,6 +74,7 @@ class Parser(argparse.ArgumentParser):
         raise PlanError(f"%%{self.prog}: unknown {kind} {word!r}{hint} `%%{self.prog}?` shows every option")
 
 
+@cache
 def parser(magic: str) -> Parser:
     """The parser of one cell magic, such as ``"pai_ps"``."""
     made = Parser(
