@@ -6,10 +6,11 @@ with DistributedDataParallel, does not meet it.
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -78,29 +79,34 @@ class TorchCommunicator(Communicator):
         self._token = meeting.token
         self._aborted = False
         self._begun = 0
-        self._store = dist.PrefixStore(name, _store(meeting, rank))
-        self._mailbox = Mailbox(rank, meeting.token, meeting.bind_host(rank), self._address_of)
+        self._addresses: list[tuple[str, int]] = []
+        self._mailbox = Mailbox(rank, meeting.token, meeting.bind_host(rank), lambda rank: self._addresses[rank])
         self._sockets: set[int] = set()
         self._group: Any = None
         try:
-            self._connect(meeting)
+            with _store(meeting, rank, name) as store:
+                self._connect(store)
+                self.Barrier()  # nobody needs the store after this
         except BaseException:
             self.abort()
             raise
 
-    def _connect(self, meeting: Meeting) -> None:
+    def _connect(self, store: Any) -> None:
         host, port = self._mailbox.address
-        self._store.set(f"mailbox/{self.rank}", f"{host} {port}")
+        store.set(f"mailbox/{self.rank}", f"{host} {port}")
         # gloo's constructor cannot be interrupted, so it is entered only when every rank is there.
-        missing = [f"mailbox/{rank}" for rank in range(self.size)]
-        while not self._store.check(missing):
+        present = [f"mailbox/{rank}" for rank in range(self.size)]
+        while not store.check(present):
             time.sleep(POLL_SECONDS)
+        for key in present:
+            peer, its_port = store.get(key).decode().split()
+            self._addresses.append((peer, int(its_port)))
         options = dist.ProcessGroupGloo._Options()
         options._devices = [dist.ProcessGroupGloo.create_device(hostname=host)]
         options._timeout = CONNECT_TIMEOUT
         before = sockets.inodes()
         try:
-            self._group = dist.ProcessGroupGloo(self._store, self.rank, self.size, options)
+            self._group = dist.ProcessGroupGloo(store, self.rank, self.size, options)
         except RuntimeError as error:
             raise CommunicatorError(f"the ranks could not connect to each other: {error}") from error
         self._sockets = sockets.inodes() - before
@@ -266,10 +272,6 @@ class TorchCommunicator(Communicator):
     def _recv_buffer(self, source: int, tag: int) -> Array:
         return self._mailbox.receive(source, tag).data
 
-    def _address_of(self, rank: int) -> tuple[str, int]:
-        host, port = self._store.get(f"mailbox/{rank}").decode().split()
-        return host, int(port)
-
     def _run(self, operation: str, start: Any) -> None:
         if self._aborted:
             raise CommunicatorError(f"{operation}: this group of ranks was ended")
@@ -294,14 +296,23 @@ def _finished(work: Any) -> bool:
     return True
 
 
-def _store(meeting: Meeting, rank: int) -> Any:
-    if meeting.folder is not None:
-        # All ranks on one host: a file that only this user can open, rather than TCPStore's open port.
-        if not Path(meeting.folder).is_dir():
-            raise CommunicatorError(f"rank {rank} does not see {meeting.folder}, where the ranks of one host meet")
-        return dist.FileStore(str(Path(meeting.folder) / "store"), -1)
-    host, port = meeting.address
-    return dist.TCPStore(host, port, is_master=False, timeout=CONNECT_TIMEOUT)
+@contextmanager
+def _store(meeting: Meeting, rank: int, name: str) -> Iterator[Any]:
+    if meeting.folder is None:
+        host, port = meeting.address
+        yield dist.PrefixStore(name, dist.TCPStore(host, port, is_master=False, timeout=CONNECT_TIMEOUT))
+        return
+    # All ranks on one host: a file that only this user can open, rather than TCPStore's open port.
+    folder = meeting.folder_of(name)
+    if rank == 0:
+        folder.mkdir(mode=0o700)
+    while not folder.is_dir():
+        time.sleep(POLL_SECONDS)
+    try:
+        yield dist.PrefixStore(name, dist.FileStore(str(folder / "store"), -1))
+    finally:
+        if rank == 0:
+            shutil.rmtree(folder, ignore_errors=True)  # a rank may be killed at any time and leave it for good
 
 
 def _tensor(array: Array) -> torch.Tensor:

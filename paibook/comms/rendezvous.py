@@ -13,8 +13,10 @@ import os
 import platform
 import socket
 import tempfile
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from paibook.comms.wire import new_token
 
@@ -25,7 +27,7 @@ class Meeting:
 
     Attributes:
         token: The ranks' shared secret, 32 bytes; travels with the cluster's own authenticated calls only.
-        folder: Where the ranks of one host meet, or None when there are several hosts.
+        folder: Path that starts the names of the folders where the ranks of one host meet; None with several hosts.
         address: Host and port of rank 0's store, used when there is no folder.
         hosts: Each rank's address, as the others reach it; empty on one host.
     """
@@ -37,8 +39,12 @@ class Meeting:
 
     @classmethod
     def on_this_host(cls) -> Meeting:
-        """A new meeting for processes of this host; the caller removes the folder at the end."""
-        return cls(new_token(), tempfile.mkdtemp(prefix="paibook-ranks-"))
+        """A new meeting for processes of this host."""
+        return cls(new_token(), new_folder())
+
+    def folder_of(self, group: str) -> Path:
+        """Where the ranks of one group meet; exists while they are connecting only."""
+        return Path(f"{self.folder}.{group}")
 
     def bind_host(self, rank: int) -> str:
         """The address on which a rank listens: loopback on one host."""
@@ -46,6 +52,11 @@ class Meeting:
 
     def __repr__(self) -> str:
         return f"Meeting(folder={self.folder!r}, address={self.address!r})"  # never the token
+
+
+def new_folder() -> str:
+    """A path for ``Meeting.folder``; its 122 random bits keep others from taking it before rank 0 does."""
+    return str(Path(tempfile.gettempdir()) / f"paibook-ranks-{uuid.uuid4().hex}")
 
 
 def host_identity() -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import shutil
 import signal
 import subprocess
 import sys
@@ -114,7 +113,6 @@ class Processes:
         for process in self.processes:
             process.kill()
             process.wait()
-        shutil.rmtree(self.meeting.folder)
 
     def _tell(self, rank: int, call: tuple[Any, ...]) -> None:
         stdin = self.processes[rank].stdin

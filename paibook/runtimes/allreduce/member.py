@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
 import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +10,7 @@ from paibook.clusters.contract import Place
 from paibook.comms import torchrun
 from paibook.comms.communicator import Communicator, CommunicatorError
 from paibook.comms.deferred import DeferredCommunicator
-from paibook.comms.rendezvous import host_identity, own_address
+from paibook.comms.rendezvous import host_identity, new_folder, own_address
 from paibook.comms.threads import ThreadCommunicator, ThreadGroup
 from paibook.runtimes.allreduce.cell import Introduction, World
 from paibook.runtimes.allreduce.interrupts import TorchSockets
@@ -38,7 +35,6 @@ class Member:
         self._present: tuple[int, ...] = ()
         self._communicator: Communicator | None = None
         self._store: torchrun.StoreHost | None = None
-        self._folder: str | None = None
 
     @classmethod
     def of(cls, place: Place) -> Member:
@@ -62,10 +58,7 @@ class Member:
         if self._store is not None:
             self._store.close()
         self._store = torchrun.StoreHost(host_address)
-        if self._folder is None:
-            self._folder = tempfile.mkdtemp(prefix="paibook-ranks-")
-            atexit.register(shutil.rmtree, self._folder, ignore_errors=True)
-        return Introduction(host_identity(), host_address, cores, self._folder, self._store.address)
+        return Introduction(host_identity(), host_address, cores, new_folder(), self._store.address)
 
     def enter(self, world: World, present: Sequence[int]) -> None:
         """Get ready for a cell that runs on the ranks ``present`` of a world."""
