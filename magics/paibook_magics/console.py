@@ -58,7 +58,8 @@ class Console:
         """Show what has come since the last tick. Call it on the main thread, about every 50 ms."""
         self._drain()
         self._progress.tick()
-        self._draw_curves()
+        if self._run is not None and len(self._run.metrics):
+            self._curves_of(self._run).tick()
 
     def finish(self) -> None:
         """Show the rest: unfinished lines, grouped output, the ranks' last expressions, the final curve."""
@@ -70,15 +71,13 @@ class Console:
                 self._write(stream, f"{label}{line}\n")
         self._progress.finish()
         self._show_results()
-        self._draw_curves()
-        if self._curves is not None:
-            self._curves.finish()
+        if self._run is not None:
+            self._curves_of(self._run).finish()
 
-    def _draw_curves(self) -> None:
-        if self._curves is None and self._run is not None and len(self._run.metrics):
-            self._curves = LiveCurves(self._run.metrics, title_of(self._run.plan), self._run.cancel)
-        if self._curves is not None:
-            self._curves.tick()
+    def _curves_of(self, run: Run) -> LiveCurves:
+        if self._curves is None:
+            self._curves = LiveCurves(run.metrics, title_of(run.plan), run.cancel)
+        return self._curves
 
     def _drain(self) -> None:
         chunks: list[tuple[str, str]] = []

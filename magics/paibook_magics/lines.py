@@ -119,7 +119,7 @@ class Lines:
         from paibook.run import read_output
         from paibook.widgets.figure import bundle
         from paibook_magics.console import title_of
-from paibook_magics.picture import Shown, plan_bundle
+        from paibook_magics.picture import Shown, plan_bundle
 
         history = self._session.history
         record = history.find(run_id)
