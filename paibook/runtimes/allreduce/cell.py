@@ -11,7 +11,7 @@ import cloudpickle
 from paibook.comms.rendezvous import Meeting
 from paibook.errors import UserCodeError
 from paibook.program import Program
-from paibook.runtimes.allreduce.pulls import Sent
+from paibook.runtimes.pulls import Parcel, Wanted
 
 MAX_VALUE_BYTES = 10 << 20
 
@@ -69,7 +69,7 @@ class Cell:
     program: Program
     variables: Mapping[str, bytes]
     hyperparameters: Mapping[str, Any]
-    pull: tuple[tuple[str, int | None], ...]
+    pull: Wanted
     ranks: tuple[int, ...]
 
 
@@ -125,8 +125,7 @@ class Report:
     Attributes:
         rank: Which.
         value: The last expression's value.
-        pulled: Pulled variables: pickles, or fingerprints where another rank sends the value.
-        missing: Pulled names that this rank does not have, or cannot send, with the reason.
+        parcel: Pulled variables.
         error: What the cell raised there.
         time: When it did, seconds since the epoch.
         interrupted: It was stopped by an interrupt.
@@ -136,8 +135,7 @@ class Report:
 
     rank: int
     value: Value = Value(None, "None")
-    pulled: Mapping[str, Sent] = field(default_factory=dict)
-    missing: Mapping[str, str] = field(default_factory=dict)
+    parcel: Parcel = field(default_factory=Parcel)
     error: UserCodeError | None = None
     time: float = 0.0
     interrupted: bool = False

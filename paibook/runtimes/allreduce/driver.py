@@ -13,7 +13,8 @@ from paibook.clusters.contract import Cluster, Event, Pending, Ranks
 from paibook.comms.threads import ThreadGroup
 from paibook.errors import PlanError, RankLost, RunCancelled, RunError
 from paibook.plan import Plan
-from paibook.runtimes.allreduce import pulls, worker
+from paibook.runtimes import pulls
+from paibook.runtimes.allreduce import worker
 from paibook.runtimes.allreduce.cell import AllReduceResult, Cell, Report, Values, World
 from paibook.runtimes.allreduce.verdict import failed, in_step, is_cause, spell, verdict
 from paibook.runtimes.allreduce.worlds import worlds_of
@@ -74,7 +75,7 @@ class Driver:
                 if execution.aborted or not in_step(list(execution.reports.values()), len(chosen)):
                     worlds.give_up()
                 raise
-        pulled, differs = _collect(cell, reports)
+        pulled, differs = pulls.unpack(cell.pull, {rank: report.parcel for rank, report in reports.items()})
         values = Values({rank: report.value for rank, report in sorted(reports.items())})
         return AllReduceResult(values, pulled, differs)
 
@@ -216,19 +217,3 @@ def _pickle(name: str, value: Any) -> bytes:
     except Exception as error:  # user objects may fail to pickle in any way at all
         raise PlanError(f"--push {name}: a {type(value).__name__} cannot be sent to the ranks: {error}") from error
     return data
-
-
-def _collect(cell: Cell, reports: Mapping[int, Report]) -> tuple[dict[str, Any], frozenset[str]]:
-    pulled: dict[str, Any] = {}
-    differs: set[str] = set()
-    for name, source in cell.pull:
-        for rank, report in sorted(reports.items()):
-            if name in report.missing:
-                raise PlanError(f"--pull {name}: rank {rank}: {report.missing[name]}")
-        parts = {rank: report.pulled[name] for rank, report in reports.items() if name in report.pulled}
-        data = parts[min(cell.ranks) if source is None else source].data
-        assert data is not None
-        pulled[name] = cloudpickle.loads(data)
-        if source is None and not pulls.agree(parts):
-            differs.add(name)
-    return pulled, frozenset(differs)

@@ -15,7 +15,7 @@ from paibook.errors import UserCodeError
 from paibook.hyperparameters import HyperParameters
 from paibook.metrics import Recorder, recording
 from paibook.program import capture_error
-from paibook.runtimes.allreduce import pulls
+from paibook.runtimes import pulls
 from paibook.runtimes.allreduce.cell import Cell, Introduction, Report, Value, World
 from paibook.runtimes.allreduce.interrupts import watching
 from paibook.runtimes.allreduce.member import Member
@@ -43,8 +43,8 @@ def run(place: Place, world: World, cell: Cell) -> Report:
         return _failure(place.rank, world, error, member.steps)
     if not world.threads:
         member.tidy()
-    pulled, missing = _pull(place, cell)
-    return Report(place.rank, Value.of(value), pulled, missing, time=time.time(), steps=member.steps)
+    parcel = pulls.pack(place.namespace, place.rank, cell.pull, cell.ranks)
+    return Report(place.rank, Value.of(value), parcel, time=time.time(), steps=member.steps)
 
 
 def _prepare(place: Place, world: World, cell: Cell, member: Member) -> None:
@@ -84,20 +84,3 @@ def _is_consequence(error: BaseException) -> bool:
     if isinstance(error, CommunicatorError):
         return True
     return isinstance(error, RuntimeError) and "gloo/transport" in str(error)
-
-
-def _pull(place: Place, cell: Cell) -> tuple[dict[str, pulls.Sent], dict[str, str]]:
-    pulled: dict[str, pulls.Sent] = {}
-    missing: dict[str, str] = {}
-    for name, source in cell.pull:
-        if source not in (None, place.rank):
-            continue
-        if name not in place.namespace:
-            missing[name] = "it has no such variable"
-            continue
-        whole = place.rank == (min(cell.ranks) if source is None else source)
-        try:
-            pulled[name] = pulls.sent(place.namespace[name], whole)
-        except TypeError as error:
-            missing[name] = str(error)
-    return pulled, missing

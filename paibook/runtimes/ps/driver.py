@@ -12,12 +12,13 @@ from paibook.clusters.contract import Cluster, Event, Pending, Ranks
 from paibook.comms.wire import ChannelClosed, HandshakeError, new_token
 from paibook.errors import PlanError, RankLost, RunCancelled, RunError, UserCodeError
 from paibook.plan import Plan
+from paibook.runtimes import pulls
 from paibook.runtimes.contract import Progress, RunContext
 from paibook.runtimes.ps import server, worker
 from paibook.runtimes.ps.consistency import Consistency
 from paibook.runtimes.ps.control import AddressBook, Control
 from paibook.runtimes.ps.coordinator import Until
-from paibook.runtimes.ps.messages import Scene, ServerJob, WorkerJob
+from paibook.runtimes.ps.messages import Scene, ServerJob, WorkerJob, WorkerReport
 from paibook.runtimes.ps.result import PSResult
 from paibook.runtimes.ps.watched import never_logged
 
@@ -45,6 +46,7 @@ class Driver:
             raise PlanError(f"%%pai_ps needs a server at least, as in --servers 1; got {plan.resources.servers}")
         if plan.targets is not None:
             raise PlanError("%%pai_ps runs on all its workers; choose how many with -n, not which with --targets")
+        _wanted(plan, plan.resources.workers)
 
     def run(self, plan: Plan, cluster: Cluster, context: RunContext) -> PSResult:
         """Run the plan and return the trained tables; blocks.
@@ -68,6 +70,7 @@ class _Run:
         self._servers, self._workers = servers, workers
         self._until = Until.parse(str(plan.options["until"])) if plan.options.get("until") else None
         self._watched = self._until.names if self._until else ()
+        self._wanted = _wanted(plan, workers.size)
         self._scene = Scene(
             run=context.run,
             program=plan.program,
@@ -122,7 +125,7 @@ class _Run:
             if time.monotonic() > began + START_SECONDS:
                 raise RunError(f"the parameter servers did not come up within {START_SECONDS:.0f} s")
         self._control = Control(book.addresses(), self._scene.token)
-        job = WorkerJob(self._scene, book.addresses(), self._watched)
+        job = WorkerJob(self._scene, book.addresses(), self._watched, self._wanted)
         self._working = self._workers.apply(worker.run, job, on_event=self._context.emit)
         self._note_ends(self._working)
 
@@ -145,8 +148,10 @@ class _Run:
             reason = f"{reason}. {unseen}"
             self._context.emit(Event("stderr", "ps", -1, unseen + "\n"))
         size, tables = control.fetch()
-        returned = tuple(pending.result(0) for pending in self._working)
-        return PSResult(status["clock"], reason, returned, size, tables)
+        reports: list[WorkerReport] = [pending.result(0) for pending in self._working]
+        returned = tuple(report.returned for report in reports)
+        pulled, differs = pulls.unpack(self._wanted, {rank: report.parcel for rank, report in enumerate(reports)})
+        return PSResult(status["clock"], reason, returned, size, pulled, differs, tables)
 
     def _check(self) -> None:
         """Raise what has gone wrong so far."""
@@ -220,6 +225,15 @@ class _Run:
 
 def _consistency(plan: Plan) -> Consistency:
     return Consistency.parse(plan.options.get("consistency", "bsp"), plan.options.get("staleness", 0))
+
+
+def _wanted(plan: Plan, size: int) -> pulls.Wanted:
+    """What to pull; ``size`` is the number of workers, 0 where it is not known yet."""
+    wanted = pulls.parse(plan.pull)
+    for name, rank in wanted:
+        if size and rank is not None and rank >= size:
+            raise PlanError(f"--pull {name}@{rank}: there are ranks 0 to {size - 1}")
+    return wanted
 
 
 def _error(pending: Pending[Any]) -> BaseException | None:

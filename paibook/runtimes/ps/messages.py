@@ -9,6 +9,7 @@ from typing import Any
 
 from paibook.program import Program
 from paibook.runtimes.ps.consistency import Consistency
+from paibook.runtimes.pulls import Parcel, Wanted
 
 SERVER_MIME = "application/vnd.paibook.server+json"
 GO_ON = 1  # flag of the answer to CLOCK: training continues
@@ -82,8 +83,18 @@ class WorkerJob:
         scene: As above.
         addresses: The servers' (host, port), in rank order.
         watched: Metrics that the stop condition names; they go to server 0 with every clock.
+        pull: Variables to send back when ``train`` has returned.
     """
 
     scene: Scene
     addresses: tuple[tuple[str, int], ...]
     watched: tuple[str, ...] = ()
+    pull: Wanted = ()
+
+
+@dataclass(frozen=True)
+class WorkerReport:
+    """How one worker ended: what ``train`` returned, or None where that cannot be sent, and the pulled variables."""
+
+    returned: Any
+    parcel: Parcel

@@ -18,12 +18,16 @@ class PSResult:
         reason: Why training ended.
         returned: What ``train`` returned, by rank.
         size: Bytes of all tables.
+        pulled: Values of the pulled variables, by name.
+        differs: Pulled names whose values disagree between workers.
     """
 
     clock: int
     reason: str
     returned: tuple[Any, ...] = ()
     size: int = 0
+    pulled: Mapping[str, Any] = field(default_factory=dict)
+    differs: frozenset[str] = frozenset()
     _tables: Mapping[str, Any] | None = field(default=None, repr=False)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 from typing import Any
 
@@ -9,17 +10,18 @@ import cloudpickle
 
 from paibook.clusters.contract import Place
 from paibook.comms.wire import ChannelClosed, HandshakeError
-from paibook.errors import ProgramError
+from paibook.errors import PlanError, ProgramError
 from paibook.hyperparameters import HyperParameters
 from paibook.metrics import recording
 from paibook.program import capture_error
+from paibook.runtimes import pulls
 from paibook.runtimes.ps.client import ParameterServer
-from paibook.runtimes.ps.messages import WorkerJob
+from paibook.runtimes.ps.messages import WorkerJob, WorkerReport
 from paibook.runtimes.ps.watched import WatchedRecorder
 
 
-def run(place: Place, job: WorkerJob) -> Any:
-    """Take part in one run; returns what ``train`` returned, or None where that cannot be sent.
+def run(place: Place, job: WorkerJob) -> WorkerReport:
+    """Take part in one run.
 
     Raises:
         UserCodeError: The cell or ``train`` raised.
@@ -28,11 +30,12 @@ def run(place: Place, job: WorkerJob) -> Any:
     recorder = WatchedRecorder(lambda batch: place.emit("metric", batch), place.rank, job.watched)
     with recording(recorder):
         try:
-            return _portable(_train(place, job, recorder))
+            returned = _portable(_train(place, job, recorder))
         except (ChannelClosed, HandshakeError):
             raise
         except Exception as error:
             raise capture_error(error, f"rank {place.rank}") from error
+    return WorkerReport(returned, pulls.pack(place.namespace, place.rank, job.pull, range(job.scene.world_size)))
 
 
 def _train(place: Place, job: WorkerJob, recorder: WatchedRecorder) -> Any:
@@ -49,6 +52,7 @@ def _train(place: Place, job: WorkerJob, recorder: WatchedRecorder) -> Any:
     train = place.namespace["train"]
     if not callable(train):
         raise ProgramError(f"%%pai_ps needs a function named 'train'; the cell makes it a {type(train).__name__}")
+    _check_pull(place, job)
     ps = ParameterServer.connect(place.rank, scene.world_size, job.addresses, scene.token, recorder.take)
     try:
         returned = train(ps)
@@ -56,6 +60,21 @@ def _train(place: Place, job: WorkerJob, recorder: WatchedRecorder) -> Any:
     finally:
         ps.close()
     return returned
+
+
+def _check_pull(place: Place, job: WorkerJob) -> None:
+    """Refuse to pull what will not be there: before training, not after hours of it."""
+    for name, source in job.pull:
+        if source in (None, place.rank) and name not in place.namespace and name not in _globals(job):
+            raise PlanError(
+                f"--pull {name}: the cell has no such variable at its top level; assign it there, or declare it "
+                f"`global {name}` in train()"
+            )
+
+
+def _globals(job: WorkerJob) -> set[str]:
+    nodes = ast.walk(job.scene.program.tree())
+    return {name for node in nodes if isinstance(node, ast.Global) for name in node.names}
 
 
 def _portable(value: Any) -> Any:

@@ -29,10 +29,26 @@ class Bench:
         self.events: list[Event] = []
         self.metrics = MetricStream("run")
 
-    def plan(self, cell: str, workers: int = 3, servers: int = 2, timeout: float | None = 60, **options: Any) -> Plan:
+    def plan(
+        self,
+        cell: str,
+        workers: int = 3,
+        servers: int = 2,
+        timeout: float | None = 60,
+        pull: tuple[str, ...] = (),
+        **options: Any,
+    ) -> Plan:
+        self,
+        cell: str,
+        workers: int = 3,
+        servers: int = 2,
+        timeout: float | None = 60,
+        pull: tuple[str, ...] = (),
+        **options: Any,
+    ) -> Plan:
         resources = Resources(workers=workers, servers=servers)
         program = Program("\n" + textwrap.dedent(cell), "Cell In[1]")
-        return Plan("ps", program, resources, options=options, hyperparameters={"lr": 0.5}, timeout=timeout)
+        return Plan("ps", program, resources, options=options, hyperparameters={"lr": 0.5}, timeout=timeout, pull=pull)
 
     def context(self, on_event: Callable[[Event], None] = lambda event: None, **variables: Any) -> RunContext:
         self.metrics = MetricStream("run")

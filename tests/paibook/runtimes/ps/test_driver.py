@@ -189,6 +189,30 @@ def test_the_last_expression_is_shown_per_rank(bench: Any) -> None:
     assert shown == {0: "0", 1: "10", 2: "20"}
 
 
+def test_pulled_variables_come_back_with_the_result(bench: Any) -> None:
+    cell = """
+    best, curve = None, []
+    def train(ps):
+        global best, late
+        for epoch in ps.clocks(3):
+            curve.append(epoch)
+        best, late = rank, "late"
+    """
+    result = bench.run(cell, pull=("curve", "best", "late"))
+    assert result.pulled == {"curve": [0, 1, 2], "best": 0, "late": "late"}
+    assert result.differs == {"best"}
+    result = bench.run(cell, pull=("best@2",))
+    assert (result.pulled, result.differs, result.clock) == ({"best": 2}, frozenset(), 3)
+    assert bench.run(cell).pulled == {}
+
+
+def test_a_pull_that_cannot_be_is_refused_before_training(bench: Any) -> None:
+    cell = loop("print('trains')")
+    with pytest.raises(UserCodeError, match="PlanError: --pull epoch: the cell has no such variable at its top level"):
+        bench.run(cell, pull=("epoch",))
+    assert not [event for event in bench.events if event.kind == "stdout"]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -196,6 +220,8 @@ def test_the_last_expression_is_shown_per_rank(bench: Any) -> None:
         ({"consistency": "bps"}, "--consistency takes bsp, ssp or asp; got 'bps'"),
         ({"consistency": "ssp", "staleness": -1}, "--staleness takes"),
         ({"until": "loss <"}, "--until 'loss <'"),
+        ({"pull": ("w@3",)}, "--pull w@3: there are ranks 0 to 2"),
+        ({"pull": ("w 1",)}, "--pull takes variable names"),
     ],
 )
 def test_plans_refused_before_anything_starts(bench: Any, changes: dict[str, Any], message: str) -> None:
