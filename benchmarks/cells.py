@@ -34,7 +34,7 @@ SIDES = ALL
 NOOPS = 30
 LINES = 5000
 PATIENCE = 40.0
-HELLO = 'print(f"hello from {rank}.")'
+HELLO, HELLO_SAID = 'print(f"hello from {rank}.")', "hello from {}."
 ASLEEP = "asleep {}."
 SLEEP = 'import time\nprint(f"asleep {rank}.", flush=True)\ntime.sleep(90)'
 # The rank that stays is done: a peer that waits for every rank before it says anything must not be charged for that.
@@ -47,7 +47,7 @@ class Session:
 
     side: Side
     front: FrontEnd
-    cold: float
+    cold: Outcome
 
     def ranks(self, code: str, timeout: float = PATIENCE) -> Cell:
         """Run code on every rank."""
@@ -74,17 +74,22 @@ def opened(side: Side) -> Iterator[Session]:
         for code in side.cells:
             front.execute(code)
         time.sleep(side.settle)
-        first = front.execute(side.on_ranks(HELLO))
-        if not everyone(first, "hello from {}."):
-            raise RuntimeError(f"{side.name}: no answer from every rank: {first.text[-300:]}")
-        yield Session(side, front, first.idle - front.launched)
+        notes = [f"incl. {side.settle:g} s wait"] if side.settle else []
+        for _ in range(2):
+            first = front.execute(side.on_ranks(HELLO))
+            if everyone(first, HELLO_SAID):
+                break
+            # A peer may lose the first cell; a person would try again.
+            notes.append("first cell lost")
+        else:
+            raise RuntimeError(f"no answer from every rank: {first.text[-300:]}")
+        yield Session(side, front, Outcome(first.idle - front.launched, ", ".join(notes)))
 
 
 def turn(side: Side) -> Outcomes:
     """Every measure once."""
     with opened(side) as session:
-        outcomes = {COLD.name: Outcome(session.cold, f"incl. {side.settle:g} s wait" if side.settle else "")}
-        outcomes |= no_op(session)
+        outcomes = {COLD.name: session.cold, **no_op(session)}
         outcomes[PRINTS.name] = prints(session)
         outcomes[ERROR.name] = error(session)
         outcomes[STOP.name] = stop(session)
@@ -163,7 +168,7 @@ def recovery(session: Session, killed: float) -> Outcome:
     """Seconds from the kill until a cell is answered by every rank."""
     for _ in range(3):
         answer = session.ranks(HELLO, 10.0)
-        if everyone(answer, "hello from {}."):
+        if everyone(answer, HELLO_SAID):
             return Outcome(answer.idle - killed)
         if answer.status == "running":
             break
@@ -172,7 +177,7 @@ def recovery(session: Session, killed: float) -> Outcome:
 
 def alive(session: Session) -> bool:
     """Whether every rank still answers."""
-    return everyone(session.ranks(HELLO, 10.0), "hello from {}.")
+    return everyone(session.ranks(HELLO, 10.0), HELLO_SAID)
 
 
 def everyone(cell: Cell, said: str) -> bool:
