@@ -38,14 +38,6 @@ class Bench:
         pull: tuple[str, ...] = (),
         **options: Any,
     ) -> Plan:
-        self,
-        cell: str,
-        workers: int = 3,
-        servers: int = 2,
-        timeout: float | None = 60,
-        pull: tuple[str, ...] = (),
-        **options: Any,
-    ) -> Plan:
         resources = Resources(workers=workers, servers=servers)
         program = Program("\n" + textwrap.dedent(cell), "Cell In[1]")
         return Plan("ps", program, resources, options=options, hyperparameters={"lr": 0.5}, timeout=timeout, pull=pull)
