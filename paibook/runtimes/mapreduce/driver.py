@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from paibook.clusters.contract import Cluster, Pending
-from paibook.data.collections import collection_splits
 from paibook.data.dataset import Dataset, Staging, check_target
 from paibook.data.formats import check_format
 from paibook.data.frames import common_schema, frame
 from paibook.data.inputs import find_files
 from paibook.data.parts import Part, rewrite
 from paibook.data.splits import Split, file_splits
+from paibook.data.variables import variable_splits
 from paibook.errors import PlanError
 from paibook.plan import Plan
 from paibook.runtimes.contract import RunContext
@@ -142,7 +142,7 @@ def plan_splits(plan: Plan, context: RunContext, slots: int) -> list[Split]:
         name = item["variable"]
         if name not in context.variables:
             raise PlanError(f"the input variable {name!r} is not defined in the notebook")
-        splits.extend(collection_splits(name, context.variables[name], slots))
+        splits.extend(variable_splits(name, context.variables[name], slots))
     splits.extend(file_splits(paths, slots, plan.options.get("format")))
     return splits
 

@@ -9,12 +9,12 @@ import pandas
 import pyarrow
 import pytest
 
-from paibook.data.collections import collection_splits
+from paibook.data.variables import variable_splits
 from paibook.errors import DataError
 
 
 def read(value: Any, splits: int | None = None) -> list[Any]:
-    found = collection_splits("docs", value, 2, splits)
+    found = variable_splits("docs", value, 2, splits)
     return [record for split in found for batch in split.batches() for record in batch.records]
 
 
@@ -26,7 +26,7 @@ def test_items_come_once_and_in_order(splits: int | None) -> None:
 
 
 def test_a_few_items_become_a_task_each() -> None:
-    assert len(collection_splits("docs", [1, 2, 3], 2)) == 3
+    assert len(variable_splits("docs", [1, 2, 3], 2)) == 3
 
 
 def test_rows_of_frames_and_tables_are_dicts() -> None:
@@ -36,12 +36,12 @@ def test_rows_of_frames_and_tables_are_dicts() -> None:
 
 
 def test_a_place_names_variable_and_item() -> None:
-    split = collection_splits("docs", list("abcdefgh"), 1, 2)[1]
+    split = variable_splits("docs", list("abcdefgh"), 1, 2)[1]
     assert next(iter(split.batches())).place(2) == "docs, item 6"
 
 
 @pytest.mark.parametrize("value", ["text", b"bytes", 3, None])
-def test_what_is_no_collection_is_refused(value: Any) -> None:
+def test_what_cannot_be_iterated_is_refused(value: Any) -> None:
     with pytest.raises(DataError, match="'docs'"):
         read(value)
 

@@ -1,4 +1,4 @@
-"""Collections: a notebook's own lists, frames and iterables as input."""
+"""Variables: a notebook's own lists, frames and iterables as input."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from math import ceil
 from typing import Any
 
 import cloudpickle
+import pyarrow
 
 from paibook.data.batch import Batch
 from paibook.data.splits import SPLITS_PER_SLOT
@@ -18,13 +19,13 @@ from paibook.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
-class CollectionSplit:
+class VariableSplit:
     """Neighbouring items of a variable.
 
     Attributes:
         name: The variable.
         first: Index of the first item.
-        content: The pickled items: a list, or an Arrow table whose rows are the items.
+        content: The pickled items: a list, or an Arrow table or pandas DataFrame whose rows are the items.
     """
 
     name: str
@@ -34,11 +35,10 @@ class CollectionSplit:
     def batches(self) -> Iterator[Batch]:
         """The items, as one batch."""
         items = pickle.loads(self.content)
-        records = items if isinstance(items, list) else rows_of(items)
-        yield Batch(records, lambda index: f"{self.name}, item {self.first + index}")
+        yield Batch(_records(items), lambda index: f"{self.name}, item {self.first + index}")
 
 
-def collection_splits(name: str, value: Any, slots: int, splits: int | None = None) -> list[CollectionSplit]:
+def variable_splits(name: str, value: Any, slots: int, splits: int | None = None) -> list[VariableSplit]:
     """Cut a variable's items into splits, a few for each slot.
 
     Args:
@@ -54,40 +54,44 @@ def collection_splits(name: str, value: Any, slots: int, splits: int | None = No
     count = len(items)
     size = max(1, ceil(count / (splits or SPLITS_PER_SLOT * max(1, slots))))
     starts = range(0, count, size)
-    return [CollectionSplit(name, i, _pickled(name, i, _slice(items, i, i + size))) for i in starts]
+    return [VariableSplit(name, i, _pickled(name, i, _slice(items, i, i + size))) for i in starts]
 
 
 def _items(name: str, value: Any) -> Any:
-    """The items as a list or an Arrow table."""
+    """The items as a list, or the frame or table whose rows they are."""
     if isinstance(value, (str, bytes, bytearray)):
         raise DataError(f"the input variable {name!r} is {type(value).__name__}; a list of records is needed")
     if isinstance(value, Mapping):
         raise DataError(f"the input variable {name!r} is a {type(value).__name__}; pass list({name}.items()) instead")
-    frame = _as_table(name, value)
-    if frame is not None:
-        return frame
-    if not isinstance(value, Iterable) and not hasattr(value, "__getitem__"):
-        raise DataError(f"the input variable {name!r} cannot be iterated: it is {type(value).__name__}")
-    return value if isinstance(value, list) else list(value)
-
-
-def _as_table(name: str, value: Any) -> Any:
-    import pyarrow
-
-    if isinstance(value, pyarrow.Table):
-        return value
     # A value can only be a frame of a library that is already imported.
-    pandas, polars = sys.modules.get("pandas"), sys.modules.get("polars")
-    if pandas is not None and isinstance(value, pandas.DataFrame):
-        # Arrow cannot hold columns of mixed objects; a list of dicts can.
-        return [{str(k): v for k, v in row.items()} for row in value.to_dict("records")]
+    polars = sys.modules.get("polars")
     if polars is not None and isinstance(value, polars.DataFrame):
         return value.to_arrow()
-    return None
+    if isinstance(value, (list, pyarrow.Table)) or _is_pandas(value):
+        return value
+    if not isinstance(value, Iterable) and not hasattr(value, "__getitem__"):
+        raise DataError(f"the input variable {name!r} cannot be iterated: it is {type(value).__name__}")
+    return list(value)
+
+
+def _is_pandas(value: Any) -> bool:
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(value, pandas.DataFrame)
 
 
 def _slice(items: Any, start: int, stop: int) -> Any:
-    return items[start:stop] if isinstance(items, list) else items.slice(start, stop - start)
+    if isinstance(items, pyarrow.Table):
+        return items.slice(start, stop - start).combine_chunks()
+    return items.iloc[start:stop] if _is_pandas(items) else items[start:stop]
+
+
+def _records(items: Any) -> list[Any]:
+    if isinstance(items, list):
+        return items
+    if isinstance(items, pyarrow.Table):
+        return rows_of(items)
+    records: list[Any] = items.to_dict("records")
+    return records
 
 
 def _pickled(name: str, first: int, items: Any) -> bytes:
