@@ -46,10 +46,11 @@ class Points:
 
 
 class Buckets:
-    """At most ``capacity`` buckets over the steps seen; reports may come in any order of step."""
+    """At most ``capacity`` buckets over the steps seen (two or more); reports may come in any order of step."""
 
     def __init__(self, capacity: int = CAPACITY) -> None:
-        self.capacity = capacity
+        # Doubling the width never merges bucket -1 with bucket 0.
+        self.capacity = max(2, capacity)
         self.width = 1
         # bucket number -> [reports, sum of steps, finite reports, sum, minimum, maximum]
         self._buckets: dict[int, list[float]] = {}
@@ -73,14 +74,14 @@ class Buckets:
             if value > bucket[5]:
                 bucket[5] = value
         if len(self._buckets) > self.capacity:
-            self._shrink(self.capacity)
+            self._shrink()
 
     def reduced(self, capacity: int) -> Buckets:
         """A copy with at most ``capacity`` buckets."""
         copy = Buckets(capacity)
         copy.width = self.width
         copy._buckets = {key: list(bucket) for key, bucket in self._buckets.items()}
-        copy._shrink(capacity)
+        copy._shrink()
         return copy
 
     def points(self) -> Points:
@@ -97,8 +98,8 @@ class Buckets:
             marks=x[finite < reports],
         )
 
-    def _shrink(self, capacity: int) -> None:
-        while len(self._buckets) > capacity:
+    def _shrink(self) -> None:
+        while len(self._buckets) > self.capacity:
             self.width *= 2
             merged: dict[int, list[float]] = {}
             for key, bucket in self._buckets.items():

@@ -38,7 +38,7 @@ const results = [];
 let failure = null;
 for (const action of actions) {
   try {
-    results.push((await perform(action)) ?? null);
+    results.push((await Promise.race([perform(action), late()])) ?? null);
   } catch (error) {
     failure = `${JSON.stringify(action)}: ${error.message}`;
     break;
@@ -50,6 +50,11 @@ if (failure) {
 }
 await context.close();
 process.stdout.write(JSON.stringify({ results, failure, problems, elsewhere }));
+
+// Page scripts have no time limit of their own.
+function late() {
+  return new Promise((_, fail) => setTimeout(() => fail(new Error(`took longer than ${2 * timeout} ms`)), 2 * timeout).unref());
+}
 
 async function perform(action) {
   const found = action.selector ? page.locator(action.selector) : null;

@@ -59,17 +59,21 @@ def browse(actions: list[Action], token: str = "", size: tuple[int, int] = (1280
     Raises:
         BrowserError: An action failed.
     """
-    with tempfile.TemporaryDirectory(prefix="pai-chromium-") as folder:
+    with tempfile.TemporaryDirectory(prefix="pai-chromium-", ignore_cleanup_errors=True) as folder:
         order = {"executable": _chromium(), "profile": folder, "token": token, "width": size[0], "height": size[1]}
         order |= {"timeout": seconds * 1000, "actions": actions}
         environment = {**os.environ, "HOME": folder, "XDG_CONFIG_HOME": folder, "XDG_CACHE_HOME": folder}
-        command = ["node", str(HERE / "drive.mjs")]
-        done = subprocess.run(
-            command, input=json.dumps(order), capture_output=True, text=True, env=environment, timeout=seconds * 4
-        )
-    if done.returncode:
-        raise BrowserError(done.stderr[-2000:])
-    said = json.loads(done.stdout)
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        node = subprocess.Popen(["node", str(HERE / "drive.mjs")], text=True, env=environment, **pipes)
+        try:
+            answer, trouble = node.communicate(json.dumps(order), timeout=seconds * (len(actions) + 2))
+        finally:
+            # Playwright closes its browser when it is asked to end, and leaves it behind when it is killed.
+            node.terminate()
+            node.wait(timeout=20)
+    if node.returncode:
+        raise BrowserError(trouble[-2000:])
+    said = json.loads(answer)
     if said["failure"]:
         raise BrowserError(f"{said['failure']}\nthe page's errors: {said['problems']}")
     return Visit(said["results"], said["problems"], said["elsewhere"])
@@ -121,14 +125,17 @@ def screenshot(notebook: Path, out: Path, run: bool = True, dark: bool = False, 
     """Open ``notebook`` in JupyterLab, run all of it unless told not to, and save a picture of the whole of it."""
     actions: list[Action] = [{"do": "theme", "dark": dark}]
     if run:
-        actions += [{"do": "run_all"}, {"do": "idle"}]
+        actions += [{"do": "run_all"}, {"do": "idle"}, {"do": "save"}]
     whole = "document.querySelector('.jp-WindowedPanel-inner, .jp-Notebook').scrollHeight"
     with running_lab(notebook.resolve().parent) as lab:
-        height = lab.visit(notebook.name, *actions, {"do": "save"}, {"do": "evaluate", "script": whole}).results[-1]
+        settle = {
+            "do": "evaluate",
+            "script": "new Promise((done) => setTimeout(done, 1500))",
+        }  # figures are being drawn
+        height = lab.visit(notebook.name, *actions, settle, {"do": "evaluate", "script": whole}).results[-1]
         # A second visit, tall enough for all of it: JupyterLab draws only the cells in sight.
         size = (width, min(12_000, int(height) + 200))
         shot = {"do": "screenshot", "path": str(out)}
-        settle = {"do": "evaluate", "script": "new Promise((done) => setTimeout(done, 1500))"}
         return lab.visit(notebook.name, actions[0], settle, shot, size=size)
 
 

@@ -127,7 +127,8 @@ export class Panel {
     for (const line of this.lines) {
       const value = i == null ? null : data[line.column][i];
       let text = value == null ? "" : number(value);
-      if (text && line.band) text += ` (${number(data[line.column + 1][i])} to ${number(data[line.column + 2][i])})`;
+      if (i != null && value == null && this.marks.includes(data[0][i])) text = "not finite";
+      if (value != null && line.band) text += ` (${number(data[line.column + 1][i])} to ${number(data[line.column + 2][i])})`;
       line.value.textContent = text;
     }
   }
