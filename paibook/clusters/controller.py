@@ -31,9 +31,10 @@ class Controller:
     """
 
     def __init__(
-        self, process: subprocess.Popen[bytes], client_info: dict[str, Any], engine_info: dict[str, Any]
+        self, process: subprocess.Popen[bytes], folder: str, client_info: dict[str, Any], engine_info: dict[str, Any]
     ) -> None:
         self._process = process
+        self._folder = folder
         self.client_info = client_info
         self.engine_info = engine_info
 
@@ -44,8 +45,12 @@ class Controller:
         Raises:
             ClusterError: It ended before it was ready; with what it said.
         """
+        folder = tempfile.mkdtemp(prefix="paibook-controller-")
         process = lifeline.spawn(
-            "paibook.clusters.controller", {"ip": ip}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            "paibook.clusters.controller",
+            {"ip": ip, "folder": folder},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         assert process.stdout is not None
         assert process.stderr is not None
@@ -54,7 +59,7 @@ class Controller:
             said = process.stderr.read().decode(errors="replace").strip().splitlines()
             raise ClusterError(f"the controller of the ranks did not start: {said[-1] if said else 'it said nothing'}")
         threading.Thread(target=process.stderr.read, name="paibook-controller-stderr", daemon=True).start()
-        return cls(process, **json.loads(line))
+        return cls(process, folder, **json.loads(line))
 
     @property
     def pid(self) -> int:
@@ -66,12 +71,12 @@ class Controller:
         lifeline.kill(self._process)
         self._process.wait()
         lifeline.cut(self._process)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def main() -> None:
     """Run the controller; the entry point of the child process."""
-    folder = tempfile.mkdtemp(prefix="paibook-controller-")
-    message = lifeline.receive(lambda: shutil.rmtree(folder, ignore_errors=True))
+    message = lifeline.receive(lambda message: shutil.rmtree(message["folder"], ignore_errors=True))
 
     import ipyparallel.controller.app as controller_app
     from traitlets.config import Config
@@ -92,7 +97,7 @@ def main() -> None:
 
     # The heart monitor as a thread: a process of its own could outlive a controller that is killed.
     controller_app.Process = threading.Thread
-    app = QuietController.instance(config=_config(Config, folder, message["ip"]))
+    app = QuietController.instance(config=_config(Config, message["folder"], message["ip"]))
     app.initialize([])
 
     def announce() -> None:

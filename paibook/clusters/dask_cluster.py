@@ -1,29 +1,21 @@
-"""Dask clusters: the embedded one, and any that exists, by address, scheduler file or object.
-
-Tasks are Dask's own. Ranks are ipyparallel engines that Dask workers start as child processes, each in a session of its
-own; the controller they report to belongs to the notebook.
-"""
+"""Dask clusters: the embedded one, and any that exists, by address, scheduler file or object."""
 
 from __future__ import annotations
 
 import logging
-import os
+import math
 import socket
 import threading
-import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from distributed import Client, LocalCluster, Security
 
-from paibook.clusters import engine_host
 from paibook.clusters.contract import Cluster, ClusterStatus, Ranks, Tasks
 from paibook.clusters.controller import Controller
 from paibook.clusters.dask_tasks import DaskTasks
-from paibook.clusters.engine_ranks import Engine, EngineCaller, EngineRanks, connect_client, engine_status
-from paibook.clusters.placement import place
+from paibook.clusters.engine_launcher import EngineLauncher, free_slots
 from paibook.errors import ClusterError
-from paibook.gpus import Device, assign, discover
 from paibook.settings import settings
 
 
@@ -38,14 +30,11 @@ class DaskCluster(Cluster):
     def __init__(self, reference: str, client_factory: Callable[[], Client] | None = None) -> None:
         self.reference = reference
         self._client_factory = client_factory
-        self._session = uuid.uuid4().hex
         self._lock = threading.RLock()
         self._client: Client | None = None
         self._tasks: DaskTasks | None = None
         self._controller: Controller | None = None
-        self._caller: EngineCaller | None = None
-        self._engines: dict[str, list[Engine]] = {}
-        self._next_engine = 0
+        self._launcher: EngineLauncher | None = None
 
     @classmethod
     def of_object(cls, thing: Any) -> DaskCluster:
@@ -80,14 +69,12 @@ class DaskCluster(Cluster):
 
     def ranks(self, size: int, role: str = "worker", gpus: int = 0) -> Ranks:
         with self._lock:
-            self._started()
+            client = self._started()
             size = size or self._default_ranks()
-            engines = self._engines.setdefault(role, [])
-            self._drop_cardless(engines[:size], gpus)
-            missing = [rank for rank in range(size) if rank >= len(engines) or engines[rank].lost is not None]
-            if missing:
-                self._launch(role, engines, missing, size, gpus)
-            return EngineRanks(role, self._ready_caller(), engines[:size], self._kill)
+            if self._launcher is None:
+                self._launcher = EngineLauncher(self.reference, client, self._capacity, self._started_controller)
+            self._make_room(self._launcher.missing(size, role))
+            return self._launcher.ranks(size, role, gpus)
 
     def scale(self, workers: int) -> None:
         cluster = self._started().cluster
@@ -101,28 +88,22 @@ class DaskCluster(Cluster):
     def status(self) -> ClusterStatus:
         with self._lock:
             client = self._started()
-            free = self._free_slots()
-            engines = [engine for group in self._engines.values() for engine in group]
-            alive = [engine for engine in engines if engine.lost is None]
-            return ClusterStatus(
-                self.reference,
-                client.scheduler.address,
-                len(free),
-                sum(self._capacity().values()),
-                sum(free.values()),
-                [engine_status(engine) for engine in (alive if len(alive) == len(engines) else engines)],
-            )
+            capacity = self._capacity()
+            free = free_slots(client, capacity)
+            ranks = self._launcher.status() if self._launcher is not None else []
+            address = client.scheduler.address
+            return ClusterStatus(self.reference, address, len(free), sum(capacity.values()), sum(free.values()), ranks)
 
     def restart(self) -> None:
         with self._lock:
             self._stop_ranks()
-            self._stop_tasks()
+            self._tasks = None
         self.start()
 
     def close(self) -> None:
         with self._lock:
             self._stop_ranks()
-            self._stop_tasks()
+            self._tasks = None
             if self._client is not None:
                 self._disconnect(self._client)
             self._client = None
@@ -169,139 +150,33 @@ class DaskCluster(Cluster):
             probe.connect((host, 9))  # sends nothing; asks the routing table for our side
             return str(probe.getsockname()[0])
 
-    # Ranks.
+    def _make_room(self, missing: int) -> None:
+        """Scale a cluster that was given as an object, when the ranks asked for do not fit."""
+        client = self._started()
+        if not missing or self._client_factory is None or client.cluster is None:
+            return
+        capacity = self._capacity()
+        short = missing - sum(free_slots(client, capacity).values())
+        workers = len(capacity) + math.ceil(short / max(1, *capacity.values(), 1))
+        if short > 0 and workers <= settings().max_workers:
+            self.scale(workers)
 
     def _started(self) -> Client:
         self.start()
         assert self._client is not None
         return self._client
 
-    def _ready_caller(self) -> EngineCaller:
-        if self._caller is None:
-            self._caller = self._make_caller()
-        return self._caller
-
-    def _make_caller(self) -> EngineCaller:
+    def _started_controller(self) -> Controller:
         if self._controller is None:
             self._controller = Controller.start(self._controller_ip())
-        client = self._started()
-        client.subscribe_topic(self._topic, self._on_engine_end)
-        client.subscribe_topic("all", self._on_cluster_event)
-        return EngineCaller(connect_client(connection_info=self._controller.client_info))
-
-    @property
-    def _topic(self) -> str:
-        return f"paibook-ranks-{self._session}"
-
-    def _launch(self, role: str, engines: list[Engine], missing: Sequence[int], size: int, gpus: int) -> None:
-        held = sum(e.lost is None for group in self._engines.values() for e in group)
-        addresses = place(self._free_slots(), len(missing), self.reference, size, held)
-        caller = self._ready_caller()
-        assert self._controller is not None
-        fresh = []
-        for rank, address in zip(missing, addresses, strict=True):
-            engine = Engine(self._next_engine, role, rank, worker=address)
-            self._next_engine += 1
-            engines[rank : rank + 1] = [engine]
-            fresh.append(engine)
-        try:
-            cards = self._assign_cards(fresh, gpus)
-            for engine in fresh:
-                mine = cards.get(engine.id, [])
-                engine.pid, engine.cards = self._start_engine(engine, mine), len(mine)
-            caller.wait_ready(fresh, settings().start_timeout)
-        except BaseException:
-            self._kill(fresh)
-            for engine in fresh:
-                caller.lose(engine, "it did not start")
-            raise
-
-    def _drop_cardless(self, engines: Sequence[Engine], gpus: int) -> None:
-        """End ranks that have fewer cards than asked for, once it is sure that the cards are there."""
-        cardless = [engine for engine in engines if engine.lost is None and engine.cards < gpus]
-        if cardless:
-            self._assign_cards(cardless, gpus)
-            self._kill(cardless)
-            for engine in cardless:
-                self._ready_caller().lose(engine, "it was replaced by one with GPUs")
-
-    def _assign_cards(self, engines: Sequence[Engine], gpus: int) -> dict[int, list[Device]]:
-        """Cards for each engine id, by host; workers of one host see the same cards."""
-        if not gpus:
-            return {}
-        found = self._started().run(_discover_cards, workers=list({engine.worker for engine in engines}))
-        cards: dict[int, list[Device]] = {}
-        for host in {host for host, _devices in found.values()}:
-            here = [engine for engine in engines if found[engine.worker][0] == host]
-            devices = next(devices for name, devices in found.values() if name == host)
-            for index, mine in assign(devices, len(here), gpus).items():
-                cards[here[index].id] = mine
-        return cards
-
-    def _start_engine(self, engine: Engine, cards: Sequence[Device]) -> int:
-        assert self._controller is not None
-        environment = {"PAIBOOK_ROLE": engine.role}
-        if cards:
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(card.uuid for card in cards)
-        message = {
-            "id": engine.id,
-            "connection": self._controller.engine_info,
-            "directory": os.getcwd(),
-            "environment": environment,
-        }
-        started = self._started().run(
-            _start_engine, self._session, self._topic, message, workers=[engine.worker], on_error="return"
-        )[engine.worker]
-        if isinstance(started, BaseException):
-            raise ClusterError(f"worker {engine.worker} could not start a rank: {started}") from started
-        return int(started)
-
-    def _free_slots(self) -> dict[str, int]:
-        capacity = self._capacity()
-        used = self._started().run(_count_engines, on_error="ignore")
-        return {address: max(0, slots - used[address]) for address, slots in capacity.items() if address in used}
-
-    def _kill(self, engines: Sequence[Engine]) -> None:
-        client = self._client
-        if client is None:
-            return
-        for worker in {engine.worker for engine in engines}:
-            pids = [engine.pid for engine in engines if engine.worker == worker and engine.pid]
-            if worker in client.nthreads():
-                client.run(_kill_engines, pids, workers=[worker], on_error="ignore")
-
-    def _on_engine_end(self, event: tuple[Any, Any]) -> None:
-        _time, message = event
-        for engine in self._all_engines():
-            if engine.id == message["id"] and self._caller is not None:
-                self._caller.lose(engine, message["cause"])
-
-    def _on_cluster_event(self, event: tuple[Any, Any]) -> None:
-        _time, message = event
-        if isinstance(message, dict) and message.get("action") == "remove-worker" and self._caller is not None:
-            for engine in self._all_engines():
-                if engine.worker == message.get("worker"):
-                    self._caller.lose(engine, f"its Dask worker {engine.worker} was lost")
-
-    def _all_engines(self) -> list[Engine]:
-        return [engine for group in tuple(self._engines.values()) for engine in tuple(group)]
+        return self._controller
 
     def _stop_ranks(self) -> None:
-        if self._client is not None and self._caller is not None:
-            for engine in self._all_engines():
-                self._caller.lose(engine, "the cluster was closed")
-            self._client.run(_kill_session, self._session, on_error="ignore")
-            self._client.unsubscribe_topic(self._topic)
-            self._client.unsubscribe_topic("all")
-        if self._caller is not None:
-            self._caller.close()
+        if self._launcher is not None:
+            self._launcher.stop()
         if self._controller is not None:
             self._controller.stop()
-        self._caller = self._controller = None
-        self._engines.clear()
-
-    def _stop_tasks(self) -> None:
-        self._tasks = None
+        self._launcher = self._controller = None
 
 
 class EmbeddedCluster(DaskCluster):
@@ -365,29 +240,6 @@ class EmbeddedCluster(DaskCluster):
                 f"asked for {workers}"
             )
         super().scale(workers)
-
-
-# Functions that run on Dask workers; ``dask_worker`` is filled in by Dask.
-
-
-def _start_engine(session: str, topic: str, message: dict[str, Any], dask_worker: Any = None) -> int:
-    return engine_host.start(dask_worker, session, topic, message)
-
-
-def _discover_cards() -> tuple[str, list[Device]]:
-    return socket.gethostname(), discover()
-
-
-def _count_engines(dask_worker: Any = None) -> int:
-    return engine_host.count(dask_worker)
-
-
-def _kill_engines(pids: Sequence[int], dask_worker: Any = None) -> None:
-    engine_host.kill(dask_worker, pids)
-
-
-def _kill_session(session: str, dask_worker: Any = None) -> None:
-    engine_host.kill_session(dask_worker, session)
 
 
 def _reason(error: BaseException) -> str:

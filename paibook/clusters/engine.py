@@ -8,7 +8,6 @@ import logging
 import os
 import shutil
 import sys
-import tempfile
 from typing import Any
 
 from paibook.clusters import lifeline
@@ -19,8 +18,7 @@ HEARTBEAT_MISSES = 5
 
 def main() -> None:
     """Run the engine; the entry point of the child process."""
-    folder = tempfile.mkdtemp(prefix="paibook-engine-")
-    message = lifeline.receive(lambda: shutil.rmtree(folder, ignore_errors=True))
+    message = lifeline.receive(lambda message: shutil.rmtree(message["folder"], ignore_errors=True))
     faulthandler.enable()
     os.environ.update(message.get("environment", {}))
     _enter(message.get("directory"))
@@ -28,13 +26,10 @@ def main() -> None:
 
     from ipyparallel.engine.app import IPEngine
 
-    app = IPEngine.instance(config=_config(folder, message["id"]))
+    app = IPEngine.instance(config=_config(message["folder"], message["id"]))
     app.connection_info_env = json.dumps(message["connection"])
     app.initialize([])
-    try:
-        app.start()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    app.start()
 
 
 def _enter(directory: str | None) -> None:

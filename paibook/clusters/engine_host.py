@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import tempfile
 import threading
@@ -12,6 +14,7 @@ from typing import IO, Any
 from paibook.clusters import lifeline
 
 LOG_TAIL_LINES = 12
+THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass
@@ -19,6 +22,7 @@ class _Hosted:
     process: subprocess.Popen[bytes]
     log: IO[bytes]
     session: str
+    folder: str
 
 
 # One table per process. A Dask worker's address is part of the key, since several workers may share a process.
@@ -38,11 +42,14 @@ def start(worker: Any, session: str, topic: str, message: dict[str, Any]) -> int
     Returns:
         The process id.
     """
+    folder = tempfile.mkdtemp(prefix="paibook-engine-")
     log = tempfile.TemporaryFile(prefix="paibook-rank-")  # noqa: SIM115 (closed when the rank has ended)
-    process = lifeline.spawn("paibook.clusters.engine", message, stdout=log, stderr=log)
+    process = lifeline.spawn(
+        "paibook.clusters.engine", {**message, "folder": folder}, stdout=log, stderr=log, env=_environment()
+    )
     key = (worker.address, process.pid)
     with _lock:
-        _hosted[key] = _Hosted(process, log, session)
+        _hosted[key] = _Hosted(process, log, session, folder)
 
     def tell(cause: str) -> None:
         worker.log_event(topic, {"id": message["id"], "pid": process.pid, "cause": cause})
@@ -82,7 +89,13 @@ def _watch(key: tuple[str, int], tell: Callable[[str], None]) -> None:
         del _hosted[key]
     tell(_with_last_words(lifeline.exit_cause(code), hosted.log) if code else "its process ended")
     hosted.log.close()
+    shutil.rmtree(hosted.folder, ignore_errors=True)
     lifeline.cut(hosted.process)
+
+
+def _environment() -> dict[str, str]:
+    # Dask gives its workers one thread for each of these; ranks take the notebook's own settings instead.
+    return {name: value for name, value in os.environ.items() if name not in THREAD_SETTINGS}
 
 
 def _with_last_words(cause: str, log: IO[bytes]) -> str:

@@ -33,18 +33,18 @@ def spawn(module: str, message: Mapping[str, Any], **options: Any) -> subprocess
     return process
 
 
-def receive(on_end: Callable[[], None] = lambda: None) -> dict[str, Any]:
+def receive(on_end: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """In the child: take the parent's message, and from then on die with the parent.
 
     Args:
-        on_end: Called before the child's session is killed.
+        on_end: Called with the message before the child's session is killed.
     """
     pipe = os.fdopen(os.dup(0), "rb")
     message: dict[str, Any] = json.loads(pipe.readline())
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)  # user code that reads stdin sees its end, not the lifeline
     os.close(null)
-    threading.Thread(target=_watch, args=(pipe, on_end), name="paibook-lifeline", daemon=True).start()
+    threading.Thread(target=_watch, args=(pipe, lambda: on_end(message)), name="paibook-lifeline", daemon=True).start()
     return message
 
 

@@ -279,8 +279,12 @@ class TestWidgetsStayAlive:
 
 
 class TestProcesses:
-    def test_killing_the_kernel_leaves_no_process(self, fresh_notebook: Callable[..., Notebook]) -> None:
-        notebook = fresh_notebook()
+    def test_killing_the_kernel_leaves_no_process_and_no_file(
+        self, fresh_notebook: Callable[..., Notebook], tmp_path: Path
+    ) -> None:
+        scratch = tmp_path / "scratch"
+        scratch.mkdir()
+        notebook = fresh_notebook(TMPDIR=str(scratch))
         notebook.run("%%pai_allreduce -n 2\nimport subprocess\nchild = subprocess.Popen(['sleep', '300'])")
         notebook.run("%%pai_ps -n 1 --servers 1 --until 'epoch >= 1'\ndef train(ps):\n    for e in ps.clocks(): pass")
         family = psutil.Process(notebook.pid).children(recursive=True)
@@ -289,6 +293,7 @@ class TestProcesses:
         os.kill(notebook.pid, signal.SIGKILL)
         _gone, alive = psutil.wait_procs(family, timeout=10)
         assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+        assert list(scratch.glob("paibook-*")) == []
 
     def test_two_notebooks_share_a_cluster(self, fresh_notebook: Callable[..., Notebook], tmp_path: Path) -> None:
         from distributed import LocalCluster
