@@ -24,18 +24,21 @@ class HyperParameters(BaseModel):
         """Parse ``name=value`` words; a value is JSON where it parses as JSON, else text.
 
         Raises:
-            PlanError: A word without ``=``, or a value the model does not accept.
+            PlanError: A word without ``=``, a name that cannot be used, or a value the model does not accept.
         """
         values: dict[str, Any] = {}
         for pair in pairs:
             name, separator, text = pair.partition("=")
             if not separator or not name.isidentifier():
                 raise PlanError(f"--hp takes name=value words such as lr=0.1; got {pair!r}")
+            if hasattr(cls, name) and name not in cls.model_fields:
+                raise PlanError(f"--hp {pair}: hp.{name} means something else already; choose another name")
             values[name] = _value(text)
         try:
             return cls(**values)
         except ValidationError as error:
-            raise PlanError(f"--hp: {error}") from error
+            wrong = (f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}" for entry in error.errors())
+            raise PlanError(f"--hp {'; '.join(wrong)}") from error
 
     def values(self) -> dict[str, Any]:
         """All names and values, JSON-able."""

@@ -123,7 +123,7 @@ def recording(recorder: Recorder, whole_process: bool = False) -> Iterator[Recor
 def _number(name: str, value: Any) -> float:
     try:
         return float(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # torch raises the last
         raise TypeError(f"pai.log({name}=...) takes a number; got {type(value).__name__}") from error
 
 

@@ -54,7 +54,7 @@ class Plan:
             values = dict(getattr(self, name))
             try:
                 frozen = json.loads(json.dumps(values))
-            except TypeError as error:
+            except (TypeError, ValueError) as error:  # ValueError: a value that holds itself
                 raise PlanError(f"{name} of a plan must be JSON-able: {error}") from error
             object.__setattr__(self, name, MappingProxyType(frozen))
 
@@ -87,7 +87,7 @@ class Plan:
             values["push"], values["pull"] = tuple(values["push"]), tuple(values["pull"])
             values["targets"] = None if values["targets"] is None else tuple(values["targets"])
             return cls(**values)
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise PlanError(f"not a plan: {error}") from error
 
     def digest(self) -> str:

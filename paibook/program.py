@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import linecache
+import re
 import threading
 import traceback
 from collections.abc import Mapping
@@ -90,9 +91,16 @@ class Program:
         Parameter servers load this, so that a cell's top-level work runs on the workers alone.
         """
         kept = [node for node in self.tree().body if _is_definition(node)]
-        lines = self.source.splitlines()
-        keep = {i for node in kept for i in range(_first_line(node), (node.end_lineno or node.lineno) + 1)}
-        return Program("\n".join(line if i in keep else "" for i, line in enumerate(lines, 1)), self.filename)
+        lines = [line.encode() for line in _lines(self.source)]  # syntax trees count columns in bytes
+        left = [b""] * len(lines)
+        for node in kept:
+            first, last = _first_line(node), node.end_lineno or node.lineno
+            for i in range(first, last + 1):
+                # Line by line and column by column, since an action may share a line with a definition.
+                start = node.col_offset if i == first == node.lineno else 0
+                piece = lines[i - 1][start : node.end_col_offset if i == last else None]
+                left[i - 1] += b"; " + piece if left[i - 1] else piece
+        return Program("\n".join(line.decode() for line in left), self.filename)
 
     def execute(self, namespace: dict[str, Any]) -> Any:
         """Run the program in ``namespace``; returns the value of its last expression, or None.
@@ -102,17 +110,25 @@ class Program:
         self.register()
         tree = self.tree()
         last = tree.body[-1] if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-        ends_quietly = self.source.rstrip().endswith(";")
         body = tree.body[:-1] if last is not None else tree.body
         exec(self._compile(ast.Module(body, [])), namespace)
         if last is None:
             return None
         value = eval(self._compile(ast.Expression(last.value)), namespace)
-        return None if ends_quietly else value
+        return None if self._ends_quietly(last) else value
+
+    def _ends_quietly(self, last: ast.Expr) -> bool:
+        line = _lines(self.source)[(last.end_lineno or last.lineno) - 1]
+        return line.encode()[last.end_col_offset :].lstrip().startswith(b";")
 
     def register(self) -> None:
         """Make the source known to tracebacks, ``inspect`` and the debugger."""
-        linecache.cache[self.filename] = (len(self.source), None, self.source.splitlines(keepends=True), self.filename)
+        linecache.cache[self.filename] = (
+            len(self.source),
+            None,
+            [line + "\n" for line in _lines(self.source)],
+            self.filename,
+        )
 
     def _compile(self, tree: ast.Module | ast.Expression) -> CodeType:
         mode = "eval" if isinstance(tree, ast.Expression) else "exec"
@@ -128,7 +144,11 @@ def capture_error(error: BaseException, where: str) -> UserCodeError:
         where: For example ``"rank 1"``.
     """
     text = format_user_traceback(type(error), error, error.__traceback__)
-    return UserCodeError(where, type(error).__name__, str(error), text, error)
+    try:
+        message = str(error)
+    except Exception:  # an exception class of the cell's may fail in its own __str__
+        message = ""
+    return UserCodeError(where, type(error).__name__, message, text, error)
 
 
 def format_user_traceback(kind: type[BaseException], error: BaseException, tb: TracebackType | None) -> str:
@@ -161,6 +181,11 @@ def _is_ours(tb: TracebackType) -> bool:
     return module.split(".")[0] == "paibook" and not tb.tb_frame.f_code.co_filename.startswith(("<", "Cell "))
 
 
+def _lines(source: str) -> list[str]:
+    # As Python counts them: ``str.splitlines`` also splits at form feeds and Unicode's line separators.
+    return re.split(r"\r\n|\r|\n", source)
+
+
 def _first_line(node: ast.stmt) -> int:
     decorators = getattr(node, "decorator_list", [])
     return min([node.lineno, *(d.lineno for d in decorators)])
@@ -172,7 +197,7 @@ def _is_definition(node: ast.stmt) -> bool:
     if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
         try:
             ast.literal_eval(node.value)
-        except ValueError:
+        except (ValueError, TypeError):  # TypeError: a list as a key
             return False
         return True
     return False

@@ -28,3 +28,5 @@ class Resources:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 0:
                 raise PlanError(f"{name} must be a whole number, 0 or more; got {value!r}")
+        if self.memory is not None and (not isinstance(self.memory, int) or self.memory < 1):
+            raise PlanError(f"memory must be a whole number of bytes, 1 or more, or None; got {self.memory!r}")

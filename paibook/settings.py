@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,12 +41,12 @@ class Settings:
         """
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
         default_runs = Path(platformdirs.user_data_dir("paibook")) / "runs"
-        workers = int(_number(environment, "PAIBOOK_WORKERS", max(2, cores)))
+        workers = _whole(environment, "PAIBOOK_WORKERS", max(2, cores))
         return cls(
-            runs=Path(environment.get("PAIBOOK_RUNS", default_runs)).expanduser(),
-            cluster=environment.get("PAIBOOK_CLUSTER", "embedded"),
+            runs=Path(environment.get("PAIBOOK_RUNS") or default_runs).expanduser(),
+            cluster=environment.get("PAIBOOK_CLUSTER") or "embedded",
             workers=workers,
-            max_workers=int(_number(environment, "PAIBOOK_MAX_WORKERS", max(16, 4 * cores, workers))),
+            max_workers=_whole(environment, "PAIBOOK_MAX_WORKERS", max(16, 4 * cores, workers)),
             start_timeout=_number(environment, "PAIBOOK_START_TIMEOUT", 30.0),
         )
 
@@ -59,11 +60,18 @@ def settings() -> Settings:
 def _number(environment: Mapping[str, str], name: str, default: float) -> float:
     text = environment.get(name)
     if text is None:
-        return default
+        return float(default)
     try:
         value = float(text)
     except ValueError as error:
         raise PaibookError(f"{name} must be a number; got {text!r}") from error
-    if value <= 0:
-        raise PaibookError(f"{name} must be above 0; got {text!r}")
+    if not 0 < value < math.inf:
+        raise PaibookError(f"{name} must be above 0 and finite; got {text!r}")
     return value
+
+
+def _whole(environment: Mapping[str, str], name: str, default: int) -> int:
+    value = _number(environment, name, default)
+    if not value.is_integer():
+        raise PaibookError(f"{name} must be a whole number; got {environment[name]!r}")
+    return int(value)

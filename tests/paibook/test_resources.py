@@ -1,0 +1,33 @@
+"""What a run asks for is refused where it cannot be meant."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from paibook.errors import PlanError
+from paibook.resources import Resources
+
+
+def test_nothing_asked_means_what_the_cluster_has() -> None:
+    assert Resources() == Resources(workers=0, servers=0, gpus_per_worker=0, memory=None)
+
+
+@pytest.mark.parametrize("name", ["workers", "servers", "gpus_per_worker"])
+@pytest.mark.parametrize("value", [-1, 1.5, "2", None])
+def test_a_count_that_is_none_is_named(name: str, value: Any) -> None:
+    with pytest.raises(PlanError, match=rf"{name} must be a whole number, 0 or more; got {value!r}"):
+        Resources(**{name: value})
+
+
+@pytest.mark.parametrize("value", [-1, 0, "1 GB", 1.5])
+def test_memory_that_cannot_be_meant_is_named(value: Any) -> None:
+    with pytest.raises(PlanError, match="memory must be a whole number of bytes, 1 or more, or None"):
+        Resources(memory=value)
+
+
+def test_is_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Resources().workers = 3  # type: ignore[misc]
