@@ -140,8 +140,8 @@ export class Panel {
   // A cross at the foot of the chart wherever a value was NaN or infinite.
   cross(chart) {
     const { ctx, bbox } = chart;
-    const r = 3 * devicePixelRatio;
-    const y = bbox.top + bbox.height - 2 * r;
+    const r = 3.5 * devicePixelRatio;
+    const y = bbox.top + bbox.height - 1.6 * r;
     ctx.save();
     ctx.strokeStyle = this.colours.warning;
     ctx.lineWidth = 1.5 * devicePixelRatio;
