@@ -16,6 +16,8 @@ from collections.abc import Collection, Hashable
 from typing import Any
 from zlib import crc32
 
+import numpy
+
 _MASK = (1 << 64) - 1
 _MIX = 0x9E3779B97F4A7C15  # 2**64 / golden ratio: spreads neighbouring numbers, as in Knuth's multiplicative hashing
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
@@ -29,10 +31,25 @@ def partitions_of(keys: Collection[Hashable], count: int) -> list[int]:
     """
     if count == 1:
         return [0] * len(keys)
+    return [number % count for number in _hashes(keys)]
+
+
+def _hashes(keys: Collection[Any]) -> list[int]:
+    """``stable_hash`` of each key; column by column where the keys are tuples of one length."""
     kinds = set(map(type, keys))
     if kinds == {str}:
-        return [crc32(key.encode("utf-8", "surrogatepass")) % count for key in keys]  # type: ignore[attr-defined]
-    return [stable_hash(key) % count for key in keys]
+        return [crc32(key.encode("utf-8", "surrogatepass")) for key in keys]
+    if kinds == {tuple}:
+        widths = set(map(len, keys))
+        if len(widths) == 1 and widths != {0}:
+            width = widths.pop()
+            totals = numpy.full(len(keys), width, numpy.uint64)
+            for column in zip(*keys, strict=True):
+                totals = (totals ^ numpy.array(_hashes(column), numpy.uint64)) * numpy.uint64(_MIX)
+                totals ^= totals >> numpy.uint64(29)
+            hashes: list[int] = ((totals >> numpy.uint64(16)) & numpy.uint64(0xFFFFFFFF)).tolist()
+            return hashes
+    return [stable_hash(key) for key in keys]
 
 
 def stable_hash(key: Any) -> int:

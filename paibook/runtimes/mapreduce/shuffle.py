@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 from paibook.runtimes.mapreduce.packing import pack, unpack
@@ -78,9 +79,11 @@ def _with_one_nan(groups: Groups) -> Groups:
     return groups
 
 
-def ordered(groups: Groups) -> tuple[list[Any], bool]:
-    """The keys in order and True, or in order of first appearance and False where they cannot be compared."""
+def ordered(groups: Groups) -> tuple[list[tuple[Any, list[Any]]], bool]:
+    """Keys with their values: in order and True, or by first appearance and False where keys cannot be compared."""
+    items = list(groups.items())
     try:
-        return sorted(groups), True
+        items.sort(key=itemgetter(0))
     except TypeError:
-        return list(groups), False
+        return list(groups.items()), False  # a sort that fails leaves its list in disorder
+    return items, True

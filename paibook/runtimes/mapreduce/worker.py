@@ -13,6 +13,7 @@ from paibook.data.batch import Batch
 from paibook.data.parts import ROWS, Part, PartWriter
 from paibook.data.splits import Split
 from paibook.errors import UserCodeError
+from paibook.runtimes.mapreduce.garbage import rare_collection
 from paibook.runtimes.mapreduce.job import Function, Functions, Job, load, portable
 from paibook.runtimes.mapreduce.mistakes import PAIRS, RECORDS, check_last, checked, explained
 from paibook.runtimes.mapreduce.shuffle import Bucket, Buckets, Groups, merged, ordered
@@ -43,7 +44,8 @@ def select(buckets: list[Bucket], number: int) -> Bucket:
     return buckets[number]
 
 
-def map_task(number: int, job: Job, split: Split, partitions: int, pending: int = PENDING) -> list[Bucket]:
+@rare_collection()
+def map_task(number: int, job: Job, split: Split, partitions: int) -> list[Bucket]:
     """Map a split's records, combine what has the same key, and cut the result into one bucket per partition.
 
     Raises:
@@ -55,7 +57,7 @@ def map_task(number: int, job: Job, split: Split, partitions: int, pending: int 
     map_ = checked(functions.map, "map", PAIRS)
     buckets = Buckets(partitions)
     groups: Groups = defaultdict(list)
-    meter = _Meter(pending)
+    meter = _Meter(PENDING)
     for batch in split.batches():
         _map_batch(map_, batch, groups, where)
         if meter.is_full(groups, len(batch.records)):
@@ -134,6 +136,7 @@ class _Meter:
         return 2 * sum(map(len, groups.values())) <= self._least
 
 
+@rare_collection()
 def reduce_task(
     number: int, job: Job, buckets: list[Bucket], writer: PartWriter | None = None, with_keys: bool = True
 ) -> Rows | Part | None:
@@ -152,9 +155,9 @@ def reduce_task(
     """
     where = f"reduce task {number}"
     functions = load(job, where)
-    groups = merged(buckets)
-    keys, comparable = ordered(groups)
-    reduced = _reduced(functions.reduce, groups, keys, where)
+    items, comparable = ordered(merged(buckets))
+    keys = [key for key, _ in items] if writer is None else []
+    reduced = _reduced(functions.reduce, items, where)
     if writer is not None:
         return _write(writer, reduced)
     records: list[Any] = []
@@ -176,12 +179,14 @@ def records_of(rows: Rows) -> list[Any]:
     return records
 
 
-def _reduced(function: Function, groups: Groups, keys: list[Any], where: str) -> Iterator[list[Any]]:
-    """The records of each key."""
+def _reduced(function: Function, items: list[tuple[Any, list[Any]]], where: str) -> Iterator[list[Any]]:
+    """The records of each key; empties ``items`` on the way, to hold no values longer than they are needed."""
     reduce_ = checked(function, "reduce", RECORDS)
-    for key in keys:
+    items.reverse()
+    while items:
+        key, values = items.pop()
         try:
-            made = list(reduce_(key, groups.pop(key)))
+            made = list(reduce_(key, values))
         except (Exception, SystemExit) as error:
             raise explained(error, f"{where}, key {key!r:.80}", "reduce") from error
         yield made

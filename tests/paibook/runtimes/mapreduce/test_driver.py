@@ -68,7 +68,7 @@ def test_any_cut_gives_what_one_process_gives(
         oracle.setdefault(key, []).append(value)
     run.cluster = InlineCluster(slots)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(worker.map_task, "__defaults__", (pending,))
+        patch.setattr(worker, "PENDING", pending)
         found = run.over(PAIRS + IDENTITY, items, reducers=reducers)
         totals = run.over(PAIRS + COMBINE + TOTAL, items, reducers=reducers)
     assert len(found) == len(oracle)

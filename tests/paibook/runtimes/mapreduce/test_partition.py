@@ -94,9 +94,9 @@ def test_keys_that_are_equal_hash_equal(one: Any, other: Any) -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.text(), unique=True), st.integers(1, 9))
-def test_the_fast_way_for_text_agrees(texts: list[str], count: int) -> None:
-    assert partitions_of(texts, count) == [stable_hash(text) % count for text in texts]
+@given(st.lists(st.text()) | st.lists(st.tuples(st.text(), st.tuples(st.integers(), keys))), st.integers(1, 9))
+def test_the_fast_way_by_columns_agrees(all_keys: list[Any], count: int) -> None:
+    assert partitions_of(all_keys, count) == [stable_hash(key) % count for key in all_keys]
 
 
 SAMPLE = (
