@@ -13,6 +13,6 @@ def test_thresholds_come_back_after_the_last_task() -> None:
     usual = gc.get_threshold()
     with rare_collection():
         with pytest.raises(ZeroDivisionError), rare_collection():
-            1 / 0  # noqa: B018
+            1 / 0
         assert gc.get_threshold() == RARELY
     assert gc.get_threshold() == usual
