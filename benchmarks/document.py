@@ -68,9 +68,13 @@ def _cell(values: Sequence[float | None], note: str, unit: str) -> str:
         return note or "-"
     shown = _amount(median(values), unit)
     if len(present) > 1:
-        shown += f" ({min(present):.2g}-{max(present):.2g})"
+        shown += f" ({_number(min(present))}-{_number(max(present))})"
     return f"{shown}, {note}" if note else shown
 
 
 def _amount(value: float | None, unit: str) -> str:
-    return "-" if value is None else f"{value:.2g} {unit}" if value < 100 else f"{value:.0f} {unit}"
+    return "-" if value is None else f"{_number(value)} {unit}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.2g}" if value < 99.5 else f"{value:.0f}"

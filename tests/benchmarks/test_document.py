@@ -40,8 +40,9 @@ def test_side_table_shows_medians_spreads_and_notes():
     sides = {
         "paibook": {"stop": ([0.1, 0.3, 0.2], "state kept")},
         "peer": {"stop": ([None], "not stopped in 40 s")},
+        "slow": {"stop": ([128.0, 131.4], "")},
         "other": {},
     }
     lines = document.side_table({"stop": "s"}, sides).splitlines()
-    assert lines[0] == "|  | paibook | peer | other |"
-    assert lines[2] == "| stop | 0.2 s (0.1-0.3), state kept | not stopped in 40 s | - |"
+    assert lines[0] == "|  | paibook | peer | slow | other |"
+    assert lines[2] == "| stop | 0.2 s (0.1-0.3), state kept | not stopped in 40 s | 130 s (128-131) | - |"
