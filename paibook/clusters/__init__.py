@@ -50,16 +50,19 @@ def connect(reference: Any = "embedded") -> Cluster:
     )
 
 
-def _from_file(path: str) -> Cluster:
+def _from_file(text: str) -> Cluster:
     import json
     from pathlib import Path
 
+    path = str(Path(text).expanduser())
     try:
-        content = json.loads(Path(path).expanduser().read_text())
+        content = json.loads(Path(path).read_text())
     except OSError as error:
         raise ClusterError(f"cannot read the cluster file {path!r}: {error.strerror}") from error
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # neither JSON nor even text
         raise ClusterError(f"the cluster file {path!r} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        content = {}
     if "address" in content:
         from paibook.clusters.dask_cluster import DaskCluster
 

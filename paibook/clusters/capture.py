@@ -73,6 +73,19 @@ class _Router(io.TextIOBase):
         else:
             printers[self.name].flush()
 
+    def writable(self) -> bool:
+        return True
+
+    # What the base class answers for itself never gets to __getattr__.
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self.original.encoding
+
+    @property
+    def errors(self) -> str | None:  # type: ignore[override]
+        return self.original.errors
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self.original, name)
 

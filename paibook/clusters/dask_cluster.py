@@ -44,6 +44,8 @@ class DaskCluster(Cluster):
             ClusterError: It is none of these.
         """
         if isinstance(thing, Client):
+            if thing.scheduler is None:
+                raise ClusterError("the Dask client is closed; give one that is connected, or its scheduler's address")
             return cls(thing.scheduler.address, lambda: thing)
         if hasattr(thing, "scheduler_address"):
             return cls(str(thing.scheduler_address), lambda: Client(thing, set_as_default=False))

@@ -7,6 +7,7 @@ import ctypes
 import pickle
 import threading
 import uuid
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from typing import Any, TypeVar
@@ -52,9 +53,12 @@ class DaskTasks(Tasks):
         key = f"{label}-{number}-{uuid.uuid4().hex}"
         if on_event is not None:
             self._listeners[key] = on_event
-        future = self._client.submit(
-            _Call(function, label, number, key, self._topic), *(_dask_value(a) for a in args), key=key, pure=False
-        )
+        call = _Call(function, label, number, key, self._topic)
+        values = [_dask_value(argument) for argument in args]
+        with warnings.catch_warnings():
+            # Data is sent with its task, not scattered: what is scattered is lost with the worker that holds it.
+            warnings.filterwarnings("ignore", message="Sending large graph")
+            future = self._client.submit(call, *values, key=key, pure=False)
         return DaskPending(future, f"{label} {number}")  # type: ignore[return-value]
 
     def release(self, pending: Sequence[Pending[Any]]) -> None:
