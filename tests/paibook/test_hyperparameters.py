@@ -55,7 +55,7 @@ def test_json_values_come_back(values: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("word", ["lr", "=0.1", "1x=2", "a-b=2", "", "lr 0.1"])
 def test_a_word_that_is_no_pair_is_named(word: str) -> None:
-    with pytest.raises(PlanError, match="--hp takes name=value words such as lr=0.1") as caught:
+    with pytest.raises(PlanError, match=r"--hp takes name=value words such as lr=0\.1") as caught:
         HyperParameters.from_pairs(["ok=1", word])
     assert repr(word) in str(caught.value)
 
@@ -66,7 +66,7 @@ def test_the_latest_value_of_a_name_counts() -> None:
 
 def test_a_typed_model_gives_defaults_and_checks() -> None:
     assert Adam.from_pairs(["lr=0.5"]).values() == {"lr": 0.5, "steps": 10}
-    with pytest.raises(PlanError, match="^--hp lr: Input should be greater than 0$"):
+    with pytest.raises(PlanError, match=r"^--hp lr: Input should be greater than 0$"):
         Adam.from_pairs(["lr=-1"])
     with pytest.raises(PlanError, match="steps"):
         Adam.from_pairs(["steps=many"])

@@ -120,9 +120,14 @@ class TestLog:
 
     def test_the_end_of_the_context_flushes_even_after_an_error(self) -> None:
         sent = Batches()
-        with pytest.raises(ZeroDivisionError), recording(Recorder(sent)):
-            log(step=1, loss=1)
-            1 / 0
+
+        def train() -> None:
+            with recording(Recorder(sent)):
+                log(step=1, loss=1)
+                1 / 0
+
+        with pytest.raises(ZeroDivisionError):
+            train()
         assert len(sent.records) == 1
 
     def test_threads_of_the_process_reach_a_recorder_of_the_whole_process(self) -> None:
