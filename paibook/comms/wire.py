@@ -14,8 +14,7 @@ import secrets
 import socket
 import struct
 import time
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -42,8 +41,7 @@ class HandshakeError(RunError):
     """The other side does not speak this protocol, speaks another version of it, or does not hold the token."""
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """What a frame is about; 32 bytes on the wire.
 
     Attributes:
@@ -68,14 +66,12 @@ class Header:
 
     def pack(self) -> bytes:
         """The 32 bytes."""
-        return _HEADER.pack(
-            self.op, self.flags, self.table, self.sequence, self.keys, self.clock, self.key_set, self.length
-        )
+        return _HEADER.pack(*self)
 
     @classmethod
     def unpack(cls, data: bytes | bytearray) -> Header:
         """Read 32 bytes back."""
-        return cls(*_HEADER.unpack(data))
+        return cls._make(_HEADER.unpack(data))
 
 
 class Channel:
@@ -93,9 +89,8 @@ class Channel:
             ChannelClosed: The connection has ended.
         """
         views = [_bytes_of(b) for b in buffers if _size(b)]
-        length = sum(len(view) for view in views)
-        fields = (header.op, header.flags, header.table, header.sequence, header.keys, header.clock, header.key_set)
-        self._send_all([memoryview(_HEADER.pack(*fields, length)), *views])
+        length = sum(map(len, views))
+        self._send_all([memoryview(_HEADER.pack(*header[:-1], length)), *views])
 
     def send_json(self, header: Header, value: Any) -> None:
         """Send one frame whose payload is ``value`` as JSON."""

@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from paibook.comms.wire import Channel, ChannelClosed, Header, connect
 from paibook.errors import TableError
 from paibook.runtimes.ps.messages import GO_ON, WHOLE, Op
-from paibook.runtimes.ps.shards import TableSpec, owners, row_ranges, split
+from paibook.runtimes.ps.shards import TableSpec, exceed, owners, row_ranges, split
 
 MAX_UNANSWERED = 256  # acknowledgements that may pile up in the socket's buffer before we read them
 _MASK = 0xFFFFFFFF
@@ -310,8 +310,10 @@ class Table:
         """For each server concerned: positions in ``rows``, and the keys as that server counts them."""
         servers = len(self._numbers)
         if servers == 1:
-            owner = np.zeros(len(rows), np.int64)
-        elif self._spec.sparse:
+            if len(rows):
+                yield 0, slice(None), rows
+            return
+        if self._spec.sparse:
             owner = owners(rows, servers)
         else:
             # Rightmost start not above the row; empty ranges at the front share a start, hence "right".
@@ -331,7 +333,7 @@ class Table:
         if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
             raise TableError(f"table {self.name!r}: keys must fit int64; got {array.max()}")
         rows = np.ascontiguousarray(array, np.int64)
-        if not self._spec.sparse and len(rows) and (rows.min() < 0 or rows.max() >= self.shape[0]):
+        if not self._spec.sparse and exceed(rows, self.shape[0]):
             wrong = rows[(rows < 0) | (rows >= self.shape[0])][0]
             raise TableError(f"table {self.name!r} has rows 0 to {self.shape[0] - 1}; got row {wrong}")
         return rows

@@ -8,6 +8,7 @@ worker must have come before a pull is answered, and whether a push is applied a
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from paibook.errors import PlanError
@@ -64,7 +65,7 @@ class VectorClock:
         """Nobody has finished anything."""
         return cls((0,) * world_size)
 
-    @property
+    @cached_property
     def slowest(self) -> int:
         """Clocks finished by every worker still in the run; when all have retired, one more than any began.
 

@@ -104,17 +104,22 @@ def row_ranges(rows: int, servers: int) -> list[range]:
     return [range(rows * i // servers, rows * (i + 1) // servers) for i in range(servers)]
 
 
+def exceed(rows: NDArray[np.int64], count: int) -> bool:
+    """Whether one of them is no row of ``count``, negative ones included.
+
+    >>> [exceed(np.array(rows, np.int64), 3) for rows in ([], [0, 2], [3], [-1])]
+    [False, False, True, True]
+    """
+    return len(rows) > 0 and bool(rows.view(np.uint64).max() >= count)  # a negative number is a huge one there
+
+
 def owners(keys: NDArray[np.int64], servers: int) -> NDArray[np.int64]:
     """The server of each key of a sparse table."""
     return (splitmix64(keys.view(np.uint64)) % np.uint64(servers)).astype(np.int64)
 
 
-def split(owner: NDArray[np.int64], servers: int) -> Iterator[tuple[int, NDArray[np.intp] | slice]]:
+def split(owner: NDArray[np.int64], servers: int) -> Iterator[tuple[int, NDArray[np.intp]]]:
     """For each server concerned, the positions it owns, in their order."""
-    if servers == 1:
-        if len(owner):
-            yield 0, slice(None)
-        return
     order = np.argsort(owner, kind="stable")
     ends = np.cumsum(np.bincount(owner, minlength=servers))
     for server, (start, end) in enumerate(zip(ends - np.diff(ends, prepend=0), ends, strict=True)):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from paibook.errors import TableError
 from paibook.runtimes.ps import initializers, optimizers
-from paibook.runtimes.ps.shards import TableSpec, row_ranges
+from paibook.runtimes.ps.shards import TableSpec, exceed, row_ranges
 
 Array = NDArray[Any]
 Slots = NDArray[np.int64]
@@ -123,7 +123,7 @@ class DenseTable(Shard):
         Raises:
             TableError: A row outside the shard.
         """
-        if len(keys) and (keys.min() < 0 or keys.max() >= self.rows):
+        if exceed(keys, self.rows):
             raise TableError(f"table {self.spec.name!r}: a row number outside this shard of {self.rows} rows")
         return keys
 
