@@ -26,6 +26,17 @@ STOP_SECONDS = 10.0
 MAGICS = ("pai_mapreduce", "pai_allreduce", "pai_ps")
 
 
+class Stopped(KeyboardInterrupt):
+    """Stop, after the run has been stopped; shown without the path it took through paibook."""
+
+    def _render_traceback_(self) -> list[str]:
+        return ["KeyboardInterrupt: the run was stopped; the ranks keep their variables"]
+
+
+# Front ends and tools know it by this name.
+Stopped.__name__ = "KeyboardInterrupt"
+
+
 class Cells:
     """Runs ``%%pai_*`` cells for one notebook.
 
@@ -144,7 +155,7 @@ async def follow(run: Run, console: Console) -> None:
         run.cancel()
         await _until_stopped(run, ended)
         console.finish()
-        raise KeyboardInterrupt from None
+        raise Stopped from None
     console.finish()
     run.result()
 
@@ -159,7 +170,7 @@ def follow_blocking(run: Run, console: Console) -> None:
         run.cancel()
         run.exception(STOP_SECONDS)
         console.finish()
-        raise
+        raise Stopped from None
     console.finish()
     run.result()
 

@@ -18,9 +18,10 @@ from typing import Any
 from paibook.clusters import lifeline
 from paibook.errors import ClusterError
 
-HEARTBEAT_MILLISECONDS = 200
-# A rank's end is seen by its host within milliseconds; missed heartbeats tell only of a lost host.
-HEARTBEAT_MISSES = 20
+# An engine counts as registered at the second beat, so quick beats are quick starts.
+HEARTBEAT_MILLISECONDS = 50
+# A rank's end is seen by its host within milliseconds; 5 s of missed beats tell only of a lost host.
+HEARTBEAT_MISSES = 100
 
 
 class Controller:
