@@ -55,7 +55,7 @@ class RunHistory:
         """
         records = list(self)
         exact = [r for r in records if r.id == run_id]
-        matches = exact or [r for r in records if r.id.startswith(run_id) or r.id.endswith(run_id)]
+        matches = exact or [r for r in records if run_id and (r.id.startswith(run_id) or r.id.endswith(run_id))]
         if len(matches) == 1:
             return matches[0]
         if not matches:
@@ -77,14 +77,15 @@ class RunHistory:
 
     def delete(self, run_id: str) -> None:
         """Remove a run's folder. Raises ``PaibookError`` while it runs."""
-        if self.find(run_id).state == "running":
-            raise PaibookError(f"run {run_id} is still running; stop it first")
-        shutil.rmtree(self.directory(run_id))
+        found = self.find(run_id)
+        if found.state == "running":
+            raise PaibookError(f"run {found.id} is still running; stop it first")
+        shutil.rmtree(self.directory(found.id))
 
     def _read(self, directory: Path) -> RunRecord | None:
         try:
             record = RunRecord(**json.loads((directory / "run.json").read_text()))
-        except (OSError, json.JSONDecodeError, TypeError):
+        except (OSError, ValueError, TypeError):
             return None  # not a run, or one that is just being made
         if record.state == "running" and not psutil.pid_exists(record.pid):
             return replace(record, state="failed", error="its notebook ended before the run did")

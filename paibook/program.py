@@ -144,11 +144,15 @@ def capture_error(error: BaseException, where: str) -> UserCodeError:
         where: For example ``"rank 1"``.
     """
     text = format_user_traceback(type(error), error, error.__traceback__)
+    return UserCodeError(where, type(error).__name__, error_text(error), text, error)
+
+
+def error_text(error: BaseException) -> str:
+    """What an exception says; nothing where an exception class of the cell's fails in its own ``__str__``."""
     try:
-        message = str(error)
-    except Exception:  # an exception class of the cell's may fail in its own __str__
-        message = ""
-    return UserCodeError(where, type(error).__name__, message, text, error)
+        return str(error)
+    except Exception:
+        return ""
 
 
 def format_user_traceback(kind: type[BaseException], error: BaseException, tb: TracebackType | None) -> str:

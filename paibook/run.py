@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping
@@ -16,6 +17,7 @@ from paibook.clusters.contract import Cluster, Event
 from paibook.errors import PaibookError, RunCancelled, RunError, UserCodeError
 from paibook.metrics import MetricStream, Recorder, recording
 from paibook.plan import Plan
+from paibook.program import error_text
 from paibook.runtimes.contract import Driver, Progress, RunContext
 
 GRACE_SECONDS = 2.0
@@ -174,6 +176,7 @@ class Run:
         finally:
             if alarm is not None:
                 alarm.cancel()
+            self._context.variables = {}  # the session keeps its runs, and must not keep what was sent with them
 
     def _start(self, cluster: Cluster) -> None:
         began = time.monotonic()
@@ -192,7 +195,7 @@ class Run:
         elif cluster.reference == "inline" and isinstance(error, UserCodeError) and error.original is not None:
             error = error.original
         cancelled = isinstance(error, RunCancelled)
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        first_line = (error_text(error).strip() or type(error).__name__).splitlines()[0]
         self._end("cancelled" if cancelled else "failed", first_line)
         self._future.set_exception(error)
 
@@ -202,7 +205,10 @@ class Run:
 
     def _end(self, state: str, error: str = "") -> None:
         self.record = replace(self.record, state=state, ended=time.time(), error=error)
-        self.record.save(self.directory)
+        try:
+            self.record.save(self.directory)
+        except OSError as error:  # the folder is gone or full; whoever waits for the run must not wait for ever
+            logging.getLogger(__name__).warning("the end of run %s is not in the history: %s", self.id, error)
 
     def _emit(self, event: Event) -> None:
         if event.kind == "metric":
@@ -227,7 +233,10 @@ def read_output(directory: Path, kind: str) -> str:
     path = directory / "output.jsonl"
     texts: dict[tuple[str, int], str] = {}
     for line in path.read_text().splitlines() if path.exists() else ():
-        entry = json.loads(line)
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:
+            continue  # the last line, cut short by a crash
         if entry["kind"] == kind:
             who = (entry["source"], entry["rank"])
             texts[who] = texts.get(who, "") + entry["text"]

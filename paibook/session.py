@@ -44,7 +44,8 @@ class Session:
         Raises:
             ClusterError: It cannot be reached; the session keeps the cluster it had.
         """
-        cluster = self._known(reference) or connect(reference)
+        made = self._known(reference) or connect(reference)
+        cluster = self._known(made.reference) or made
         cluster.start()
         self.cluster = self._adopt(cluster)
         return cluster
