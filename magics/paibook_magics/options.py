@@ -7,6 +7,7 @@ import difflib
 import json
 import re
 import shlex
+import threading
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, NoReturn
@@ -125,7 +126,14 @@ def _add_shared(group: Any) -> None:
     add("--local", action="store_true", help="also run the cell here, in the notebook")
     add("--group-outputs", action="store_true", help="show what ranks print grouped by rank, at the end")
     add("--name", default="", help="name of the run in %%pai_runs")
-    add("--hp", nargs="+", default=[], metavar="lr=0.1", help="hyperparameters; the cell sees them as hp.lr")
+    add(
+        "--hp",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="lr=0.1",
+        help="hyperparameters; the cell sees them as hp.lr",
+    )
     add("--dry-run", action="store_true", help="show the plan and its picture; run nothing")
     add(
         "--cluster",
@@ -188,6 +196,10 @@ def parse_targets(text: str | None, size: int) -> tuple[int, ...] | None:
     chosen: list[int] = []
     for part in text.split(","):
         chosen += _target(part.strip(), size, text)
+    if not chosen:
+        raise PlanError(
+            f"-t {text}: no rank is chosen{f'; with -n {size} the ranks are 0 to {size - 1}' if size else ''}"
+        )
     wrong = [rank for rank in chosen if size and rank >= size]
     if wrong:
         raise PlanError(f"-t {text}: there is no rank {wrong[0]}; with -n {size} the ranks are 0 to {size - 1}")
@@ -198,8 +210,9 @@ def _target(part: str, size: int, text: str) -> list[int]:
     if re.fullmatch(r"\d+", part):
         return [int(part)]
     if match := re.fullmatch(r"(\d+)-(\d+)", part):
-        return list(range(int(match[1]), int(match[2]) + 1))
-    if re.fullmatch(r"-?\d*:-?\d*(:-?\d*)?", part):
+        first, last = int(match[1]), int(match[2])
+        return list(range(first, (min(last, max(first, size)) if size else last) + 1))
+    if re.fullmatch(r"-?\d*:-?\d*(:(-?0*[1-9]\d*)?)?", part):
         if not size:
             raise PlanError(f"-t {text}: a slice needs -n, to know how many ranks there are")
         bounds = [int(word) if word else None for word in part.split(":")]
@@ -222,8 +235,8 @@ def parse_pai_cluster(text: str) -> dict[str, int]:
                 found[key] = int(roles[role].get("count", 1))
         if "worker" in roles and "gpu" in roles["worker"]:
             found["gpus"] = -(-int(roles["worker"]["gpu"]) // 100)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise PlanError(f"--cluster takes PAI's JSON such as {example}; got {text!r}") from error
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise PlanError(f"--cluster takes PAI's JSON in single quotes, such as '{example}'; got {text!r}") from error
     unknown = set(roles) - {"worker", "ps"}
     if unknown:
         raise PlanError(
@@ -250,7 +263,7 @@ def _seconds(text: str) -> float:
         value = float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"seconds are expected, got {text!r}") from None
-    if not value > 0:
+    if not 0 < value <= threading.TIMEOUT_MAX:
         raise argparse.ArgumentTypeError(f"seconds above 0 are expected, got {text}")
     return value
 

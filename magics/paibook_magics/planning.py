@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable, Mapping
+from itertools import takewhile
 from typing import Any
 
 from paibook.errors import PlanError
@@ -68,8 +69,9 @@ def plan_cell(
 def _python(body: str, transform: Callable[[str], str]) -> str:
     # The magic's own line stays as a blank first line, so that tracebacks count as the notebook does. IPython drops
     # leading blank lines, so they are put back.
-    blank = len(body) - len(body.lstrip("\n"))
-    return "\n" * (1 + blank) + transform(body[blank:])
+    lines = body.splitlines(keepends=True)
+    blank = len(list(takewhile(str.isspace, lines)))
+    return "\n" * (1 + blank) + transform("".join(lines[blank:]))
 
 
 def input_variables(plan: Plan) -> tuple[str, ...]:
