@@ -198,7 +198,8 @@ class ProgressDisplay:
 
     def summary(self) -> str:
         """The stages in one line, such as ``map 8 tasks · reduce 4 tasks · 3.2 s``."""
-        stages = [f"{name} {p.done:,g} {p.unit}" for name, (p, _began, _last) in self._stages.items()]
+        several = len(self._stages) > 1
+        stages = [f"{name} " * several + f"{p.done:,g} {p.unit}" for name, (p, _began, _last) in self._stages.items()]
         return " · ".join([*stages, f"{time.monotonic() - self._began:.1f} s"])
 
     def _draw(self, now: float) -> None:
