@@ -66,7 +66,7 @@ class Console:
         self._drain()
         for stream, label, line in self._lines.rest():
             self._show(stream, label, line)
-        for label in sorted(self._held):
+        for label in sorted(self._held, key=lambda label: (label.split()[0], _number(label))):
             for stream, line in self._held[label]:
                 self._write(stream, f"{label}{line}\n")
         self._progress.finish()
@@ -113,13 +113,13 @@ class Console:
             self._write(stream, f"{label}{line}\n")
 
     def _write(self, stream: str, text: str) -> None:
-        room = SHOWN_CHARACTERS - self._shown
-        if room <= 0:
+        if self._cut:
             return
+        room = SHOWN_CHARACTERS - self._shown
         out = sys.stdout if stream == "stdout" else sys.stderr
         if len(text) > room:
             text = text[: text.rfind("\n", 0, room) + 1]
-            self._shown = SHOWN_CHARACTERS
+            self._cut = True
             where = f"; all of it is in {self._run.directory / 'output.jsonl'}" if self._run is not None else ""
             text += f"… output beyond {SHOWN_CHARACTERS // 1_000_000} million characters is not shown here{where}\n"
         self._shown += len(text)
@@ -148,12 +148,14 @@ class LabelledLines:
     def feed(self, stream: str, label: str, text: str) -> list[str]:
         """Add text; returns the lines it completes. Of a line redrawn with carriage returns, the last state counts."""
         *whole, rest = (self._partial.get((stream, label), "") + text).split("\n")
-        self._partial[stream, label] = _last_state(rest)
+        # A carriage return at the end stays: what follows it may redraw the line, or be the end of the line.
+        self._partial[stream, label] = _last_state(rest) + "\r" * rest.endswith("\r")
         return [_last_state(line) for line in whole]
 
     def rest(self) -> list[tuple[str, str, str]]:
         """Stream, label and text of every unfinished line, which is thereby finished."""
-        left = [(stream, label, text) for (stream, label), text in self._partial.items() if text]
+        states = [(stream, label, _last_state(text)) for (stream, label), text in self._partial.items()]
+        left = [state for state in states if state[2]]
         self._partial.clear()
         return left
 

@@ -40,7 +40,7 @@ class Lines:
 
     def cluster(self, line: str) -> Any:
         """Run ``%pai_cluster LINE``."""
-        words = shlex.split(line)
+        words = _words(line)
         actions: dict[str, Callable[..., Any]] = {
             "status": self._status,
             "start": self._start,
@@ -57,10 +57,10 @@ class Lines:
 
     def runs(self, line: str) -> Any:
         """Run ``%pai_runs LINE``."""
-        match shlex.split(line):
+        match _words(line):
             case []:
                 return self._list(20)
-            case ["-n", count] if count.isdigit():
+            case ["-n", count] if count.isdecimal():
                 return self._list(int(count))
             case ["show", run_id]:
                 return self._show(run_id)
@@ -91,7 +91,7 @@ class Lines:
         return self._status()
 
     def _scale(self, text: str) -> Any:
-        if not text.isdigit() or int(text) < 1:
+        if not text.isdecimal() or int(text) < 1:
             raise PlanError(f"%pai_cluster scale takes a number of workers, 1 or more; got {text!r}")
         self._session.cluster.scale(int(text))
         return self._status()
@@ -134,3 +134,10 @@ def _table(rows: Any, **options: Any) -> Any:
     import pandas  # a third of the time that loading the extension takes
 
     return pandas.DataFrame(rows, **options)
+
+
+def _words(line: str) -> list[str]:
+    try:
+        return shlex.split(line)
+    except ValueError:  # a quotation mark that does not close
+        return [line]

@@ -11,7 +11,8 @@ from paibook.plan import Plan
 def plan_bundle(plan: Plan) -> dict[str, Any]:
     """A plan as a MIME bundle: Markdown with a Mermaid diagram (JupyterLab draws it), text, and the plan's JSON."""
     rows = _rows(plan)
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
+    cells = [(name, value.replace("|", "\\|")) for name, value in rows]
+    table = "\n".join(f"| {name} | {value} |" for name, value in cells)
     markdown = f"| plan | |\n|---|---|\n{table}\n\n```mermaid\n{diagram(plan)}\n```"
     text = "\n".join(f"{name:<16} {value}" for name, value in rows)
     return {"text/markdown": markdown, "text/plain": text, "application/json": json.loads(plan.to_json())}
@@ -90,5 +91,5 @@ def _ps(plan: Plan) -> str:
 
 def _label(text: Any) -> str:
     # Quotes end a Mermaid label, and angle brackets would be read as HTML.
-    shown = str(text).replace('"', "'").replace("<", "#lt;").replace(">", "#gt;")
-    return shown if len(shown) <= 40 else shown[:39] + "…"
+    shown = str(text) if len(str(text)) <= 40 else str(text)[:39] + "…"
+    return shown.replace('"', "'").replace("<", "#lt;").replace(">", "#gt;")

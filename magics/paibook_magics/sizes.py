@@ -13,6 +13,8 @@ def describe(value: Any, size: int | None = None) -> str:
         value: Anything; arrays, tensors and frames show dtype and shape.
         size: Bytes, where they are known already.
     """
+    if isinstance(value, type):  # the class of an array has no shape of its own
+        return f"type, {format_bytes(sys.getsizeof(value) if size is None else size)}"
     shape = getattr(value, "shape", None)
     dtype = getattr(value, "dtype", None)
     kind = str(dtype).removeprefix("torch.") if dtype is not None else type(value).__name__
