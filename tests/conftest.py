@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import psutil
 import pytest
 
@@ -17,6 +18,10 @@ from paibook.settings import settings
 MARK = "PAIBOOK_TEST_RUN"
 # multiprocessing's own helpers live as long as the interpreter that started them.
 HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
+
+# A busy machine is slow now and then, and no example is wrong for that.
+hypothesis.settings.register_profile("paibook", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("paibook")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,11 +17,11 @@ class Unpicklable(Exception):
         self.lock = threading.Lock()
 
 
-class TwoArguments(Exception):
-    """Pickles, but does not unpickle: ``BaseException.__reduce__`` passes one argument on."""
+class Unloadable(Exception):
+    """Pickles, but does not unpickle."""
 
-    def __init__(self, first: str, second: str) -> None:
-        super().__init__(first + second)
+    def __reduce__(self) -> tuple[type[int], tuple[str]]:
+        return (int, ("boom",))
 
 
 def user_error(original: BaseException | None = None) -> UserCodeError:
@@ -89,7 +89,7 @@ class TestUserCodeError:
         copy = pickle.loads(pickle.dumps(user_error(namespace["Mine"]("boom"))))
         assert type(copy.original).__name__ == "Mine"
 
-    @pytest.mark.parametrize("original", [Unpicklable("boom"), TwoArguments("bo", "om")])
+    @pytest.mark.parametrize("original", [Unpicklable("boom"), Unloadable("boom")])
     def test_leaves_behind_an_original_that_does_not_pickle(self, original: Exception) -> None:
         copy = pickle.loads(pickle.dumps(user_error(original)))
         assert copy.original is None

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
@@ -46,6 +46,7 @@ def test_a_value_is_json_where_it_parses_as_json_else_text(text: str, value: Any
     assert type(hp.x) is type(value)
 
 
+@settings(max_examples=50)
 @given(st.dictionaries(st.from_regex(r"[a-z][a-z0-9]{0,8}", fullmatch=True), JSON_VALUES | st.lists(JSON_VALUES)))
 def test_json_values_come_back(values: dict[str, Any]) -> None:
     known = {name: value for name, value in values.items() if not hasattr(HyperParameters, name)}

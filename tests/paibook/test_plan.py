@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paibook.errors import PlanError
@@ -49,6 +49,7 @@ EXAMPLE = Plan(
 
 
 @given(PLANS)
+@settings(max_examples=40)
 def test_json_there_and_back(plan: Plan) -> None:
     copy = Plan.from_json(plan.to_json())
     assert copy == plan
