@@ -89,7 +89,7 @@ class UserCodeError(PaibookError):
 
     def _render_traceback_(self) -> list[str]:
         # IPython's hook: show the cell's own lines, not the path the error took through paibook.
-        return [*self.traceback.rstrip("\n").splitlines(), "", f"{self.name}: {self.message}  [{self.where}]"]
+        return [f"{self.name} on {self.where}", "", *self.traceback.rstrip("\n").splitlines()]
 
 
 def _portable(error: BaseException | None) -> bytes | None:
