@@ -87,6 +87,14 @@ class RunHistory:
             record = RunRecord(**json.loads((directory / "run.json").read_text()))
         except (OSError, ValueError, TypeError):
             return None  # not a run, or one that is just being made
-        if record.state == "running" and not psutil.pid_exists(record.pid):
+        if record.state == "running" and not _is_driven(record):
             return replace(record, state="failed", error="its notebook ended before the run did")
         return record
+
+
+def _is_driven(record: RunRecord) -> bool:
+    try:
+        # A later process may have been given the same number.
+        return psutil.Process(record.pid).create_time() <= record.started + 1
+    except psutil.NoSuchProcess:
+        return False

@@ -143,6 +143,8 @@ class MetricStream:
     def __init__(self, run: str = "", path: Path | None = None) -> None:
         self.run = run
         self._path = path
+        # Why records stopped being saved, or empty.
+        self.unsaved = ""
         self._metrics: list[Metric] = []
         self._subscribers: list[Emit] = []
         self._lock = threading.Lock()
@@ -165,12 +167,20 @@ class MetricStream:
         stamped = [Metric(self.run, m.step, m.name, m.value, m.rank, m.time) for m in batch]
         with self._lock:
             self._metrics.extend(stamped)
-            if self._path is not None:
-                with self._path.open("a") as file:
-                    file.writelines(json.dumps(asdict(m)) + "\n" for m in stamped)
+            self._save(stamped)
             subscribers = tuple(self._subscribers)
         for subscriber in subscribers:
             subscriber(stamped)
+
+    def _save(self, batch: Sequence[Metric]) -> None:
+        if self._path is None:
+            return
+        try:
+            with self._path.open("a") as file:
+                file.writelines(json.dumps(asdict(m)) + "\n" for m in batch)
+        except OSError as error:
+            # A full disk must not end a training run; what is in memory goes on.
+            self._path, self.unsaved = None, f"metrics are no longer saved: {error}"
 
     def subscribe(self, subscriber: Emit) -> Callable[[], None]:
         """Call ``subscriber`` with every later batch; returns the function that ends it."""

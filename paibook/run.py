@@ -85,6 +85,7 @@ class Run:
         self._future: Future[Any] = Future()
         self._timed_out = False
         self._output_lock = threading.Lock()
+        self._unsaved = ""
         self._context = RunContext(record.id, directory, variables, self._emit, self._on_progress, self.metrics)
         (directory / "plan.json").write_text(plan.to_json())
         record.save(directory)
@@ -150,6 +151,11 @@ class Run:
         if Run.plotter is None:
             raise PaibookError("nothing here can draw: call run.plot() in a notebook after `%load_ext paibook`")
         return Run.plotter(self)
+
+    @property
+    def unsaved(self) -> str:
+        """Why the run's log stopped being written (a full disk, a folder taken away), or empty."""
+        return "; ".join(reason for reason in (self._unsaved, self.metrics.unsaved) if reason)
 
     def __repr__(self) -> str:
         seconds = (self.record.ended or time.time()) - self.record.started
@@ -224,8 +230,14 @@ class Run:
         line = json.dumps(
             {"kind": event.kind, "source": event.source, "rank": event.rank, "text": data, "time": time.time()}
         )
-        with self._output_lock, (self.directory / "output.jsonl").open("a") as file:
-            file.write(line + "\n")
+        with self._output_lock:
+            if self._unsaved:
+                return
+            try:
+                with (self.directory / "output.jsonl").open("a") as file:
+                    file.write(line + "\n")
+            except OSError as error:
+                self._unsaved = f"output is no longer saved: {error}"
 
 
 def read_output(directory: Path, kind: str) -> str:

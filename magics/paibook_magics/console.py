@@ -19,6 +19,7 @@ from paibook.widgets.live import LiveCurves
 
 SHOWN_CHARACTERS = 1_000_000
 PROGRESS_SECONDS = 0.25
+LONGEST_LINE = 20_000
 
 
 class Console:
@@ -73,6 +74,8 @@ class Console:
         self._show_results()
         if self._run is not None:
             self._curves_of(self._run).finish()
+            if self._run.unsaved:
+                print(f"note: {self._run.unsaved}")
 
     def _curves_of(self, run: Run) -> LiveCurves:
         if self._curves is None:
@@ -148,6 +151,8 @@ class LabelledLines:
     def feed(self, stream: str, label: str, text: str) -> list[str]:
         """Add text; returns the lines it completes. Of a line redrawn with carriage returns, the last state counts."""
         *whole, rest = (self._partial.get((stream, label), "") + text).split("\n")
+        if len(rest) > LONGEST_LINE:  # an endless line is shown in pieces
+            whole, rest = [*whole, rest], ""
         # A carriage return at the end stays: what follows it may redraw the line, or be the end of the line.
         self._partial[stream, label] = _last_state(rest) + "\r" * rest.endswith("\r")
         return [_last_state(line) for line in whole]

@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,10 +25,11 @@ def history(tmp_path: Path) -> RunHistory:
     return RunHistory(tmp_path / "runs")
 
 
-def add(history: RunHistory, run_id: str, state: str = "done", pid: int = 0) -> RunRecord:
+def add(history: RunHistory, run_id: str, state: str = "done", pid: int = 0, started: float | None = None) -> RunRecord:
     directory = history.root / run_id
     directory.mkdir(parents=True)
-    record = RunRecord(run_id, "", "ps", "inline", state, 1000.0, None if state == "running" else 1001.0, "", pid)
+    started = time.time() if started is None else started
+    record = RunRecord(run_id, "", "ps", "inline", state, started, None if state == "running" else started, "", pid)
     record.save(directory)
     return record
 
@@ -71,6 +73,10 @@ class TestListing:
         add(history, "dead", "running", dead_pid())
         (record,) = history
         assert (record.state, record.error) == ("failed", "its notebook ended before the run did")
+
+    def test_a_process_id_given_to_a_later_process_does_not_count(self, history: RunHistory) -> None:
+        add(history, "old", "running", os.getpid(), started=1000.0)
+        assert [record.state for record in history] == ["failed"]
 
     def test_a_run_whose_notebook_lives_is_running(self, history: RunHistory) -> None:
         running = add(history, "alive", "running", os.getpid())

@@ -287,3 +287,14 @@ def collected(condition: Callable[[], bool]) -> None:
             return
         threading.Event().wait(0.02)  # the run's thread is still on its way out
     raise AssertionError("still referred to")
+
+
+def test_a_run_whose_folder_is_taken_away_ends_well_and_says_so(runs_folder: Path) -> None:
+    session = Session("inline")
+    program = Program("import shutil, pathlib\nshutil.rmtree(folder)\nprint('kept going')\npai.log(step=1, loss=0.5)\n")
+    plan = Plan("allreduce", program, Resources(workers=1), "inline", push=("folder",))
+    run = session.run(plan, {"folder": str(runs_folder)})
+    run.result(30)
+    assert "output is no longer saved" in run.unsaved
+    assert "metrics are no longer saved" in run.unsaved
+    assert run.metrics.last("loss") == 0.5
