@@ -91,5 +91,3 @@ class Driver(Protocol):
     @abstractmethod
     def run(self, plan: Plan, cluster: Cluster, context: RunContext) -> Any:
         """Run the plan to its end and return its result; blocks. Raises what the user should see."""
-
-
