@@ -31,8 +31,8 @@ await context.route(/^https?:/, (route) => {
   return route.abort();
 });
 const problems = [];
-page.on("pageerror", (error) => problems.push(String(error)));
-page.on("console", (message) => message.type() === "error" && problems.push(message.text()));
+page.on("pageerror", (error) => problems.push(error.stack ?? String(error)));
+page.on("console", (message) => message.type() === "error" && problems.push(`${message.text()} (${message.location().url})`));
 
 const results = [];
 let failure = null;

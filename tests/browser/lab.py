@@ -37,6 +37,11 @@ class Visit:
     problems: list[str] = field(default_factory=list)
     elsewhere: list[str] = field(default_factory=list)
 
+    @property
+    def widget_problems(self) -> list[str]:
+        """Errors raised in widgets' own modules (loaded from blobs); JupyterLab's own are left out, it has some."""
+        return [problem for problem in self.problems if "blob:" in problem]
+
 
 class BrowserError(AssertionError):
     """An action in the browser failed; names the action."""

@@ -66,7 +66,8 @@ def run(lab):
         {"do": "click", "selector": ".pai-stop"},
         {"do": "wait", "selector": "[data-state=finished]"},
     )
-    assert visit.problems == []
+    assert visit.widget_problems == []
+    assert visit.elsewhere == []
     return [result for result in visit.results if isinstance(result, list)]
 
 
@@ -94,7 +95,8 @@ def saved(lab):
         {"do": "text", "selector": ".jp-OutputArea-output pre"},
         {"do": "save"},
     )
-    assert visit.problems == []
+    assert visit.widget_problems == []
+    assert visit.elsewhere == []
     assert [text.strip() for text in visit.results[-2]] == ["stopped by a click"]
     return lab.folder / "training.ipynb"
 
