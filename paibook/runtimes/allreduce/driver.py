@@ -19,6 +19,7 @@ from paibook.runtimes.allreduce.cell import AllReduceResult, Cell, Report, Value
 from paibook.runtimes.allreduce.verdict import failed, in_step, is_cause, spell, verdict
 from paibook.runtimes.allreduce.worlds import worlds_of
 from paibook.runtimes.contract import Progress, RunContext
+from paibook.runtimes.turns import turn
 
 BACKENDS = ("gloo",)
 STOP_SECONDS = 1.0  # for interrupted ranks to come back before they are killed
@@ -56,8 +57,7 @@ class Driver:
         """
         self.check(plan)
         worlds = worlds_of(cluster)
-        with worlds.turn(context):
-            context.check_cancelled()
+        with turn(cluster, context):
             ranks = cluster.ranks(plan.resources.workers, gpus=plan.resources.gpus_per_worker)
             chosen = _chosen(plan, ranks.size)
             cell = Cell(

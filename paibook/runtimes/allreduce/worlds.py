@@ -7,8 +7,7 @@ import socket
 import threading
 import uuid
 import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from paibook.clusters.contract import Cluster, Ranks
 from paibook.comms.rendezvous import Meeting, environment
@@ -16,31 +15,18 @@ from paibook.comms.torchrun import PRIVATE
 from paibook.comms.wire import new_token
 from paibook.runtimes.allreduce import worker
 from paibook.runtimes.allreduce.cell import Introduction, World
-from paibook.runtimes.contract import RunContext
 
 INTRODUCTION_SECONDS = 30.0
-TURN_SECONDS = 0.1
 
 Identity = tuple[tuple[str, int], ...]
 
 
 class Worlds:
-    """One cluster's current world; one cell at a time uses it."""
+    """One cluster's current world; used by the run whose turn it is on the ranks."""
 
     def __init__(self) -> None:
-        self._turn = threading.Lock()
         self._world: World | None = None
         self._identity: Identity = ()
-
-    @contextmanager
-    def turn(self, context: RunContext) -> Iterator[None]:
-        """Hold the ranks for one cell; waits for the cell before, and leaves when the run is cancelled."""
-        while not self._turn.acquire(timeout=TURN_SECONDS):
-            context.check_cancelled()
-        try:
-            yield
-        finally:
-            self._turn.release()
 
     def current(self, ranks: Ranks) -> World:
         """The world of these ranks: the one before, unless it was broken or a process was replaced."""

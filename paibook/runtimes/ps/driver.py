@@ -21,6 +21,7 @@ from paibook.runtimes.ps.coordinator import Until
 from paibook.runtimes.ps.messages import Scene, ServerJob, WorkerJob, WorkerReport
 from paibook.runtimes.ps.result import PSResult
 from paibook.runtimes.ps.watched import never_logged
+from paibook.runtimes.turns import turn
 
 POLL_SECONDS = 0.2
 START_SECONDS = 60.0  # for servers to announce themselves
@@ -56,10 +57,11 @@ class Driver:
             RankLost, RunCancelled, RunError: As named.
         """
         self.check(plan)
-        servers = cluster.ranks(plan.resources.servers, role="server")
-        workers = cluster.ranks(plan.resources.workers, role="worker", gpus=plan.resources.gpus_per_worker)
-        context.check_cancelled()
-        return _Run(plan, context, servers, workers).run()
+        with turn(cluster, context):
+            servers = cluster.ranks(plan.resources.servers, role="server")
+            workers = cluster.ranks(plan.resources.workers, role="worker", gpus=plan.resources.gpus_per_worker)
+            context.check_cancelled()
+            return _Run(plan, context, servers, workers).run()
 
 
 class _Run:
