@@ -45,3 +45,10 @@ def load_ipython_extension(shell: Any) -> None:
     from paibook_magics import load_ipython_extension as load
 
     load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """``%unload_ext paibook``: ends the session's clusters."""
+    from paibook_magics import unload_ipython_extension as unload
+
+    unload(shell)

@@ -41,6 +41,14 @@ class Program:
         with _compiling:
             return ast.parse(self.source, filename=self.filename)
 
+    def compile(self) -> None:
+        """Find what only compiling finds, such as ``return`` outside a function.
+
+        Raises:
+            SyntaxError: As Python raises it.
+        """
+        self._compile(self.tree())
+
     def functions(self) -> dict[str, ast.FunctionDef | ast.AsyncFunctionDef]:
         """Functions defined at the top level of the cell, by name."""
         kinds = (ast.FunctionDef, ast.AsyncFunctionDef)

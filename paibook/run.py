@@ -84,6 +84,8 @@ class Run:
         self._on_progress = on_progress or (lambda progress: None)
         self._future: Future[Any] = Future()
         self._timed_out = False
+        # Bytes of each pushed variable.
+        self.pushed: dict[str, int] = {}
         self._output_lock = threading.Lock()
         self._unsaved = ""
         self._context = RunContext(record.id, directory, variables, self._emit, self._on_progress, self.metrics)
@@ -134,7 +136,7 @@ class Run:
         self._future.add_done_callback(lambda _future: callback(self))
 
     def __await__(self) -> Generator[Any, None, Any]:
-        return asyncio.wrap_future(self._future).__await__()
+        return asyncio.shield(asyncio.wrap_future(self._future)).__await__()
 
     @property
     def stdout(self) -> str:
@@ -196,10 +198,15 @@ class Run:
     def _fail(self, error: BaseException, cluster: Cluster) -> None:
         if self._timed_out:
             error = RunError(f"the run was stopped after its timeout of {self.plan.timeout:g} s")
-        elif self._context.cancelled and isinstance(error, KeyboardInterrupt):
+        elif isinstance(error, KeyboardInterrupt):
             error = RunCancelled("the run was stopped")
-        elif cluster.reference == "inline" and isinstance(error, UserCodeError) and error.original is not None:
+        elif (
+            isinstance(error, UserCodeError) and cluster.reference == "inline" and isinstance(error.original, Exception)
+        ):
             error = error.original
+        elif not isinstance(error, Exception):
+            # Waiting for a run must not end the notebook: an event loop takes SystemExit as its own end.
+            error = RunError(f"the run was ended by {type(error).__name__}: {error}")
         cancelled = isinstance(error, RunCancelled)
         first_line = (error_text(error).strip() or type(error).__name__).splitlines()[0]
         self._end("cancelled" if cancelled else "failed", first_line)

@@ -21,6 +21,8 @@ from paibook.run import Run, RunRecord
 from paibook.runtimes.contract import Driver, Progress
 from paibook.settings import settings
 
+KEPT_RUNS = 10
+
 
 class Session:
     """What one notebook does on its clusters.
@@ -52,7 +54,7 @@ class Session:
 
     def check(self, plan: Plan) -> None:
         """Refuse a plan that cannot work, before anything is launched."""
-        plan.program.tree()
+        plan.program.compile()
         driver_of(plan.runtime).check(plan)
 
     def run(
@@ -75,14 +77,21 @@ class Session:
         values = dict(variables or {})
         self.check(plan)
         driver = driver_of(plan.runtime)
-        for name in plan.push:
-            pickled_size(name, values)
+        sizes = {name: pickled_size(name, values) for name in plan.push}
         cluster = self._known(plan.cluster) or self._adopt(connect(plan.cluster))
         run_id, directory = self.history.new_directory(plan.runtime)
         record = RunRecord(run_id, plan.name, plan.runtime, plan.cluster, "running", time.time(), pid=os.getpid())
         run = Run(record, plan, directory, values, on_event, on_progress)
-        self.runs.append(run)
+        run.pushed.update(sizes)
+        self._remember(run)
         return run.start(driver, cluster)
+
+    def _remember(self, run: Run) -> None:
+        # Results can be large: beyond the latest, only the history on disk knows a run that has ended.
+        ended = [known for known in self.runs if known.done()]
+        for old in ended[: max(0, len(ended) - KEPT_RUNS)]:
+            self.runs.remove(old)
+        self.runs.append(run)
 
     def close(self) -> None:
         """Stop what runs and end every cluster this session started."""

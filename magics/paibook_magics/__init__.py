@@ -30,7 +30,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     _register(shell, lines.cluster, "line", "pai_cluster", CLUSTER_HELP)
     _register(shell, lines.runs, "line", "pai_runs", RUNS_HELP)
     # Before IPython's own transformers, which would turn the cell into a synchronous call.
-    transformer = AwaitPaiCells()
+    transformer = AwaitPaiCells(shell)
     shell.events.register("pre_execute", transformer.begin)
     shell.events.register("post_execute", transformer.end)
     shell.input_transformers_cleanup.append(transformer)
@@ -60,8 +60,8 @@ def _register(shell: InteractiveShell, function: Any, kind: str, name: str, doc:
     register(magic, magic_kind=kind, magic_name=name)
 
 
-def _sync_cell(cells: Cells, magic: str, line: str, body: str) -> Run | None:
-    return cells.run_cell_blocking(magic, line, body)
+def _sync_cell(cells: Cells, magic: str, line: str, body: str) -> None:
+    cells.run_cell_blocking(magic, line, body)
 
 
 def _plot(run: Run) -> Any:

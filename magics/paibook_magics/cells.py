@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import re
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from paibook.errors import PaibookError
+from paibook.errors import PaibookError, PlanError, ProgramError, RunCancelled
 from paibook.plan import Plan
 from paibook.run import Run
-from paibook.session import Session, pickled_size
+from paibook.session import Session
 from paibook_magics.console import Console
 from paibook_magics.options import parser
 from paibook_magics.picture import plan_bundle
@@ -30,11 +32,20 @@ class Stopped(KeyboardInterrupt):
     """Stop, after the run has been stopped; shown without the path it took through paibook."""
 
     def _render_traceback_(self) -> list[str]:
-        return ["KeyboardInterrupt: the run was stopped; the ranks keep their variables"]
+        return [f"KeyboardInterrupt: {self}"]
 
 
 # Front ends and tools know it by this name.
 Stopped.__name__ = "KeyboardInterrupt"
+
+
+@dataclass(frozen=True)
+class Started:
+    """A run that has begun, what shows it, and the options that concern only the notebook."""
+
+    run: Run
+    console: Console
+    options: argparse.Namespace
 
 
 class Cells:
@@ -52,55 +63,61 @@ class Cells:
 
     async def run_cell(self, magic: str, line: str, body: str) -> Run | None:
         """Run a cell and wait for it on the event loop, so that widgets stay alive meanwhile."""
-        prepared = self._prepare(magic, line, body)
-        if prepared is None:
+        started = self._start(magic, self._expand(line), body)
+        if started is None:
             return None
-        run, console, options = prepared
-        if options.noblock:
-            task = asyncio.get_running_loop().create_task(self._follow_in_background(run, console))
+        if started.options.noblock:
+            task = asyncio.get_running_loop().create_task(self._follow_in_background(started))
             self._following.add(task)  # the loop itself keeps only weak references
             task.add_done_callback(self._following.discard)
-            return run
-        await follow(run, console)
-        self._keep(run, options)
+            return started.run
+        await follow(started.run, started.console)
+        self._keep(started)
         return None
 
-    def run_cell_blocking(self, magic: str, line: str, body: str) -> Run | None:
+    def run_cell_blocking(self, magic: str, line: str, body: str) -> None:
         """The same without an event loop: plain IPython, and cells nested in other magics such as ``%%time``."""
-        prepared = self._prepare(magic, line, body)
-        if prepared is None:
-            return None
-        run, console, options = prepared
-        if options.noblock:
-            return run
-        follow_blocking(run, console)
-        self._keep(run, options)
-        return None
+        if parser(magic).parse_line(line).noblock:
+            raise PlanError("--noblock needs a notebook's event loop; here, leave it out")
+        started = self._start(magic, line, body)
+        if started is not None:
+            follow_blocking(started.run, started.console)
+            self._keep(started)
 
-    def _prepare(self, magic: str, line: str, body: str) -> tuple[Run, Console, argparse.Namespace] | None:
-        namespace = self.shell.user_ns
+    def _start(self, magic: str, line: str, body: str) -> Started | None:
         plan, options = plan_cell(
             magic,
             line,
             body,
-            namespace,
+            self.shell.user_ns,
             self.session.cluster.reference,
             self._cell_name(),
             self.shell.transform_cell,
         )
-        if options.dry_run:
+        try:
             self.session.check(plan)
+        except SyntaxError as error:  # IPython has shown those that parsing finds; `return` outside a function is left
+            raise ProgramError(f"{plan.program.filename}, line {error.lineno}: {error.msg}") from None
+        if options.dry_run:
             self.shell.display_pub.publish(plan_bundle(plan))
             return None
         console = Console(options.group_outputs, options.progress_after)
         variables = self._variables(plan)
         run = self.session.run(plan, variables, console.on_event, console.on_progress)
-        console.watch(run)
-        if plan.push:
-            print("push", ", ".join(f"{n}: {describe(variables[n], pickled_size(n, variables))}" for n in plan.push))
-        if options.local:
-            self._run_here(plan)
-        return run, console, options
+        try:
+            console.watch(run)
+            if run.pushed:
+                print("push", ", ".join(f"{name}: {describe(variables[name], run.pushed[name])}" for name in plan.push))
+            if options.local:
+                self._run_here(plan)
+        except BaseException:
+            run.cancel()  # nobody would follow it
+            raise
+        return Started(run, console, options)
+
+    def _expand(self, line: str) -> str:
+        # As IPython does for its own magics: {name} and $name. PAI's JSON has braces of its own.
+        return line if re.search(r'\{\s*"', line) else str(self.shell.var_expand(line))
 
     def _cell_name(self) -> str:
         # The running cell is the last one recorded; execution_count has moved on already in some versions.
@@ -115,12 +132,13 @@ class Cells:
         if value is not None:
             print(f"[here] {value!r}")
 
-    def _keep(self, run: Run, options: argparse.Namespace) -> None:
+    def _keep(self, started: Started) -> None:
+        run, out = started.run, started.options.out
         result = run.result()
         self._keep_pulled(getattr(result, "pulled", {}), getattr(result, "differs", ()))
-        if options.out is not None and not is_path(options.out):
-            self.shell.user_ns[options.out] = _by_rank(result) if run.plan.runtime == "allreduce" else result
-            print(_kept(run, options.out, result))
+        if out is not None and not is_path(out):
+            self.shell.user_ns[out] = _by_rank(result) if run.plan.runtime == "allreduce" else result
+            print(_kept(run, out, result))
         elif run.plan.runtime != "allreduce" and result is not None:
             self.shell.displayhook(_short(result))
 
@@ -133,11 +151,15 @@ class Cells:
                 f"note: {name} differs between ranks; this is rank {_source(differs, name)}'s ({name}@RANK: another's)"
             )
 
-    async def _follow_in_background(self, run: Run, console: Console) -> None:
+    async def _follow_in_background(self, started: Started) -> None:
+        run = started.run
         try:
-            await follow(run, console)
+            await follow(run, started.console)
+            self._keep(started)
         except PaibookError as error:
             print(f"{run.id} {run.state}: {error}")
+        except Stopped:
+            print(f"{run.id} {run.state}")  # raised further, it would end the kernel's event loop
         except Exception as error:  # the user's own, on the inline cluster; run.result() raises it to whoever asks
             print(f"{run.id} {run.state}: {type(error).__name__}: {error}")
 
@@ -155,7 +177,7 @@ async def follow(run: Run, console: Console) -> None:
         run.cancel()
         await _until_stopped(run, ended)
         console.finish()
-        raise Stopped from None
+        raise Stopped(_how_it_stopped(run)) from None
     console.finish()
     run.result()
 
@@ -170,9 +192,16 @@ def follow_blocking(run: Run, console: Console) -> None:
         run.cancel()
         run.exception(STOP_SECONDS)
         console.finish()
-        raise Stopped from None
+        raise Stopped(_how_it_stopped(run)) from None
     console.finish()
     run.result()
+
+
+def _how_it_stopped(run: Run) -> str:
+    if not run.done():
+        return "the run does not stop; `%pai_cluster restart` ends its processes"
+    error = run.exception(0)
+    return str(error) if isinstance(error, RunCancelled) else "the run had ended already"
 
 
 def _wake(loop: asyncio.AbstractEventLoop, ended: asyncio.Event, _run: Run) -> None:

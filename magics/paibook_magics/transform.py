@@ -6,6 +6,7 @@ import ast
 import re
 
 from IPython.core.inputtransformer2 import TransformerManager
+from IPython.core.interactiveshell import InteractiveShell
 
 from paibook_magics.cells import MAGICS
 
@@ -19,7 +20,8 @@ class AwaitPaiCells:
     Python takes the call's place, so that IPython itself shows the syntax error, at the cell's own line.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shell: InteractiveShell) -> None:
+        self._shell = shell
         # Source transformed while a cell executes belongs to another magic, such as %%time, which cannot await.
         self.executing = False
 
@@ -38,7 +40,13 @@ class AwaitPaiCells:
         magic, line, body = match[1], match[2].strip(), "".join(lines[1:])
         if not _is_python(body):
             return ["\n", *lines[1:]]
+        if not self._can_await():
+            return lines  # IPython makes it a synchronous call
         return [f"await get_ipython().paibook.run_cell({magic!r}, {line!r}, {body!r})\n"]
+
+    def _can_await(self) -> bool:
+        # In a terminal, Ctrl-C would leave an awaited run going unseen.
+        return self._shell.autoawait and getattr(self._shell, "kernel", None) is not None
 
 
 def _is_python(body: str) -> bool:

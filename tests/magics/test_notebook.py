@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
+ROOT = Path(__file__).resolve().parents[2]
 WORD_COUNT = """
 def map(line):
     for word in line.split():
@@ -126,6 +129,45 @@ def train(ps):
         assert "[rank 1] 1" in outcome.stdout
         assert "Wall time" in outcome.stdout
 
+    def test_noblock_keeps_its_result_when_it_ends(self, notebook: Notebook) -> None:
+        notebook.run("%%pai_allreduce -n 2 -a -o later --pull z\nz = 5\nrank")
+        notebook.run("import asyncio\nwhile 'later' not in globals(): await asyncio.sleep(0.05)")
+        assert notebook.value("(later, z)") == "([0, 1], 5)"
+
+    def test_python_values_expand_in_the_line(self, notebook: Notebook) -> None:
+        notebook.run("count = 2")
+        assert notebook.run("%%pai_allreduce -n {count}\nworld_size").stdout == "[ranks 0-1] 2\n"
+
+    def test_giving_up_on_a_run_does_not_end_it(self, notebook: Notebook) -> None:
+        notebook.run("import asyncio")
+        notebook.run("%%pai_allreduce -n 2 -a\nimport time; time.sleep(1); rank")
+        outcome = notebook.run("run = get_ipython().paibook.session.runs[-1]\nawait asyncio.wait_for(run, 0.1)")
+        assert outcome.ename == "TimeoutError"
+        assert notebook.value("dict(run.result(30).values)") == "{0: 0, 1: 1}"
+
+    def test_cells_run_without_autoawait(self, notebook: Notebook) -> None:
+        notebook.run("%autoawait off")
+        assert notebook.run("%%pai_allreduce -n 2\nrank").stdout == "[rank 0] 0\n[rank 1] 1\n"
+        notebook.run("%autoawait asyncio")
+
+    def test_the_extension_can_be_unloaded_and_loaded_again(self, fresh_notebook: Callable[..., Notebook]) -> None:
+        notebook = fresh_notebook(PAIBOOK_CLUSTER="inline")
+        assert notebook.run("%unload_ext paibook").status == "ok"
+        assert notebook.run("%load_ext paibook").status == "ok"
+        assert notebook.run("%%pai_allreduce -n 1\nrank").stdout == "[rank 0] 0\n"
+
+    def test_plain_ipython_runs_the_cells_too(self, tmp_path: Path) -> None:
+        code = "get_ipython().run_cell('%load_ext paibook')\nget_ipython().run_cell('%%pai_allreduce -n 2\\nrank + 40')"
+        roots = os.pathsep.join(str(ROOT / root) for root in (".", "magics"))
+        done = subprocess.run(
+            [sys.executable, "-m", "IPython", "--no-banner", "-c", code],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={**os.environ, "PYTHONPATH": roots, "PAIBOOK_CLUSTER": "inline", "IPYTHONDIR": str(tmp_path)},
+        )
+        assert "[rank 0] 40\n[rank 1] 41\n" in done.stdout
+
 
 class TestErrors:
     def test_an_error_shows_the_cells_own_line_and_the_guilty_rank(self, notebook: Notebook) -> None:
@@ -155,6 +197,20 @@ class TestErrors:
         assert outcome.ename == "SyntaxError"
         assert "line 4" in outcome.evalue
         assert "paibook" not in outcome.traceback
+
+    @pytest.mark.parametrize("statement", ["raise KeyboardInterrupt", "import sys; sys.exit(1)"])
+    def test_no_exception_of_a_background_run_ends_the_kernel(self, notebook: Notebook, statement: str) -> None:
+        notebook.run("import asyncio")
+        notebook.run(f"%%pai_ps -a -n 1\ndef train(ps):\n    {statement}")
+        notebook.run("run = get_ipython().paibook.session.runs[-1]\nwhile not run.done(): await asyncio.sleep(0.05)")
+        assert notebook.value("1 + 1") == "2"
+        assert notebook.run("%%pai_allreduce -n 2\nrank").status == "ok"
+
+    def test_what_only_compiling_finds_is_refused_with_its_line(self, notebook: Notebook) -> None:
+        outcome = notebook.run("%%pai_allreduce -n 2\nx = 1\nreturn x")
+        assert outcome.ename == "ProgramError"
+        assert "line 3" in outcome.evalue
+        assert "'return' outside function" in outcome.evalue
 
     @pytest.mark.parametrize(
         ("line", "words"),
