@@ -7,21 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from paibook.clusters.contract import Event, EventKind
-from paibook.runtimes.contract import Progress
 from paibook_magics import console as module
-from paibook_magics.console import (
-    Console,
-    LabelledLines,
-    ProgressDisplay,
-    label_of,
-    merge_equal,
-    progress_bundle,
-    ranges,
-)
+from paibook_magics.console import Console
 
 
 def say(console: Console, kind: EventKind, data: Any, rank: int = 0, source: str = "worker") -> None:
@@ -30,54 +19,6 @@ def say(console: Console, kind: EventKind, data: Any, rank: int = 0, source: str
 
 def plain(value: object) -> dict[str, Any]:
     return {"text/plain": repr(value)}
-
-
-class TestLabels:
-    @pytest.mark.parametrize(
-        ("source", "rank", "label"),
-        [("worker", 0, "[rank 0] "), ("server", 1, "[server 1] "), ("map", 12, "[map 12] ")],
-    )
-    def test_who_says_it(self, source: str, rank: int, label: str) -> None:
-        assert label_of(Event("stdout", source, rank, "")) == label
-
-
-class TestLabelledLines:
-    def test_a_line_stays_back_until_it_is_whole(self) -> None:
-        lines = LabelledLines()
-        assert lines.feed("stdout", "a", "one\ntw") == ["one"]
-        assert lines.feed("stdout", "b", "other\n") == ["other"]
-        assert lines.feed("stderr", "a", "error\n") == ["error"]
-        assert lines.feed("stdout", "a", "o\n\n") == ["two", ""]
-        assert lines.rest() == []
-
-    def test_what_is_left_at_the_end(self) -> None:
-        lines = LabelledLines()
-        lines.feed("stdout", "a", "x")
-        lines.feed("stderr", "b", "y\rz\r")
-        assert lines.rest() == [("stdout", "a", "x"), ("stderr", "b", "z")]
-        assert lines.rest() == []
-
-    @pytest.mark.parametrize(
-        "chunks",
-        [
-            ["\r10%", "\r20%", "\r30%\n"],
-            ["10%\r", "20%\r", "30%\n"],
-            ["10%\r20", "%\r3", "0%\n"],
-            ["10%\r20%\r30%\r\n"],
-            ["30%\r", "\n"],
-        ],
-    )
-    def test_of_a_line_redrawn_the_last_state_counts(self, chunks: list[str]) -> None:
-        lines = LabelledLines()
-        assert [line for chunk in chunks for line in lines.feed("stdout", "a", chunk)] == ["30%"]
-        assert lines.rest() == []
-
-    @given(st.lists(st.text(st.sampled_from("ab\r\n"), max_size=5), max_size=6))
-    def test_where_chunks_are_cut_makes_no_difference(self, chunks: list[str]) -> None:
-        whole, cut = LabelledLines(), LabelledLines()
-        expected = whole.feed("stdout", "a", "".join(chunks))
-        assert [line for chunk in chunks for line in cut.feed("stdout", "a", chunk)] == expected
-        assert cut.rest() == whole.rest()
 
 
 class TestOutput:
@@ -217,90 +158,3 @@ class TestCap:
         say(console, "stdout", "x\n" * 500)
         console.finish()
         assert f"all of it is in {tmp_path / 'output.jsonl'}" in capsys.readouterr().out
-
-
-class TestMerging:
-    def test_equal_results_are_one(self) -> None:
-        results = {f"[rank {rank}] ": plain(rank // 3) for rank in (3, 0, 2, 1, 10)}
-        assert merge_equal(results) == [
-            ("[ranks 0-2] ", plain(0)),
-            ("[rank 3] ", plain(1)),
-            ("[rank 10] ", plain(3)),
-        ]
-
-    def test_every_representation_has_to_be_equal(self) -> None:
-        results = {"[rank 0] ": {"text/plain": "x", "text/html": "a"}, "[rank 1] ": {"text/plain": "x"}}
-        assert [label for label, _bundle in merge_equal(results)] == ["[rank 0] ", "[rank 1] "]
-
-    def test_nothing(self) -> None:
-        assert merge_equal({}) == []
-
-    @pytest.mark.parametrize(
-        ("numbers", "text"),
-        [
-            ([], ""),
-            ([3], "3"),
-            ([0, 1], "0-1"),
-            ([2, 0, 1, 5], "0-2, 5"),
-            ([0, 2, 4], "0, 2, 4"),
-            ([8, 9, 1], "1, 8-9"),
-        ],
-    )
-    def test_ranges(self, numbers: list[int], text: str) -> None:
-        assert ranges(numbers) == text
-
-    @given(st.sets(st.integers(0, 40)))
-    def test_ranges_name_every_number_once(self, numbers: set[int]) -> None:
-        named: list[int] = []
-        for part in ranges(list(numbers)).split(", ") if numbers else ():
-            first, _, last = part.partition("-")
-            named += range(int(first), int(last or first) + 1)
-        assert named == sorted(numbers)
-
-
-class TestProgress:
-    def test_the_summary_names_every_stage(self) -> None:
-        progress = ProgressDisplay(0.0)
-        progress.update(Progress("map", 4, 8))
-        progress.update(Progress("map", 8, 8))
-        progress.update(Progress("reduce", 1234, None, "records"))
-        assert progress.summary().startswith("map 8 tasks · reduce 1,234 records · ")
-        assert progress.summary().endswith(" s")
-
-    def test_nothing_is_drawn_before_its_time(self, capsys: pytest.CaptureFixture[str]) -> None:
-        progress = ProgressDisplay(3600)
-        progress.update(Progress("map", 1, 2))
-        progress.tick()
-        progress.finish()
-        assert capsys.readouterr().out == ""
-
-    def test_a_start_that_took_time_is_said_once(self, capsys: pytest.CaptureFixture[str]) -> None:
-        progress = ProgressDisplay(3600)
-        progress.update(Progress("start", 0, None, "embedded"))
-        progress.tick()
-        progress.update(Progress("start", 2.5, None, "embedded"))
-        progress.tick()
-        progress.tick()
-        progress.finish()
-        assert capsys.readouterr().out == "started the embedded cluster in 2.5 s\n"
-
-    def test_a_start_that_took_none_is_not(self, capsys: pytest.CaptureFixture[str]) -> None:
-        progress = ProgressDisplay(3600)
-        progress.update(Progress("start", 0.001, None, "inline"))
-        progress.finish()
-        assert capsys.readouterr().out == ""
-
-    def test_a_bar_as_text_and_html(self) -> None:
-        bundle = progress_bundle([(Progress("map", 3, 12), 1.5), (Progress("<b>", 5, None, "MB"), 2.0)])
-        first, second = bundle["text/plain"].splitlines()
-        assert first.startswith("map:  25%")
-        assert "3/12" in first
-        assert "5 MB" in second
-        assert '<progress style="width:16em" max="12" value="3">' in bundle["text/html"]
-        assert "3 / 12 tasks" in bundle["text/html"]
-        assert "&lt;b&gt;" in bundle["text/html"]
-        assert "<b>" not in bundle["text/html"]
-
-    @pytest.mark.parametrize(("done", "total"), [(0, 0), (0, 5), (2.5, 5), (7, 5)])
-    def test_odd_numbers_draw_too(self, done: float, total: float) -> None:
-        assert "map" in progress_bundle([(Progress("map", done, total), 0.0)])["text/plain"]
