@@ -37,6 +37,7 @@ class IpyparallelCluster(Cluster):
         self._lock = threading.RLock()
         self._caller: EngineCaller | None = None
         self._engines: dict[str, list[Engine]] = {}
+        self._lost: set[int] = set()
         self._dask: tuple[LocalCluster, Client, DaskTasks] | None = None
 
     def start(self) -> None:
@@ -141,7 +142,10 @@ class IpyparallelCluster(Cluster):
 
     def _claim(self, role: str, engines: list[Engine], size: int) -> None:
         caller = self._started()
-        used = {e.id for group in self._engines.values() for e in group if e.lost is None}
+        claimed = [engine for group in self._engines.values() for engine in group]
+        # The controller may take a while to notice that an engine has died.
+        self._lost |= {engine.id for engine in claimed if engine.lost is not None}
+        used = self._lost | {engine.id for engine in claimed}
         missing = [rank for rank in range(size) if rank >= len(engines) or engines[rank].lost is not None]
         free = sorted((i for i in caller.client.ids if i not in used), reverse=role != "worker")
         if len(missing) > len(free):
