@@ -21,6 +21,7 @@ from paibook.program import error_text
 from paibook.runtimes.contract import Driver, Progress, RunContext
 
 GRACE_SECONDS = 2.0
+SAVED_BYTES = 50_000_000
 STATES = ("running", "done", "failed", "cancelled")
 
 
@@ -88,6 +89,7 @@ class Run:
         self.pushed: dict[str, int] = {}
         self._output_lock = threading.Lock()
         self._unsaved = ""
+        self._saved = 0
         self._context = RunContext(record.id, directory, variables, self._emit, self._on_progress, self.metrics)
         (directory / "plan.json").write_text(plan.to_json())
         record.save(directory)
@@ -234,31 +236,39 @@ class Run:
 
     def _log_output(self, event: Event) -> None:
         data = event.data if isinstance(event.data, str) else event.data.get("text/plain", "")  # type: ignore[union-attr]
-        line = json.dumps(
-            {"kind": event.kind, "source": event.source, "rank": event.rank, "text": data, "time": time.time()}
-        )
+        entry = {"kind": event.kind, "source": event.source, "rank": event.rank, "text": data, "time": time.time()}
+        line = json.dumps(entry) + "\n"
         with self._output_lock:
             if self._unsaved:
                 return
+            self._saved += len(line)
+            if self._saved > SAVED_BYTES:
+                self._unsaved = f"output beyond {SAVED_BYTES / 1e6:g} MB is not saved"
+                line = json.dumps({**entry, "kind": "note", "text": self._unsaved}) + "\n"
             try:
                 with (self.directory / "output.jsonl").open("a") as file:
-                    file.write(line + "\n")
+                    file.write(line)
             except OSError as error:
                 self._unsaved = f"output is no longer saved: {error}"
 
 
 def read_output(directory: Path, kind: str) -> str:
-    """What a run's processes printed, each line led by who printed it."""
+    """What a run's processes printed, each line led by who printed it; a note ends what was too much to save."""
     path = directory / "output.jsonl"
-    texts: dict[tuple[str, int], str] = {}
+    texts: dict[tuple[str, int], list[str]] = {}
+    notes = []
     for line in path.read_text().splitlines() if path.exists() else ():
         try:
             entry = json.loads(line)
         except json.JSONDecodeError:
             continue  # the last line, cut short by a crash
         if entry["kind"] == kind:
-            who = (entry["source"], entry["rank"])
-            texts[who] = texts.get(who, "") + entry["text"]
-    return "".join(
-        f"[{source} {rank}] {line}\n" for (source, rank), text in sorted(texts.items()) for line in text.splitlines()
+            texts.setdefault((entry["source"], entry["rank"]), []).append(entry["text"])
+        elif entry["kind"] == "note":
+            notes.append(f"[{entry['text']}]\n")
+    lines = (
+        f"[{source} {rank}] {line}\n"
+        for (source, rank), parts in sorted(texts.items())
+        for line in "".join(parts).splitlines()
     )
+    return "".join([*lines, *notes])

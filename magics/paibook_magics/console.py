@@ -131,7 +131,7 @@ class Console:
         if len(text) > room:
             text = text[: text.rfind("\n", 0, room) + 1]
             self._cut = True
-            where = f"; all of it is in {self._run.directory / 'output.jsonl'}" if self._run is not None else ""
+            where = f"; more of it is in {self._run.directory / 'output.jsonl'}" if self._run is not None else ""
             text += f"… output beyond {SHOWN_CHARACTERS // 1_000_000} million characters is not shown here{where}\n"
         self._shown += len(text)
         out.write(text)

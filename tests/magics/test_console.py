@@ -157,4 +157,4 @@ class TestCap:
         console.watch(Run(RunRecord("id", "", "ps", "inline", "running", 0.0), plan, tmp_path, {}))
         say(console, "stdout", "x\n" * 500)
         console.finish()
-        assert f"all of it is in {tmp_path / 'output.jsonl'}" in capsys.readouterr().out
+        assert f"more of it is in {tmp_path / 'output.jsonl'}" in capsys.readouterr().out

@@ -146,5 +146,3 @@ def test_tqdm_on_two_ranks_is_live_and_shown_once(notebook: Notebook) -> None:
     assert "fit" not in outcome.stdout + outcome.stderr
     said = [f"[rank {rank}] {word}" for rank in (0, 1) for word in ("begin", "end")]
     assert sorted(outcome.stdout.splitlines()) == said
-        f"[rank {rank}] {word}" for rank in (0, 1) for word in ("begin", "end")
-    ]

@@ -298,3 +298,16 @@ def test_a_run_whose_folder_is_taken_away_ends_well_and_says_so(runs_folder: Pat
     assert "output is no longer saved" in run.unsaved
     assert "metrics are no longer saved" in run.unsaved
     assert run.metrics.last("loss") == 0.5
+
+
+def test_output_is_saved_up_to_a_limit_and_says_so(
+    session: Session, runs_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paibook.run.SAVED_BYTES", 10_000)
+    run = session.run(allreduce("for i in range(1000): print('line', i, flush=True)", workers=1))
+    run.result(WAIT)
+    assert (run.directory / "output.jsonl").stat().st_size < 11_000
+    assert run.unsaved == "output beyond 0.01 MB is not saved"
+    first, *_lines, last = run.stdout.splitlines()
+    assert first == "[worker 0] line 0"
+    assert last == "[output beyond 0.01 MB is not saved]"
