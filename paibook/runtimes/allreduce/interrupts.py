@@ -9,7 +9,7 @@ fails, and the pending ``KeyboardInterrupt`` is raised.
 from __future__ import annotations
 
 import gc
-import select
+import os
 import signal
 import socket
 import sys
@@ -19,6 +19,7 @@ from contextlib import contextmanager
 
 from paibook.comms import sockets, torchrun
 
+MARKS = range(128, 256)  # no signal has such a number
 PATIENCE_SECONDS = 0.15  # what Python code needs at most to see the signal
 
 
@@ -39,6 +40,54 @@ class TorchSockets:
             sockets.shut_down(sockets.inodes() - self._foreign - _owned_by_python())
 
 
+class _Watch:
+    """The process's watcher thread and its wake-up descriptor.
+
+    Neither is ever closed: an interrupt may come at any line of ``watching``, and a descriptor that stays behind then
+    must still take the bytes of later signals. Marks in the stream tell which cell a signal was meant for.
+    """
+
+    def __init__(self) -> None:
+        self._told, self._tell = socket.socketpair()
+        self._tell.setblocking(False)
+        self._cells: dict[int, _WatchedCell] = {}  # by mark
+        self._mark = MARKS[0]
+        threading.Thread(target=self._loop, name="paibook-interrupts", daemon=True).start()
+
+    def begin(self, torch_sockets: TorchSockets) -> _WatchedCell:
+        """Signals from now on are meant for a new cell."""
+        if self._mark in self._cells:
+            self._cells[self._mark].ended.set()  # its own end may have been cut short
+        self._mark = MARKS[(self._mark + 1) % len(MARKS)]
+        self._cells[self._mark] = cell = _WatchedCell(torch_sockets)
+        self._tell.send(bytes([self._mark]))
+        return cell
+
+    def listen(self) -> int:
+        """Make this the interpreter's wake-up descriptor; returns the one before."""
+        mine = self._tell.fileno()
+        previous = signal.set_wakeup_fd(mine, warn_on_full_buffer=False)
+        return -1 if previous == mine else previous
+
+    def _loop(self) -> None:
+        cell: _WatchedCell | None = None
+        while True:
+            for number in self._told.recv(64):
+                if number in MARKS:
+                    cell = self._cells[number]
+                elif number == signal.SIGINT and cell is not None and not cell.ended.wait(PATIENCE_SECONDS):
+                    cell.torch_sockets.cut()
+
+
+class _WatchedCell:
+    def __init__(self, torch_sockets: TorchSockets) -> None:
+        self.torch_sockets = torch_sockets
+        self.ended = threading.Event()
+
+
+_watches: dict[int, _Watch] = {}  # by process id: a forked child has no watcher thread
+
+
 @contextmanager
 def watching(torch_sockets: TorchSockets) -> Iterator[None]:
     """While the block runs, let an interrupt reach it even inside torch's collectives."""
@@ -46,29 +95,22 @@ def watching(torch_sockets: TorchSockets) -> Iterator[None]:
         yield  # signals reach the main thread only
         return
     torch_sockets.note()
-    told, tell = socket.socketpair()
-    tell.setblocking(False)
-    previous = signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
-    ended = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(told, ended, torch_sockets), daemon=True)
-    watcher.start()
+    watch = _watches.get(os.getpid()) or _watches.setdefault(os.getpid(), _Watch())
+    cell = watch.begin(torch_sockets)
+    previous = -1
     try:
+        previous = watch.listen()
         yield
     finally:
-        ended.set()
+        cell.ended.set()
+        _restore(previous)
+
+
+def _restore(previous: int) -> None:
+    try:
         signal.set_wakeup_fd(previous)
-        tell.close()
-
-
-def _watch(told: socket.socket, ended: threading.Event, torch_sockets: TorchSockets) -> None:
-    with told:
-        while not ended.is_set():
-            select.select([told], [], [])
-            numbers = told.recv(64)
-            if not numbers:
-                return
-            if signal.SIGINT in numbers and not ended.wait(PATIENCE_SECONDS):
-                torch_sockets.cut()
+    except (ValueError, OSError):  # whoever set it has closed it meanwhile
+        signal.set_wakeup_fd(-1)
 
 
 def _owned_by_python() -> set[int]:
