@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any
 
 from distributed import Client, LocalCluster, Security
 
 from paibook.clusters.contract import Cluster, ClusterStatus, Ranks, Tasks
 from paibook.clusters.controller import Controller
+from paibook.clusters.dask_calls import silent
 from paibook.clusters.dask_tasks import DaskTasks
 from paibook.clusters.engine_launcher import EngineLauncher, free_slots
 from paibook.errors import ClusterError
 from paibook.settings import settings
+
+logger = logging.getLogger(__name__)
 
 
 class DaskCluster(Cluster):
@@ -25,13 +32,18 @@ class DaskCluster(Cluster):
     Args:
         reference: Address of the scheduler, or path of a scheduler file.
         client_factory: Makes the connected client instead, for clusters given as objects.
+        owns_client: Whether ``close`` closes the client.
     """
 
-    def __init__(self, reference: str, client_factory: Callable[[], Client] | None = None) -> None:
+    def __init__(
+        self, reference: str, client_factory: Callable[[], Client] | None = None, owns_client: bool = True
+    ) -> None:
         self.reference = reference
         self._client_factory = client_factory
+        self._owns_client = owns_client
         self._lock = threading.RLock()
         self._client: Client | None = None
+        self._connection: Any = None
         self._tasks: DaskTasks | None = None
         self._controller: Controller | None = None
         self._launcher: EngineLauncher | None = None
@@ -43,10 +55,15 @@ class DaskCluster(Cluster):
         Raises:
             ClusterError: It is none of these.
         """
+        if getattr(thing, "asynchronous", False) is True:
+            raise ClusterError(
+                f"the {type(thing).__name__} is asynchronous; give one made without asynchronous=True, or its "
+                "scheduler's address"
+            )
         if isinstance(thing, Client):
             if thing.scheduler is None:
                 raise ClusterError("the Dask client is closed; give one that is connected, or its scheduler's address")
-            return cls(thing.scheduler.address, lambda: thing)
+            return cls(thing.scheduler.address, lambda: thing, owns_client=False)
         if hasattr(thing, "scheduler_address"):
             return cls(str(thing.scheduler_address), lambda: Client(thing, set_as_default=False))
         if callable(thing):
@@ -60,8 +77,11 @@ class DaskCluster(Cluster):
 
     def start(self) -> None:
         with self._lock:
+            if self._client is not None and not self._connected(self._client):
+                self._forsake("the connection to its Dask scheduler was lost")
             if self._client is None:
                 self._client = self._connect()
+                self._connection = self._client.scheduler_comm
 
     def tasks(self) -> Tasks:
         with self._lock:
@@ -97,24 +117,29 @@ class DaskCluster(Cluster):
             return ClusterStatus(self.reference, address, len(free), sum(capacity.values()), sum(free.values()), ranks)
 
     def restart(self) -> None:
+        """Of a cluster that is not ours, only our ranks and tasks are dropped."""
         with self._lock:
-            self._stop_ranks()
+            self.start()
             self._tasks = None
-        self.start()
+            self._stop_ranks()
 
     def close(self) -> None:
         with self._lock:
-            self._stop_ranks()
-            self._tasks = None
-            if self._client is not None:
-                self._disconnect(self._client)
-            self._client = None
+            client, self._client, self._tasks = self._client, None, None
+            try:
+                self._stop_ranks()
+            except ClusterError:
+                # Closing goes on: the ranks end with their controller, which is gone by now.
+                logger.warning("the ranks on %s could not be asked to end", self.reference, exc_info=True)
+            finally:
+                if client is not None:
+                    self._disconnect(client)
 
     # What an embedded cluster does differently.
 
     def _connect(self) -> Client:
         if self._client_factory is not None:
-            return self._client_factory()
+            return self._client_of_object(self._client_factory)
         timeout = min(settings().start_timeout, 10.0)
         by_file = "://" not in self.reference
         where = {"scheduler_file": self.reference} if by_file else {"address": self.reference}
@@ -132,9 +157,37 @@ class DaskCluster(Cluster):
         finally:
             quiet.setLevel(level)
 
+    def _client_of_object(self, factory: Callable[[], Client]) -> Client:
+        try:
+            client = factory()
+        except (OSError, TimeoutError, RuntimeError) as error:
+            raise ClusterError(
+                f"the Dask cluster object at {self.reference} does not answer ({_reason(error)}); attach one that runs"
+            ) from error
+        if client.status != "running":
+            raise ClusterError(f"the Dask client of {self.reference} is {client.status}; attach one that is connected")
+        return client
+
     def _disconnect(self, client: Client) -> None:
-        if self._client_factory is None:
+        if self._owns_client:
             client.close()
+
+    def _connected(self, client: Client) -> bool:
+        # A client that came back by itself has lost its tasks and subscriptions, and may speak to another scheduler.
+        return client.status == "running" and client.scheduler_comm is self._connection
+
+    def _forsake(self, cause: str) -> None:
+        """Drop what hung on a connection that is lost."""
+        client, launcher, controller = self._client, self._launcher, self._controller
+        self._client = self._tasks = self._launcher = self._controller = None
+        try:
+            if launcher is not None:
+                launcher.forsake(cause)
+        finally:
+            if controller is not None:
+                controller.stop()
+        if client is not None:
+            self._disconnect(client)
 
     def _capacity(self) -> dict[str, int]:
         """Ranks each worker may hold: one a thread."""
@@ -174,11 +227,14 @@ class DaskCluster(Cluster):
         return self._controller
 
     def _stop_ranks(self) -> None:
-        if self._launcher is not None:
-            self._launcher.stop()
-        if self._controller is not None:
-            self._controller.stop()
+        launcher, controller = self._launcher, self._controller
         self._launcher = self._controller = None
+        try:
+            if launcher is not None:
+                launcher.stop()
+        finally:
+            if controller is not None:
+                controller.stop()
 
 
 class EmbeddedCluster(DaskCluster):
@@ -196,7 +252,21 @@ class EmbeddedCluster(DaskCluster):
         # The controller of the ranks takes as long to start as the workers do: side by side.
         starting = threading.Thread(target=self._start_controller, daemon=True)
         starting.start()
+        # In a thread, since Stop in the middle of Dask's own start would leave half a cluster behind.
+        made: Future[Client] = Future()
+        threading.Thread(target=_fulfil, args=(made, self._start_dask), name="paibook-start", daemon=True).start()
         try:
+            client = made.result()
+            starting.join()
+        except (OSError, TimeoutError, RuntimeError) as error:
+            raise ClusterError(f"the embedded cluster did not start: {_reason(error)}") from error
+        except BaseException:
+            made.add_done_callback(self._discard)
+            raise
+        return client
+
+    def _start_dask(self) -> Client:
+        with _deaf_to_stop():
             cluster = LocalCluster(
                 n_workers=self._workers,
                 threads_per_worker=1,
@@ -211,18 +281,32 @@ class EmbeddedCluster(DaskCluster):
             )
             # Dask serves pages and figures over plain HTTP to whoever asks; ours needs none of it.
             cluster.scheduler.http_server.stop()
-            client = Client(cluster, set_as_default=False)
-        except (OSError, TimeoutError, RuntimeError) as error:
-            raise ClusterError(f"the embedded cluster did not start: {_reason(error)}") from error
-        finally:
-            starting.join()
-        return client
+            return Client(cluster, set_as_default=False)
+
+    def _discard(self, made: Future[Client]) -> None:
+        # From a thread of its own: this one may be Dask's.
+        if made.exception() is None:
+            threading.Thread(target=self._disconnect, args=(made.result(),), daemon=True).start()
 
     def _start_controller(self) -> None:
+        if self._controller is not None:
+            return  # left by a start that was stopped
         try:
             self._controller = Controller.start()
         except ClusterError:
-            self._controller = None  # the first ranks try again, and report
+            logger.debug("the controller did not start", exc_info=True)  # the first ranks try again, and report
+
+    def restart(self) -> None:
+        """Start anew, with fresh processes; workers that are stuck are killed."""
+        with self._lock:
+            self.close()
+            self.start()
+
+    def close(self) -> None:
+        with self._lock:
+            if self._client is not None and self._connected(self._client):
+                _kill_silent(self._client)
+            super().close()
 
     def _disconnect(self, client: Client) -> None:
         cluster = client.cluster
@@ -242,6 +326,35 @@ class EmbeddedCluster(DaskCluster):
                 f"asked for {workers}"
             )
         super().scale(workers)
+
+
+def _fulfil(future: Future[Client], make: Callable[[], Client]) -> None:
+    try:
+        future.set_result(make())
+    except BaseException as error:  # raised again where the result is waited for
+        future.set_exception(error)
+
+
+@contextmanager
+def _deaf_to_stop() -> Iterator[None]:
+    """Block Stop's signal in this thread and in what it starts: new workers share the notebook's process group."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _kill_silent(client: Client) -> None:
+    """Kill the worker processes of a local cluster that do not answer: closing would wait for them."""
+    mute = set(silent(client))
+    for nanny in client.cluster.workers.values():
+        if nanny.worker_address in mute and nanny.pid:
+            nanny.auto_restart = False
+            os.kill(nanny.pid, signal.SIGKILL)
 
 
 def _reason(error: BaseException) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import ctypes
+import logging
 import pickle
 import threading
 import uuid
@@ -18,11 +19,14 @@ from distributed.scheduler import KilledWorker
 
 from paibook.clusters.capture import captured
 from paibook.clusters.contract import Event, EventKind, OnEvent, Pending, Tasks
+from paibook.clusters.dask_calls import ask
 from paibook.clusters.engine_place import decode_event, encode_event
-from paibook.errors import RunCancelled, RunError
+from paibook.errors import ClusterError, RunCancelled, RunError
 from paibook.metrics import Recorder, recording
 
 T = TypeVar("T")
+STOP_SECONDS = 3.0
+logger = logging.getLogger(__name__)
 
 
 class DaskTasks(Tasks):
@@ -68,7 +72,11 @@ class DaskTasks(Tasks):
         for future in futures:
             self._listeners.pop(future.key, None)
         if running:
-            self._client.run(_stop_tasks, running, on_error="ignore")
+            try:
+                ask(self._client, _stop_tasks, running, on_error="ignore", timeout=STOP_SECONDS)
+            except ClusterError:
+                # Nobody waits for these tasks any more, and Stop must not wait for a wedged worker.
+                logger.warning("tasks that were cancelled may still run", exc_info=True)
 
     def _on_event(self, event: tuple[Any, Any]) -> None:
         _time, message = event

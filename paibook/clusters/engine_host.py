@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from paibook.clusters import lifeline
+from paibook.errors import ClusterError
 
 LOG_TAIL_LINES = 12
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -23,6 +24,7 @@ class _Hosted:
     log: IO[bytes]
     session: str
     folder: str
+    cards: tuple[str, ...]
 
 
 # One table per process. A Dask worker's address is part of the key, since several workers may share a process.
@@ -30,7 +32,7 @@ _hosted: dict[tuple[str, int], _Hosted] = {}
 _lock = threading.Lock()
 
 
-def start(worker: Any, session: str, topic: str, message: dict[str, Any]) -> int:
+def start(worker: Any, session: str, topic: str, message: dict[str, Any], cards: Sequence[str] = ()) -> int:
     """Start one rank process here; when it ends, the Dask event ``topic`` says so.
 
     Args:
@@ -38,18 +40,25 @@ def start(worker: Any, session: str, topic: str, message: dict[str, Any]) -> int
         session: Whose rank it is.
         topic: Each event is ``{"id", "pid", "cause"}``.
         message: For ``paibook.clusters.engine``.
+        cards: UUIDs of the GPUs it gets.
 
     Returns:
         The process id.
+
+    Raises:
+        ClusterError: Another rank got one of the cards meanwhile.
     """
-    folder = tempfile.mkdtemp(prefix="paibook-engine-")
-    log = tempfile.TemporaryFile(prefix="paibook-rank-")  # noqa: SIM115 (closed when the rank has ended)
-    process = lifeline.spawn(
-        "paibook.clusters.engine", {**message, "folder": folder}, stdout=log, stderr=log, env=_environment()
-    )
-    key = (worker.address, process.pid)
-    with _lock:
-        _hosted[key] = _Hosted(process, log, session, folder)
+    with _lock:  # held throughout, so that two notebooks cannot take one card
+        taken = {card for hosted in _hosted.values() if hosted.process.poll() is None for card in hosted.cards}
+        if not taken.isdisjoint(cards):
+            raise ClusterError(f"another notebook took the GPU {min(taken & set(cards))} meanwhile; run the cell again")
+        folder = tempfile.mkdtemp(prefix="paibook-engine-")
+        log = tempfile.TemporaryFile(prefix="paibook-rank-")  # noqa: SIM115 (closed when the rank has ended)
+        process = lifeline.spawn(
+            "paibook.clusters.engine", {**message, "folder": folder}, stdout=log, stderr=log, env=_environment()
+        )
+        key = (worker.address, process.pid)
+        _hosted[key] = _Hosted(process, log, session, folder, tuple(cards))
 
     def tell(cause: str) -> None:
         worker.log_event(topic, {"id": message["id"], "pid": process.pid, "cause": cause})
@@ -63,6 +72,13 @@ def count(worker: Any) -> int:
     with _lock:
         hosted = [h for (address, _pid), h in _hosted.items() if address == worker.address]
     return sum(h.process.poll() is None for h in hosted)
+
+
+def held_cards(worker: Any) -> dict[int, tuple[str, ...]]:
+    """UUIDs of the GPUs that live ranks of every session hold on this worker, by process id."""
+    with _lock:
+        hosted = [h for (address, _pid), h in _hosted.items() if address == worker.address]
+    return {h.process.pid: h.cards for h in hosted if h.cards and h.process.poll() is None}
 
 
 def kill(worker: Any, pids: Sequence[int]) -> None:
@@ -85,6 +101,7 @@ def kill_session(worker: Any, session: str) -> None:
 def _watch(key: tuple[str, int], tell: Callable[[str], None]) -> None:
     hosted = _hosted[key]
     code = hosted.process.wait()
+    lifeline.kill(hosted.process)  # what it started lives in its session, and would outlive it
     with _lock:
         del _hosted[key]
     tell(_with_last_words(lifeline.exit_cause(code), hosted.log) if code else "its process ended")

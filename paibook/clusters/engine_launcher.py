@@ -6,11 +6,12 @@ is decided from what every worker holds already, ranks of other notebooks includ
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from distributed import Client
@@ -18,11 +19,15 @@ from distributed import Client
 from paibook.clusters import engine_host
 from paibook.clusters.contract import Ranks, RankStatus
 from paibook.clusters.controller import Controller
+from paibook.clusters.dask_calls import ANSWER_SECONDS, ask
 from paibook.clusters.engine_ranks import Engine, EngineCaller, EngineRanks, connect_client, engine_status
 from paibook.clusters.placement import place
-from paibook.errors import ClusterError
+from paibook.errors import ClusterError, PlanError
 from paibook.gpus import Device, assign, discover
 from paibook.settings import settings
+
+logger = logging.getLogger(__name__)
+STOP_SECONDS = 3.0
 
 
 class EngineLauncher:
@@ -77,14 +82,22 @@ class EngineLauncher:
         """End every rank of this session, and wait until their places are free."""
         for engine in self._all():
             self._caller.lose(engine, "the cluster was closed")
-        self._client.run(_kill_session, self._session, on_error="ignore")
-        self._client.unsubscribe_topic(self._topic)
-        self._client.unsubscribe_topic("all")
+        try:
+            ask(self._client, _kill_session, self._session, on_error="ignore", timeout=STOP_SECONDS)
+            self._client.unsubscribe_topic(self._topic)
+            self._client.unsubscribe_topic("all")
+        finally:
+            self._caller.close()
+
+    def forsake(self, cause: str) -> None:
+        """Give up every rank where the cluster can no longer be asked; they end with their controller or worker."""
+        for engine in self._all():
+            self._caller.lose(engine, cause)
         self._caller.close()
 
     def _launch(self, role: str, engines: list[Engine], missing: Sequence[int], size: int, gpus: int) -> None:
         held = sum(engine.lost is None for engine in self._all())
-        free = free_slots(self._client, self._capacity())
+        free = free_slots(self._client, self._capacity(), settings().start_timeout)
         addresses = place(free, len(missing), self._where, size, held)
         fresh = []
         for rank, address in zip(missing, addresses, strict=True):
@@ -96,7 +109,8 @@ class EngineLauncher:
             cards = self._assign_cards(fresh, gpus)
             for engine in fresh:
                 mine = cards.get(engine.id, [])
-                engine.pid, engine.cards = self._start(engine, mine), len(mine)
+                engine.cards = len(mine)
+                engine.pid = self._start(engine, mine)
             self._caller.wait_ready(fresh, settings().start_timeout)
         except BaseException:
             self._kill(fresh)
@@ -115,8 +129,17 @@ class EngineLauncher:
             "directory": os.getcwd(),
             "environment": environment,
         }
-        started = self._client.run(
-            _start_engine, self._session, self._topic, message, workers=[engine.worker], on_error="return"
+        uuids = [card.uuid for card in cards]
+        started = ask(
+            self._client,
+            _start_engine,
+            self._session,
+            self._topic,
+            message,
+            uuids,
+            workers=[engine.worker],
+            on_error="return",
+            timeout=settings().start_timeout,
         )[engine.worker]
         if isinstance(started, BaseException):
             raise ClusterError(f"worker {engine.worker} could not start a rank: {started}") from started
@@ -125,29 +148,33 @@ class EngineLauncher:
     def _drop_cardless(self, engines: Sequence[Engine], gpus: int) -> None:
         cardless = [engine for engine in engines if engine.lost is None and engine.cards < gpus]
         if cardless:
-            self._assign_cards(cardless, gpus)  # raises, before anything is lost, where there are too few
+            # Raises, before anything is lost, where there are too few.
+            self._assign_cards(cardless, gpus, returned={engine.pid for engine in cardless})
             self._kill(cardless)
             for engine in cardless:
                 self._caller.lose(engine, "it was replaced by one with GPUs")
 
-    def _assign_cards(self, engines: Sequence[Engine], gpus: int) -> dict[int, list[Device]]:
-        """Cards for each engine id, by host; workers of one host see the same cards."""
+    def _assign_cards(
+        self, engines: Sequence[Engine], gpus: int, returned: Collection[int] = ()
+    ) -> dict[int, list[Device]]:
+        """Cards for each engine id, of those no live rank of any session holds; see ``deal_cards``."""
         if not gpus:
             return {}
-        found = self._client.run(_discover_cards, workers=list({engine.worker for engine in engines}))
-        cards: dict[int, list[Device]] = {}
-        for host in {host for host, _devices in found.values()}:
-            here = [engine for engine in engines if found[engine.worker][0] == host]
-            devices = next(devices for name, devices in found.values() if name == host)
-            for index, mine in assign(devices, len(here), gpus).items():
-                cards[here[index].id] = mine
-        return cards
+        surveys = ask(self._client, _survey_cards, timeout=settings().start_timeout)
+        return deal_cards(surveys, [(engine.id, engine.worker) for engine in engines], gpus, returned)
 
     def _kill(self, engines: Sequence[Engine]) -> None:
         for worker in {engine.worker for engine in engines}:
             pids = [engine.pid for engine in engines if engine.worker == worker and engine.pid]
+            self._kill_on(worker, pids)
+
+    def _kill_on(self, worker: str, pids: Sequence[int]) -> None:
+        try:
             if worker in self._client.nthreads():
-                self._client.run(_kill_engines, pids, workers=[worker], on_error="ignore")
+                ask(self._client, _kill_engines, pids, workers=[worker], on_error="ignore", timeout=STOP_SECONDS)
+        except ClusterError:
+            # The ranks count as lost all the same; whoever asks for new ones is told of the worker.
+            logger.warning("worker %s did not end its ranks", worker, exc_info=True)
 
     def _on_engine_end(self, event: tuple[Any, Any]) -> None:
         _time, message = event
@@ -166,21 +193,59 @@ class EngineLauncher:
         return [engine for group in tuple(self._engines.values()) for engine in tuple(group)]
 
 
-def free_slots(client: Client, capacity: dict[str, int]) -> dict[str, int]:
+CardSurvey = tuple[str, list[Device], dict[int, tuple[str, ...]]]  # host, its cards, UUIDs held by process id
+
+
+def deal_cards(
+    surveys: Mapping[str, CardSurvey], ranks: Sequence[tuple[int, str]], per_rank: int, returned: Collection[int] = ()
+) -> dict[int, list[Device]]:
+    """Give new ranks free cards of their hosts; workers of one host see the same cards.
+
+    Args:
+        surveys: What each worker says, by address.
+        ranks: Engine id and worker address of each.
+        per_rank: Cards for each.
+        returned: Process ids of ranks whose cards count as free.
+
+    Raises:
+        PlanError: A host has too few; says how many are there, held and asked for.
+    """
+    cards: dict[int, list[Device]] = {}
+    for host in sorted({surveys[worker][0] for _id, worker in ranks}):
+        here = [survey for survey in surveys.values() if survey[0] == host]
+        held = {card for _h, _d, by_pid in here for pid, mine in by_pid.items() if pid not in returned for card in mine}
+        free = [device for device in here[0][1] if device.uuid not in held]
+        ids = [engine_id for engine_id, worker in ranks if surveys[worker][0] == host]
+        try:
+            dealt = assign(free, len(ids), per_rank)
+        except PlanError as error:
+            if not held:
+                raise
+            raise PlanError(
+                f"{len(held)} of the GPUs of {host} are held by running ranks. Of those left: {error}. "
+                "`%pai_cluster restart` frees those of this notebook"
+            ) from error
+        cards.update({ids[index]: mine for index, mine in dealt.items()})
+    return cards
+
+
+def free_slots(client: Client, capacity: dict[str, int], timeout: float = ANSWER_SECONDS) -> dict[str, int]:
     """Places left for ranks by worker address, after those that ranks of any session hold."""
-    used = client.run(_count_engines, on_error="ignore")
+    used = ask(client, _count_engines, on_error="ignore", timeout=timeout)
     return {address: max(0, slots - used[address]) for address, slots in capacity.items() if address in used}
 
 
 # Functions that run on Dask workers; ``dask_worker`` is filled in by Dask.
 
 
-def _start_engine(session: str, topic: str, message: dict[str, Any], dask_worker: Any = None) -> int:
-    return engine_host.start(dask_worker, session, topic, message)
+def _start_engine(
+    session: str, topic: str, message: dict[str, Any], cards: Sequence[str], dask_worker: Any = None
+) -> int:
+    return engine_host.start(dask_worker, session, topic, message, cards)
 
 
-def _discover_cards() -> tuple[str, list[Device]]:
-    return socket.gethostname(), discover()
+def _survey_cards(dask_worker: Any = None) -> CardSurvey:
+    return socket.gethostname(), discover(), engine_host.held_cards(dask_worker)
 
 
 def _count_engines(dask_worker: Any = None) -> int:

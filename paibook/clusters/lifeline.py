@@ -14,6 +14,8 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import IO, Any
 
+from paibook.errors import ClusterError
+
 
 def spawn(module: str, message: Mapping[str, Any], **options: Any) -> subprocess.Popen[bytes]:
     """Start ``python -m module`` in its own session and hand it ``message`` over the pipe.
@@ -24,7 +26,15 @@ def spawn(module: str, message: Mapping[str, Any], **options: Any) -> subprocess
         module: Calls ``receive`` first thing.
         message: JSON-able.
         **options: For ``subprocess.Popen``.
+
+    Raises:
+        ClusterError: This system has no sessions of processes.
     """
+    if os.name != "posix":
+        raise ClusterError(
+            "ranks need a POSIX system (Linux, macOS or WSL), in the notebook and on every worker; "
+            "here, `%pai_cluster attach inline` runs them as threads"
+        )
     # Stop signals the notebook's whole process group, so children live in their own session.
     process = subprocess.Popen([sys.executable, "-m", module], stdin=subprocess.PIPE, start_new_session=True, **options)
     pipe = _pipe(process)
