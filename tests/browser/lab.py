@@ -131,7 +131,8 @@ def screenshot(notebook: Path, out: Path, run: bool = True, dark: bool = False, 
     actions: list[Action] = [{"do": "theme", "dark": dark}]
     if run:
         actions += [{"do": "run_all"}, {"do": "idle"}, {"do": "save"}]
-    whole = "document.querySelector('.jp-WindowedPanel-inner, .jp-Notebook').scrollHeight"
+    panels = "document.querySelectorAll('.jp-WindowedPanel-outer, .jp-WindowedPanel-inner, .jp-Notebook')"
+    whole = f"Math.max(...[...{panels}].map((panel) => panel.scrollHeight))"
     with running_lab(notebook.resolve().parent) as lab:
         settle = {
             "do": "evaluate",
