@@ -17,6 +17,7 @@ from paibook.widgets.live import LiveCurves
 from paibook_magics.labelled_lines import LabelledLines
 from paibook_magics.labels import label_of, label_order, merge_equal
 from paibook_magics.progress import ProgressDisplay
+from paibook_magics.rank_displays import RankDisplays, is_text, labelled
 from paibook_magics.unfinished_lines import WAIT_SECONDS, UnfinishedLines
 
 SHOWN_CHARACTERS = 1_000_000
@@ -36,6 +37,7 @@ class Console:
         self._began = time.monotonic()
         self._lines = LabelledLines()
         self._unfinished = UnfinishedLines()
+        self._displays = RankDisplays()
         self._held: dict[str, list[tuple[str, str]]] = {}
         self._results: dict[str, dict[str, Any]] = {}
         self._shown = 0
@@ -61,6 +63,7 @@ class Console:
         self._drain()
         if not self._grouped and not self._cut:
             self._unfinished.update(self._lines.unfinished(WAIT_SECONDS))
+        self._displays.tick()
         self._progress.tick()
         if self._run is not None and len(self._run.metrics):
             self._curves_of(self._run).tick()
@@ -72,6 +75,7 @@ class Console:
             if not self._unfinished.end(stream, label, line):
                 self._show(stream, label, line)
         self._unfinished.close()
+        self._displays.tick(final=True)
         for label in sorted(self._held, key=label_order):
             for stream, line in self._held[label]:
                 self._write(stream, f"{label}{line}\n")
@@ -94,9 +98,9 @@ class Console:
             if event.kind in ("stdout", "stderr"):
                 assert isinstance(event.data, str)
                 self._take_lines(event.kind, label_of(event), event.data, chunks)
-            elif event.kind == "display" and isinstance(event.data, dict):
+            elif event.kind in ("display", "update", "clear"):
                 self._flush(chunks)
-                self._display(label_of(event), event.data)
+                self._take_display(event)
             elif event.kind == "result" and isinstance(event.data, dict):
                 self._results[label_of(event)] = event.data
         self._flush(chunks)
@@ -107,6 +111,17 @@ class Console:
                 self._held.setdefault(label, []).append((stream, line))
             elif not self._unfinished.end(stream, label, line):
                 chunks.append((stream, f"{label}{line}\n"))
+
+    def _take_display(self, event: Event) -> None:
+        label = label_of(event)
+        if not isinstance(event.data, dict):
+            self._displays.clear(label, bool(event.metadata.get("wait")))
+        elif event.kind == "update":
+            self._displays.update(label, event.data, event.metadata, event.display_id)
+        elif is_text(event.data) and not event.display_id:
+            self._write("stdout", labelled(label, event.data)["text/plain"] + "\n")
+        else:
+            self._displays.show(label, event.data, event.metadata, event.display_id)
 
     def _flush(self, chunks: list[tuple[str, str]]) -> None:
         # Neighbouring lines of one stream leave as one message: 10,000 prints are a few dozen messages.
@@ -138,16 +153,12 @@ class Console:
         out.flush()
 
     def _show_results(self) -> None:
-        for labels, bundle in merge_equal(self._results):
-            self._display(labels, bundle)
-
-    def _display(self, label: str, bundle: dict[str, Any]) -> None:
-        if any(mime != "text/plain" for mime in bundle):
-            print(label.strip())
-            display(bundle, raw=True)
-        else:
-            text = str(bundle.get("text/plain", ""))
-            print(f"{label}{text}" if "\n" not in text else f"{label.strip()}\n{text}")
+        for label, bundle in merge_equal(self._results):
+            if is_text(bundle):
+                print(labelled(label, bundle)["text/plain"])
+            else:
+                print(label.strip())
+                display(bundle, raw=True)
 
 
 def title_of(plan: Plan) -> str:

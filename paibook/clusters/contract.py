@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
+from paibook.errors import RankLost
 from paibook.metrics import Metric
 
 T = TypeVar("T")
 
-EventKind = Literal["stdout", "stderr", "display", "result", "metric"]
+EventKind = Literal["stdout", "stderr", "display", "update", "clear", "result", "metric"]
 
 
 @dataclass(frozen=True)
@@ -23,16 +24,22 @@ class Event:
 
     Attributes:
         kind: ``stdout`` and ``stderr`` carry text; ``display`` and ``result`` (a cell's last expression) carry a MIME
-            bundle ``{mime type: data}``; ``metric`` carries a list of ``Metric``.
+            bundle ``{mime type: data}``; ``update`` carries the bundle that replaces what was displayed under the same
+            ``display_id``; ``clear`` carries ``""`` and takes away what this rank displayed so far (with ``wait`` in
+            its metadata: once it displays the next thing); ``metric`` carries a list of ``Metric``.
         source: Who says it: ``"worker"``, ``"server"``, or a task's label such as ``"map"``.
         rank: The rank, or the task's number.
         data: As above.
+        metadata: What a ``display`` or ``update`` says about its bundle, such as an image's size.
+        display_id: The rank's own name for what it displays, by which it can update it; mostly empty.
     """
 
     kind: EventKind
     source: str
     rank: int
     data: str | dict[str, Any] | list[Metric]
+    metadata: dict[str, Any] = field(default_factory=dict)
+    display_id: str = ""
 
 
 OnEvent = Callable[[Event], None]
@@ -151,7 +158,11 @@ class Ranks(ABC):
 
     @abstractmethod
     def interrupt(self, ranks: Sequence[int] | None = None) -> None:
-        """Raise ``KeyboardInterrupt`` in the running function, as Ctrl-C does; the namespace is kept."""
+        """Raise ``KeyboardInterrupt`` in the running function, as Ctrl-C does; the namespace is kept.
+
+        A call that is still on its way to an idle rank is withdrawn: it never begins, and its exception is
+        ``KeyboardInterrupt``, once the rank has read past it.
+        """
 
     @abstractmethod
     def kill(self, ranks: Sequence[int] | None = None) -> None:
@@ -159,6 +170,10 @@ class Ranks(ABC):
 
     @abstractmethod
     def status(self) -> list[RankStatus]: ...
+
+    def take_losses(self) -> list[RankLost]:
+        """Ranks that were lost and have been replaced by ones without variables; each loss is given once."""
+        return []
 
 
 @dataclass(frozen=True)

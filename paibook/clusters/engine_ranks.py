@@ -16,7 +16,7 @@ import cloudpickle
 import ipyparallel
 from traitlets.log import get_logger
 
-from paibook.clusters.contract import Event, OnEvent, Pending, Ranks, RankStatus
+from paibook.clusters.contract import Event, EventKind, OnEvent, Pending, Ranks, RankStatus
 from paibook.clusters.engine_place import EVENT_MIME, decode_event, invoke
 from paibook.errors import ClusterError, RankLost
 
@@ -170,7 +170,11 @@ class EngineCaller:
                 event = content["data"][EVENT_MIME]
                 on_event(Event(event["kind"], engine.role, engine.rank, decode_event(event["kind"], event["data"])))
             case "display_data":
-                on_event(Event("display", engine.role, engine.rank, content["data"]))
+                on_event(_shown("display", engine, content))
+            case "update_display_data":
+                on_event(_shown("update", engine, content))
+            case "clear_output":
+                on_event(Event("clear", engine.role, engine.rank, "", {"wait": content["wait"]}))
 
     def _finish(self, engine: Engine, future: Future[Any], message: Any) -> None:
         with self._lock:
@@ -249,6 +253,11 @@ def engine_status(engine: Engine) -> RankStatus:
 
 def _payload(engine: Engine, function: Callable[..., Any], args: tuple[Any, ...] = ()) -> bytes:
     return cloudpickle.dumps((engine.role, engine.rank, function, args), protocol=5)
+
+
+def _shown(kind: EventKind, engine: Engine, content: dict[str, Any]) -> Event:
+    display_id = content.get("transient", {}).get("display_id", "")
+    return Event(kind, engine.role, engine.rank, content["data"], content.get("metadata", {}), display_id)
 
 
 def _hear(heard: set[int], engine: Engine, event: Event) -> None:
