@@ -19,8 +19,8 @@ from paibook.clusters.contract import Cluster, ClusterStatus, Ranks, Tasks
 from paibook.clusters.controller import Controller
 from paibook.clusters.dask_calls import silent
 from paibook.clusters.dask_tasks import DaskTasks
-from paibook.clusters.engine_launcher import EngineLauncher, free_slots
-from paibook.errors import ClusterError
+from paibook.clusters.engine_launcher import EngineLauncher, free_slots, ranks_held
+from paibook.errors import ClusterError, RankLost
 from paibook.settings import settings
 
 logger = logging.getLogger(__name__)
@@ -47,6 +47,7 @@ class DaskCluster(Cluster):
         self._tasks: DaskTasks | None = None
         self._controller: Controller | None = None
         self._launcher: EngineLauncher | None = None
+        self._losses: dict[str, list[RankLost]] = {}
 
     @classmethod
     def of_object(cls, thing: Any) -> DaskCluster:
@@ -94,7 +95,9 @@ class DaskCluster(Cluster):
             client = self._started()
             size = size or self._default_ranks()
             if self._launcher is None:
-                self._launcher = EngineLauncher(self.reference, client, self._capacity, self._started_controller)
+                self._launcher = EngineLauncher(
+                    self.reference, client, self._capacity, self._started_controller, self._losses
+                )
             self._make_room(self._launcher.missing(size, role))
             return self._launcher.ranks(size, role, gpus)
 
@@ -104,8 +107,23 @@ class DaskCluster(Cluster):
             raise ClusterError(
                 f"{self.reference} is not paibook's to scale: add or remove workers where it was started"
             )
+        surplus = len(self._started().nthreads()) - workers
+        if surplus > 0 and hasattr(cluster, "worker_spec"):
+            self._retire(surplus)
+            return
         cluster.scale(workers)
         self._started().wait_for_workers(workers, timeout=settings().start_timeout)
+
+    def _retire(self, count: int) -> None:
+        """End workers, those that hold the fewest ranks; what ranks are lost, ``status`` says."""
+        with self._lock:
+            client = self._started()
+            held = ranks_held(client)
+            leaving = sorted(client.nthreads(), key=lambda worker: held.get(worker, 0))[:count]
+            if self._launcher is not None:
+                self._launcher.retire(leaving)
+            names = [info["name"] for worker, info in client.scheduler_info(-1)["workers"].items() if worker in leaving]
+            client.cluster.sync(client.cluster.scale_down, names)
 
     def status(self) -> ClusterStatus:
         with self._lock:
@@ -122,10 +140,12 @@ class DaskCluster(Cluster):
             self.start()
             self._tasks = None
             self._stop_ranks()
+            self._losses.clear()  # whoever restarts knows
 
     def close(self) -> None:
         with self._lock:
             client, self._client, self._tasks = self._client, None, None
+            self._losses.clear()
             try:
                 self._stop_ranks()
             except ClusterError:

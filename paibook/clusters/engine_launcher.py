@@ -22,7 +22,7 @@ from paibook.clusters.controller import Controller
 from paibook.clusters.dask_calls import ANSWER_SECONDS, ask
 from paibook.clusters.engine_ranks import Engine, EngineCaller, EngineRanks, connect_client, engine_status
 from paibook.clusters.placement import place
-from paibook.errors import ClusterError, PlanError
+from paibook.errors import ClusterError, PlanError, RankLost
 from paibook.gpus import Device, assign, discover
 from paibook.settings import settings
 
@@ -38,6 +38,7 @@ class EngineLauncher:
         client: Connected; stays its owner's.
         capacity: Slots for ranks by worker address.
         controller: Gives the started controller.
+        losses: What was lost before, by role: added to, and taken from by whoever tells the user.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class EngineLauncher:
         client: Client,
         capacity: Callable[[], dict[str, int]],
         controller: Callable[[], Controller],
+        losses: dict[str, list[RankLost]],
     ) -> None:
         self._where = where
         self._client = client
@@ -54,6 +56,7 @@ class EngineLauncher:
         self._topic = f"paibook-ranks-{self._session}"
         self._engines: dict[str, list[Engine]] = {}
         self._next_id = 0
+        self._losses = losses
         self._controller = controller()
         client.subscribe_topic(self._topic, self._on_engine_end)
         client.subscribe_topic("all", self._on_cluster_event)
@@ -68,7 +71,7 @@ class EngineLauncher:
             missing = [rank for rank in range(size) if rank >= len(engines) or engines[rank].lost is not None]
             if missing:
                 self._launch(role, engines, missing, size, gpus)
-            return EngineRanks(role, self._caller, engines[:size], self._kill)
+            return _LauncherRanks(role, self._caller, engines[:size], self._kill, self._losses.setdefault(role, []))
 
     def missing(self, size: int, role: str) -> int:
         """How many ranks would have to be started for a group of ``size``."""
@@ -93,7 +96,15 @@ class EngineLauncher:
         """Give up every rank where the cluster can no longer be asked; they end with their controller or worker."""
         for engine in self._all():
             self._caller.lose(engine, cause)
+        self._note_losses(self._all())
         self._caller.close()
+
+    def retire(self, workers: Collection[str]) -> None:
+        """End the ranks on Dask workers that are about to go."""
+        engines = [engine for engine in self._all() if engine.lost is None and engine.worker in workers]
+        for engine in engines:
+            self._caller.lose(engine, f"its Dask worker {engine.worker} was retired by scaling down")
+        self._kill(engines)
 
     def _launch(self, role: str, engines: list[Engine], missing: Sequence[int], size: int, gpus: int) -> None:
         held = sum(engine.lost is None for engine in self._all())
@@ -103,6 +114,7 @@ class EngineLauncher:
         for rank, address in zip(missing, addresses, strict=True):
             engine = Engine(self._next_id, role, rank, worker=address)
             self._next_id += 1
+            self._note_losses(engines[rank : rank + 1])
             engines[rank : rank + 1] = [engine]
             fresh.append(engine)
         try:
@@ -117,6 +129,13 @@ class EngineLauncher:
             for engine in fresh:
                 self._caller.lose(engine, "it did not start")
             raise
+
+    def _note_losses(self, engines: Sequence[Engine]) -> None:
+        for engine in engines:
+            if engine.lost is not None and engine.host:  # one that was never ready had no variables
+                losses = self._losses.setdefault(engine.role, [])
+                losses[:] = [loss for loss in losses if loss.rank != engine.rank]
+                losses.append(RankLost(engine.role, engine.rank, engine.lost))
 
     def _start(self, engine: Engine, cards: Sequence[Device]) -> int:
         environment = {name: os.environ[name] for name in engine_host.THREAD_SETTINGS if name in os.environ}
@@ -193,6 +212,24 @@ class EngineLauncher:
         return [engine for group in tuple(self._engines.values()) for engine in tuple(group)]
 
 
+class _LauncherRanks(EngineRanks):
+    def __init__(
+        self,
+        role: str,
+        caller: EngineCaller,
+        engines: Sequence[Engine],
+        kill: Callable[[Sequence[Engine]], None],
+        losses: list[RankLost],
+    ) -> None:
+        super().__init__(role, caller, engines, kill)
+        self._losses = losses
+
+    def take_losses(self) -> list[RankLost]:
+        taken = [loss for loss in self._losses if loss.rank < self.size]
+        self._losses[:] = [loss for loss in self._losses if loss.rank >= self.size]
+        return taken
+
+
 CardSurvey = tuple[str, list[Device], dict[int, tuple[str, ...]]]  # host, its cards, UUIDs held by process id
 
 
@@ -231,8 +268,13 @@ def deal_cards(
 
 def free_slots(client: Client, capacity: dict[str, int], timeout: float = ANSWER_SECONDS) -> dict[str, int]:
     """Places left for ranks by worker address, after those that ranks of any session hold."""
-    used = ask(client, _count_engines, on_error="ignore", timeout=timeout)
+    used = ranks_held(client, timeout)
     return {address: max(0, slots - used[address]) for address, slots in capacity.items() if address in used}
+
+
+def ranks_held(client: Client, timeout: float = ANSWER_SECONDS) -> dict[str, int]:
+    """Live ranks of any session by worker address."""
+    return ask(client, _count_engines, on_error="ignore", timeout=timeout)
 
 
 # Functions that run on Dask workers; ``dask_worker`` is filled in by Dask.

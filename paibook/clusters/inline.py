@@ -1,4 +1,4 @@
-"""The inline cluster: tasks in the calling thread, ranks as threads of this process.
+"""The inline cluster: tasks one after another in a thread, ranks as threads, all in this process.
 
 The debugger and the oracle of the test-suite, and a full peer of the others: breakpoints work, and exceptions are the
 user's own objects.
@@ -12,7 +12,7 @@ import queue
 import socket
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from typing import Any, TypeVar
 
 from paibook.clusters.capture import captured
@@ -29,7 +29,7 @@ from paibook.clusters.contract import (
     Tasks,
 )
 from paibook.clusters.display import mime_bundle
-from paibook.errors import ClusterError, RankLost
+from paibook.errors import ClusterError, RankLost, RunCancelled
 from paibook.gpus import assign, discover
 from paibook.metrics import Recorder, recording
 
@@ -48,12 +48,15 @@ class InlineCluster(Cluster):
         self.reference = "inline"
         self._slots = slots
         self._threads: dict[str, list[_RankThread]] = {}
+        self._tasks: InlineTasks | None = None
 
     def start(self) -> None:
         pass
 
     def tasks(self) -> Tasks:
-        return InlineTasks(self._slots)
+        if self._tasks is None:
+            self._tasks = InlineTasks(self._slots)
+        return self._tasks
 
     def ranks(self, size: int, role: str = "worker", gpus: int = 0) -> Ranks:
         size = size or self._slots
@@ -70,6 +73,8 @@ class InlineCluster(Cluster):
 
     def scale(self, workers: int) -> None:
         self._slots = max(1, workers)
+        if self._tasks is not None:
+            self._tasks.slots = self._slots
 
     def status(self) -> ClusterStatus:
         threads = [thread for group in self._threads.values() for thread in group]
@@ -83,17 +88,20 @@ class InlineCluster(Cluster):
         for thread in [thread for group in self._threads.values() for thread in group]:
             thread.stop()
         self._threads.clear()
+        if self._tasks is not None:
+            self._tasks.close()
+        self._tasks = None
 
 
 class InlineTasks(Tasks):
-    """Each task runs at once, in the thread that submits it."""
+    """Each task in its turn, in one thread; ``release`` ends the one that runs."""
+
+    slots: int = 1
 
     def __init__(self, slots: int) -> None:
-        self._slots = slots
-
-    @property
-    def slots(self) -> int:
-        return self._slots
+        self.slots = slots
+        self._lock = threading.Lock()
+        self._thread: _TaskThread | None = None
 
     def submit(
         self,
@@ -109,18 +117,87 @@ class InlineTasks(Tasks):
             if on_event is not None:
                 on_event(Event(kind, label, number, data))
 
-        recorder = Recorder(lambda batch: say("metric", batch), number)
-        try:
+        def run() -> T:
+            recorder = Recorder(lambda batch: say("metric", batch), number)
             with captured(lambda t: say("stdout", t), lambda t: say("stderr", t)), recording(recorder):
-                result = function(*(_value(argument) for argument in args))
-        except Exception as error:
-            future.set_exception(error)
-        else:
-            future.set_result(result)
+                return function(*(_value(argument) for argument in args))
+
+        with self._lock:
+            if self._thread is None:
+                self._thread = _TaskThread()
+            self._thread.calls.put((future, run))
         return future  # type: ignore[return-value]
 
     def release(self, pending: Sequence[Pending[Any]]) -> None:
-        pass
+        for future in pending:
+            if not future.done():
+                _settle(future, None, RunCancelled("the run was stopped"))  # type: ignore[arg-type]
+        with self._lock:
+            if self._thread is not None and self._thread.stop_if(pending):
+                # What is blocked in C does not end at once; the next tasks do not wait for it.
+                self._thread = self._thread.successor()
+
+    def close(self) -> None:
+        """End the thread when its tasks are done."""
+        with self._lock:
+            if self._thread is not None:
+                self._thread.calls.put(None)
+            self._thread = None
+
+
+class _Stop(BaseException):
+    """Raised inside a released task to end it; outside ``Exception``, so that user code does not swallow it."""
+
+
+class _TaskThread:
+    """A daemon thread that runs tasks from a queue, until it is told to stop the one it is at."""
+
+    def __init__(self, calls: queue.SimpleQueue[_TaskCall | None] | None = None) -> None:
+        self.calls: queue.SimpleQueue[_TaskCall | None] = calls or queue.SimpleQueue()
+        self._running: Future[Any] | None = None
+        self._stopped = False
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._loop, name="paibook-tasks", daemon=True)
+        self._thread.start()
+
+    def stop_if(self, pending: Sequence[Pending[Any]]) -> bool:
+        """End the running task where it is one of these, and this thread with it; says whether it was."""
+        with self._lock:
+            running: Any = self._running
+            self._stopped = running in pending
+            if self._stopped:
+                _raise_in(self._thread, _Stop)
+            return self._stopped
+
+    def successor(self) -> _TaskThread:
+        """A thread that goes on with the queue of this one, which is stopped."""
+        return _TaskThread(self.calls)
+
+    def _loop(self) -> None:
+        try:
+            while not self._stopped and (call := self.calls.get()) is not None:
+                self._run(*call)
+        except _Stop:
+            return  # it came just after the task it was meant for
+
+    def _run(self, future: Future[Any], run: Callable[[], Any]) -> None:
+        with self._lock:
+            if future.done():
+                return
+            self._running = future
+        outcome: Any = None
+        error: BaseException | None = None
+        try:
+            outcome = run()
+        except BaseException as raised:
+            error = raised
+        finally:
+            with self._lock:
+                self._running = None
+        _settle(future, outcome, error)
+
+
+_TaskCall = tuple[Future[Any], Callable[[], Any]]
 
 
 class InlineRanks(Ranks):
@@ -193,10 +270,8 @@ class _RankThread:
     def interrupt(self) -> None:
         # Takes effect at the thread's next bytecode; a blocking call into C is not cut short.
         with self._lock:
-            if self._running is not None and self._thread.ident is not None:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                    ctypes.c_ulong(self._thread.ident), ctypes.py_object(KeyboardInterrupt)
-                )
+            if self._running is not None:
+                _raise_in(self._thread, KeyboardInterrupt)
 
     def kill(self) -> None:
         self.alive = False
@@ -244,6 +319,22 @@ class _RankThread:
             future.set_result(outcome)
         else:
             future.set_exception(error)
+
+
+def _raise_in(thread: threading.Thread, error: type[BaseException]) -> None:
+    """Raise ``error`` in a thread, at its next bytecode."""
+    if thread.ident is not None:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(error))
+
+
+def _settle(future: Future[Any], outcome: Any, error: BaseException | None) -> None:
+    try:
+        if error is None:
+            future.set_result(outcome)
+        else:
+            future.set_exception(error)
+    except InvalidStateError:
+        return  # it was released while it ended
 
 
 def _value(argument: Any) -> Any:

@@ -59,6 +59,9 @@ class Driver:
         worlds = worlds_of(cluster)
         with turn(cluster, context):
             ranks = cluster.ranks(plan.resources.workers, gpus=plan.resources.gpus_per_worker)
+            for loss in ranks.take_losses():
+                text = f"rank {loss.rank} starts with no variables: {loss}\n"
+                context.emit(Event("stderr", ranks.role, loss.rank, text))
             chosen = _chosen(plan, ranks.size)
             cell = Cell(
                 plan.program,

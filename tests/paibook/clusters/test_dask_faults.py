@@ -80,6 +80,32 @@ class TestEmbedded:
         assert isinstance(error, RankLost)
         assert eventually(lambda: gone(int(file.read_text())))
 
+    def test_a_rank_that_was_lost_between_calls_is_reported_once_when_it_is_replaced(self, embedded: Cluster) -> None:
+        ranks = embedded.ranks(2)
+        assert [loss.rank for loss in ranks.take_losses()] == [0]  # the one of the test above
+        pids = results(ranks.apply(remember, "x"))
+        os.kill(pids[1], signal.SIGKILL)
+        assert eventually(lambda: embedded.status().ranks[1].state == "lost")
+        assert [str(loss).split(" (")[0] for loss in embedded.ranks(2).take_losses()] == [
+            "worker rank 1 was lost: its process was killed by SIGKILL"
+        ]
+        assert embedded.ranks(2).take_losses() == []
+
+    def test_scaling_down_spares_ranks_and_says_which_are_lost(self, embedded: Cluster) -> None:
+        embedded.restart()
+        parents = results(embedded.ranks(1).apply(worker_of))
+        embedded.scale(3)
+        embedded.scale(1)
+        assert embedded.status().workers == 1
+        assert results(embedded.ranks(1).apply(worker_of)) == parents
+        embedded.scale(2)
+        assert len(set(results(embedded.ranks(2).apply(worker_of)))) == 2
+        embedded.scale(1)
+        assert sorted(rank.state for rank in embedded.status().ranks) == ["idle", "lost"]
+        (loss,) = embedded.ranks(2).take_losses()
+        assert "was retired by scaling down" in loss.cause
+        embedded.scale(2)
+
     def test_a_stopped_worker_is_named_and_restart_gives_fresh_processes(self, embedded: Cluster) -> None:
         before = results(embedded.ranks(2).apply(worker_of))
         os.kill(before[0], signal.SIGSTOP)
