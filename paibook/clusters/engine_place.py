@@ -5,6 +5,8 @@ from __future__ import annotations
 import pickle
 import signal
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import cloudpickle
@@ -58,13 +60,50 @@ def decode_event(kind: EventKind, data: Any) -> Any:
     return data
 
 
-def invoke(payload: bytes) -> bytes:
+@dataclass(frozen=True)
+class Packed:
+    """A function and its arguments, pickled once for however many ranks.
+
+    Attributes:
+        data: The pickle of ``(function, args)``.
+        buffers: What it leaves out (protocol 5): large arrays and bytes, which travel as they are.
+        writable: Which of them the function may write to.
+    """
+
+    data: bytes
+    buffers: tuple[bytes, ...]
+    writable: tuple[bool, ...]
+
+    @classmethod
+    def of(cls, function: Callable[..., Any], args: tuple[Any, ...]) -> Packed:
+        """Pickle; what is writable is copied, so that a later change in the notebook does not travel."""
+        found: list[pickle.PickleBuffer] = []
+        data: bytes = cloudpickle.dumps((function, args), protocol=5, buffer_callback=found.append)
+        views = [item.raw() for item in found]
+        buffers = tuple(map(_as_bytes, views))
+        return cls(data, buffers, tuple(not view.readonly for view in views))
+
+    def message(self, role: str, rank: int, further: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The arguments of ``invoke`` for one rank; memoryviews are not copied on their way to the socket."""
+        head: bytes = cloudpickle.dumps((role, rank, further, self.writable), protocol=5)
+        return (head, memoryview(self.data), *(memoryview(buffer) for buffer in self.buffers))
+
+
+def _as_bytes(view: memoryview) -> bytes:
+    whole = view.obj
+    return whole if isinstance(whole, bytes) and len(whole) == view.nbytes else bytes(view)
+
+
+def invoke(head: bytes, data: memoryview, *buffers: memoryview) -> bytes:
     """Run ``function(place, *args)`` and return its pickled outcome: ``(True, result)`` or ``(False, exception)``.
 
     Args:
-        payload: A cloudpickle of ``(role, rank, function, args)``.
+        head, data, buffers: See ``Packed.message``.
     """
-    role, rank, function, args = pickle.loads(payload)
+    role, rank, further, writable = pickle.loads(head)
+    filled = [bytearray(b) if w else b for b, w in zip(buffers, writable, strict=True)]
+    function, args = pickle.loads(data, buffers=filled)
+    args += further
     place = EnginePlace(role, rank)
     try:
         # ipyparallel's engine ignores SIGINT; while a function runs, it means Stop.

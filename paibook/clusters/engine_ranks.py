@@ -10,18 +10,27 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
-import cloudpickle
 import ipyparallel
+import ipyparallel.error
 from traitlets.log import get_logger
 
 from paibook.clusters.contract import Event, EventKind, OnEvent, Pending, Ranks, RankStatus
-from paibook.clusters.engine_place import EVENT_MIME, decode_event, invoke
+from paibook.clusters.engine_place import EVENT_MIME, Packed, decode_event, invoke
 from paibook.errors import ClusterError, RankLost
 
 T = TypeVar("T")
 POLL_SECONDS = 0.005
+
+
+@dataclass
+class Call:
+    """A call that an engine has not answered yet; ``id`` is its message's, once it has been sent."""
+
+    future: Future[Any]
+    id: str = ""
 
 
 @dataclass
@@ -35,6 +44,7 @@ class Engine:
         worker: Address of the Dask worker that started it, or empty.
         cards: GPUs it was given.
         lost: Why it ended, or None while it lives.
+        ended: The message of the last call that has ended.
     """
 
     id: int
@@ -45,7 +55,8 @@ class Engine:
     worker: str = ""
     cards: int = 0
     lost: str | None = None
-    calls: list[tuple[Future[Any], OnEvent | None]] = field(default_factory=list)
+    ended: str = ""
+    calls: list[Call] = field(default_factory=list)
 
 
 def connect_client(**where: Any) -> ipyparallel.Client:
@@ -75,16 +86,24 @@ class EngineCaller:
         self.client = client
         self._lock = threading.Lock()
 
-    def call(self, engine: Engine, payload: bytes, on_event: OnEvent | None) -> Future[Any]:
-        """Run ``invoke(payload)`` on an engine; the future holds the function's own result or exception."""
+    def call(
+        self, engine: Engine, packed: Packed, on_event: OnEvent | None, further: tuple[Any, ...] = ()
+    ) -> Future[Any]:
+        """Run a function on an engine; the future holds the function's own result or exception.
+
+        Args:
+            packed: The function and its arguments.
+            further: Arguments that follow, for this engine only.
+        """
         future: Future[Any] = Future()
         with self._lock:
             if engine.lost is not None or engine.id not in self.client.ids:
                 future.set_exception(RankLost(engine.role, engine.rank, engine.lost or "its engine left the cluster"))
                 return future
-            engine.calls.append((future, on_event))
+            engine.calls.append(call := Call(future))
 
         def hook(message: Any) -> None:
+            call.id = message.msg_id
             message.iopub_callbacks.append(lambda msg: self._on_message(engine, on_event, msg))
             waiting = [message, message.output]
 
@@ -92,6 +111,7 @@ class EngineCaller:
                 waiting.remove(done)
                 if not waiting or done.exception() is not None:
                     self._finish(engine, future, message)
+                    self._listen_on(engine, on_event, message.msg_id)
 
             for part in tuple(waiting):
                 part.add_done_callback(one_done)
@@ -100,7 +120,11 @@ class EngineCaller:
         # By the stream, not the bare socket as ipyparallel's own views do: sending on the socket swallows the edge that
         # announces a reply which came meanwhile, and under load replies then lie unread.
         self.client.send_apply_request(
-            self.client._mux_stream, invoke, (payload,), ident=ident, message_future_hook=hook
+            self.client._mux_stream,
+            invoke,
+            packed.message(engine.role, engine.rank, further),
+            ident=ident,
+            message_future_hook=hook,
         )
         return future
 
@@ -110,15 +134,20 @@ class EngineCaller:
             if engine.lost is None:
                 engine.lost = cause
             calls, engine.calls = engine.calls, []
-        for future, _on_event in calls:
-            _fail(future, RankLost(engine.role, engine.rank, engine.lost))
+        for call in calls:
+            _fail(call.future, RankLost(engine.role, engine.rank, engine.lost))
 
     def interrupt(self, engines: Sequence[Engine]) -> None:
-        """Send each engine's kernel an interrupt request over its control channel."""
+        """Interrupt what each engine runs; a call that is still on its way there is withdrawn instead."""
         for engine in engines:
             if engine.lost is None and engine.id in self.client.ids:
                 ident = self.client._engines[engine.id].encode()
-                self.client._send(self.client._control_stream, "interrupt_request", content={}, ident=ident)
+                control = self.client._control_stream
+                with self._lock:
+                    first = engine.calls[0].id if engine.calls else ""
+                if first:  # says nothing to an engine that has begun the call
+                    self.client._send(control, "abort_request", content={"msg_ids": [first]}, ident=ident)
+                self.client._send(control, "interrupt_request", content={}, ident=ident)
 
     def wait_ready(self, engines: Sequence[Engine], timeout: float) -> None:
         """Wait until every engine has registered and its output reaches this client.
@@ -144,7 +173,7 @@ class EngineCaller:
         silent = list(engines)
         while silent:
             heard: set[int] = set()
-            futures = [self.call(e, _payload(e, _introduce), partial(_hear, heard, e)) for e in silent]
+            futures = [self.call(e, Packed.of(_introduce, ()), partial(_hear, heard, e)) for e in silent]
             for engine, future in zip(silent, futures, strict=True):
                 try:
                     engine.host, engine.pid = future.result(max(0.0, deadline - time.monotonic()))
@@ -176,9 +205,28 @@ class EngineCaller:
             case "clear_output":
                 on_event(Event("clear", engine.role, engine.rank, "", {"wait": content["wait"]}))
 
+    def _listen_on(self, engine: Engine, on_event: OnEvent | None, call: str) -> None:
+        """Pass on what an engine's background threads print after a call, until its next call has ended."""
+        if on_event is None:
+            return
+
+        def late(message: dict[str, Any]) -> None:
+            if message["header"]["msg_type"] == "stream":
+                self._on_message(engine, on_event, message)
+            self.client.metadata.pop(call, None)
+
+        def listen() -> None:
+            self.client._futures.pop(engine.ended, None)
+            self.client._futures[call] = SimpleNamespace(iopub_callbacks=[late])
+            engine.ended = call
+
+        # ipyparallel forgets the call in the loop's next turn; in the one after that it is listened for again.
+        loop = self.client._io_loop
+        loop.add_callback(loop.add_callback, listen)
+
     def _finish(self, engine: Engine, future: Future[Any], message: Any) -> None:
         with self._lock:
-            engine.calls = [call for call in engine.calls if call[0] is not future]
+            engine.calls = [call for call in engine.calls if call.future is not future]
         error = message.exception() if message.done() else None
         if error is not None:
             self.lose(engine, "its engine stopped answering")
@@ -189,7 +237,8 @@ class EngineCaller:
             lost = getattr(outcome, "ename", "") == "EngineError"
             if lost:
                 self.lose(engine, "its engine stopped answering")
-            _fail(future, RankLost(engine.role, engine.rank, engine.lost or "") if lost else outcome)
+            error = KeyboardInterrupt() if isinstance(outcome, ipyparallel.error.TaskAborted) else outcome
+            _fail(future, RankLost(engine.role, engine.rank, engine.lost or "") if lost else error)
             return
         # The payload comes from an engine of our own, over an authenticated channel.
         ok, value = pickle.loads(outcome)
@@ -226,8 +275,9 @@ class EngineRanks(Ranks):
         on_event: OnEvent | None = None,
     ) -> list[Pending[T]]:
         chosen = self._chosen(ranks)
-        payloads = [_payload(e, function, (*args, *(each(e.rank) if each else ()))) for e in chosen]
-        return [self._caller.call(e, p, on_event) for e, p in zip(chosen, payloads, strict=True)]  # type: ignore[misc]
+        further = [each(e.rank) if each else () for e in chosen]
+        packed = Packed.of(function, args)
+        return [self._caller.call(e, packed, on_event, f) for e, f in zip(chosen, further, strict=True)]  # type: ignore[misc]
 
     def interrupt(self, ranks: Sequence[int] | None = None) -> None:
         self._caller.interrupt(self._chosen(ranks))
@@ -249,10 +299,6 @@ def engine_status(engine: Engine) -> RankStatus:
     """An engine's state as the contract names it."""
     state = "lost" if engine.lost is not None else "busy" if engine.calls else "idle"
     return RankStatus(engine.role, engine.rank, engine.host, engine.pid, state)
-
-
-def _payload(engine: Engine, function: Callable[..., Any], args: tuple[Any, ...] = ()) -> bytes:
-    return cloudpickle.dumps((engine.role, engine.rank, function, args), protocol=5)
 
 
 def _shown(kind: EventKind, engine: Engine, content: dict[str, Any]) -> Event:

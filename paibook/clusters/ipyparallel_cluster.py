@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import ipyparallel
 from distributed import Client, LocalCluster, Security
 
 from paibook.clusters.contract import Cluster, ClusterStatus, Place, Ranks, Tasks
 from paibook.clusters.dask_tasks import DaskTasks
+from paibook.clusters.engine_place import Packed
 from paibook.clusters.engine_ranks import Engine, EngineCaller, EngineRanks, connect_client, engine_status
 from paibook.errors import ClusterError, PlanError
 from paibook.settings import settings
@@ -185,10 +185,8 @@ class IpyparallelCluster(Cluster):
         cluster.scheduler.http_server.stop()
         client = Client(cluster, set_as_default=False)
         hosts = [Engine(i, "task worker", n) for n, i in enumerate(caller.client.ids)]
-        payload = (cluster.scheduler_address, security)
-        for engine, future in [
-            (e, caller.call(e, cloudpickle.dumps((e.role, e.rank, _start_dask_worker, payload)), None)) for e in hosts
-        ]:
+        packed = Packed.of(_start_dask_worker, (cluster.scheduler_address, security))
+        for engine, future in [(e, caller.call(e, packed, None)) for e in hosts]:
             try:
                 future.result(settings().start_timeout)
             except TimeoutError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from paibook.clusters.contract import Cluster, Event
@@ -52,6 +52,31 @@ def turn(cluster: Cluster, context: RunContext) -> Iterator[None]:
             queue.changed.notify_all()
 
 
+def check_before(context: RunContext) -> None:
+    """Raise ``RunCancelled`` for a run that was stopped before its ranks were asked for anything."""
+    if context.cancelled:
+        raise RunCancelled("the run was stopped before it began; the ranks kept their variables")
+
+
+def kept(size: int, killed: Collection[int], lost: Collection[int] = ()) -> str:
+    """What has become of the variables of ``size`` ranks when their run was stopped, in words.
+
+    >>> kept(2, [])
+    'the ranks kept their variables'
+    >>> kept(2, [1])
+    'rank 1 did not react and had to be killed: its variables are gone; the others kept theirs'
+    """
+    texts = []
+    for ranks, fate in ((killed, "did not react and had to be killed"), (lost, "ended by then")):
+        if ranks:
+            one = len(ranks) == 1
+            names = f"rank{'' if one else 's'} {', '.join(map(str, sorted(ranks)))}"
+            texts.append(f"{names} {fate}: {'its' if one else 'their'} variables are gone")
+    if not texts:
+        return "the ranks kept their variables"
+    return "; ".join(texts if len(killed) + len(lost) >= size else [*texts, "the others kept theirs"])
+
+
 def _wait(queue: _Queue, context: RunContext) -> None:
     def ready() -> bool:
         return context.cancelled or queue.runs[0] is context
@@ -64,5 +89,4 @@ def _wait(queue: _Queue, context: RunContext) -> None:
         context.emit(Event("stderr", "run", -1, text))
         with queue.changed:
             queue.changed.wait_for(ready)
-    if context.cancelled:
-        raise RunCancelled("the run was stopped before it began; the ranks kept their variables")
+    check_before(context)

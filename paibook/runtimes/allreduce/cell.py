@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pickle import PickleBuffer
 from typing import Any
 
 import cloudpickle
@@ -60,14 +61,14 @@ class Cell:
 
     Attributes:
         program: Its source.
-        variables: Pushed variables, each pickled on its own.
+        variables: Pushed variables, each pickled on its own; as buffers, which no further pickle copies.
         hyperparameters: The values of ``hp``.
         pull: Names to send back, by rank that sends the value itself; other ranks send a fingerprint.
         ranks: Who takes part.
     """
 
     program: Program
-    variables: Mapping[str, bytes]
+    variables: Mapping[str, PickleBuffer]
     hyperparameters: Mapping[str, Any]
     pull: Wanted
     ranks: tuple[int, ...]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from pickle import PickleBuffer
 from typing import Any
 
 import cloudpickle
@@ -19,11 +20,13 @@ from paibook.runtimes.allreduce.cell import AllReduceResult, Cell, Report, Value
 from paibook.runtimes.allreduce.verdict import failed, in_step, is_cause, spell, verdict
 from paibook.runtimes.allreduce.worlds import worlds_of
 from paibook.runtimes.contract import Progress, RunContext
-from paibook.runtimes.turns import turn
+from paibook.runtimes.turns import check_before, kept, turn
 
 BACKENDS = ("gloo",)
 STOP_SECONDS = 1.0  # for interrupted ranks to come back before they are killed
 INTERRUPT_AGAIN_SECONDS = 0.4
+DELIVERY_SECONDS = 60.0  # for a large cell to reach a rank, where it is withdrawn
+POLL_SECONDS = 0.1
 SETTLE_SECONDS = 0.1  # when all ranks raise the same, none needs to be interrupted and their groups stay in step
 CAUSE_SECONDS = 0.7  # a broken connection is a symptom; a lost rank is reported within 0.5 s
 
@@ -70,6 +73,7 @@ class Driver:
                 pulls.parse(plan.pull),
                 chosen,
             )
+            check_before(context)
             world = worlds.current(ranks)
             execution = _Execution(plan, ranks, world, cell, context)
             try:
@@ -95,6 +99,7 @@ class _Execution:
         self._lost: dict[int, RankLost] = {}
         self._unexpected: dict[int, BaseException] = {}
         self._killed: list[int] = []
+        self._begun: set[int] = set()  # ranks that have said that they are in the cell
         self._changed = threading.Event()
 
     def run(self) -> dict[int, Report]:
@@ -103,7 +108,7 @@ class _Execution:
         deadline = None if self._timeout is None else began + self._timeout
         self._context.on_cancel(self._changed.set)
         pendings = self._ranks.apply(
-            worker.run, self._world, self._cell, ranks=self._cell.ranks, on_event=self._context.emit
+            worker.run, self._world, self._cell, ranks=self._cell.ranks, on_event=self._on_event
         )
         self._pending = dict(zip(self._cell.ranks, pendings, strict=True))
         for pending in pendings:
@@ -113,6 +118,13 @@ class _Execution:
         if running:
             self._stop()
         return self._conclude(running, deadline)
+
+    def _on_event(self, event: Event) -> None:
+        if event.rank not in self._begun:
+            self._begun.add(event.rank)
+            self._changed.set()
+        if (event.kind, event.data) != ("stdout", ""):
+            self._context.emit(event)
 
     def _watch(self, deadline: float | None) -> None:
         """Wait until every rank is done, or one has failed, or the user or the clock says stop."""
@@ -151,23 +163,41 @@ class _Execution:
             self._unexpected[rank] = error
 
     def _stop(self) -> None:
-        """Interrupt the ranks that still run; kill those that ignore it."""
+        """Interrupt the ranks that still run; kill those that ignore it.
+
+        A rank is given its time from when the cell has begun there: one that is still receiving it cannot react.
+        """
         began = time.monotonic()
-        for end in (began + INTERRUPT_AGAIN_SECONDS, began + STOP_SECONDS):
-            self._ranks.interrupt(sorted(self._pending))
-            if self._world.threads:
-                self.aborted = True
-                ThreadGroup.abort_named(self._world.id)  # an interrupt does not reach a thread that waits
-            while self._pending and (left := end - time.monotonic()) > 0:
-                self._changed.wait(left)
-                self._changed.clear()
-                self._collect()
-            if not self._pending:
-                return
-        self._killed = sorted(self._pending)
-        self._ranks.kill(self._killed)
-        text = f"{spell(self._killed)} did not react to an interrupt and will be replaced; their variables are gone\n"
-        self._context.emit(Event("stderr", self._ranks.role, self._killed[0], text))
+        since: dict[int, float] = {}
+        asked: dict[int, float] = {}
+        self._abort_threads()
+        while self._pending:
+            now = time.monotonic()
+            since.update({rank: now for rank in self._begun & self._pending.keys() if rank not in since})
+            late = sorted(r for r in self._pending if now >= since.get(r, began + DELIVERY_SECONDS) + STOP_SECONDS)
+            if late:
+                self._kill(late)
+            due = [r for r in sorted(self._pending) if now >= asked.get(r, 0.0) or (r in since and since[r] == now)]
+            if due:
+                self._ranks.interrupt(due)
+                asked.update(dict.fromkeys(due, now + INTERRUPT_AGAIN_SECONDS))
+            self._changed.wait(POLL_SECONDS)
+            self._changed.clear()
+            self._collect()
+
+    def _abort_threads(self) -> None:
+        if self._world.threads:
+            self.aborted = True
+            ThreadGroup.abort_named(self._world.id)  # an interrupt does not reach a thread that waits
+
+    def _kill(self, ranks: Sequence[int]) -> None:
+        self._killed += ranks
+        self._ranks.kill(ranks)
+        for rank in ranks:
+            del self._pending[rank]
+        if not self._context.cancelled:  # else RunCancelled says it
+            text = f"{spell(ranks)} did not react to an interrupt and will be replaced; their variables are gone\n"
+            self._context.emit(Event("stderr", self._ranks.role, ranks[0], text))
 
     def _conclude(self, running: Sequence[int], deadline: float | None) -> dict[int, Report]:
         if self._context.cancelled:
@@ -192,7 +222,7 @@ class _Execution:
         return self.reports
 
     def _kept(self) -> str:
-        return f"; {spell(self._killed)} had to be killed and lost their variables" if self._killed else ""
+        return "; " + kept(self._ranks.size, self._killed, self._lost)
 
 
 def _chosen(plan: Plan, size: int) -> tuple[int, ...]:
@@ -210,8 +240,8 @@ def _chosen(plan: Plan, size: int) -> tuple[int, ...]:
     return targets
 
 
-def _pickled(variables: Mapping[str, Any]) -> dict[str, bytes]:
-    return {name: _pickle(name, value) for name, value in variables.items()}
+def _pickled(variables: Mapping[str, Any]) -> dict[str, PickleBuffer]:
+    return {name: PickleBuffer(_pickle(name, value)) for name, value in variables.items()}
 
 
 def _pickle(name: str, value: Any) -> bytes:

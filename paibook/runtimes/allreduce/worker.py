@@ -30,6 +30,7 @@ def run(place: Place, world: World, cell: Cell) -> Report:
     """Run a cell in the rank's namespace; what it raises is part of the report."""
     member = Member.of(place)
     try:
+        place.emit("stdout", "")  # tells the driver that the cell has arrived: from here on an interrupt is heeded
         member.enter(world, cell.ranks)
         _prepare(place, world, cell, member)
         recorder = Recorder(lambda batch: place.emit("metric", batch), place.rank)

@@ -21,7 +21,7 @@ from paibook.runtimes.ps.coordinator import Until
 from paibook.runtimes.ps.messages import Scene, ServerJob, WorkerJob, WorkerReport
 from paibook.runtimes.ps.result import PSResult
 from paibook.runtimes.ps.watched import never_logged
-from paibook.runtimes.turns import turn
+from paibook.runtimes.turns import check_before, kept, turn
 
 POLL_SECONDS = 0.2
 START_SECONDS = 60.0  # for servers to announce themselves
@@ -60,7 +60,7 @@ class Driver:
         with turn(cluster, context):
             servers = cluster.ranks(plan.resources.servers, role="server")
             workers = cluster.ranks(plan.resources.workers, role="worker", gpus=plan.resources.gpus_per_worker)
-            context.check_cancelled()
+            check_before(context)
             return _Run(plan, context, servers, workers).run()
 
 
@@ -88,6 +88,7 @@ class _Run:
         self._serving: list[Pending[None]] = []
         self._working: list[Pending[Any]] = []
         self._control: Control | None = None
+        self._killed: list[int] = []  # workers
         self._changed = threading.Event()
 
     def run(self) -> PSResult:
@@ -104,6 +105,8 @@ class _Run:
         except BaseException as error:
             cause = self._cause(error)
             self._stop_all()
+            if isinstance(cause, RunCancelled):
+                cause = RunCancelled(f"the run was stopped; {kept(self._workers.size, self._killed)}")
             if cause is error:
                 raise
             raise cause from error
@@ -206,9 +209,11 @@ class _Run:
         for ranks, pendings in ((self._workers, self._working), (self._servers, self._serving)):
             busy = [rank for rank, pending in enumerate(pendings) if not pending.done()]
             if busy:
-                self._context.emit(
-                    Event("stderr", "ps", -1, f"{ranks.role} ranks {busy} did not stop and are replaced\n")
-                )
+                if not self._context.cancelled:  # else RunCancelled says it
+                    text = f"{ranks.role} ranks {busy} did not stop and are replaced\n"
+                    self._context.emit(Event("stderr", "ps", -1, text))
+                if ranks is self._workers:
+                    self._killed = busy
                 ranks.kill(busy)
 
     def _await(self, pendings: list[Any], seconds: float) -> bool:
