@@ -42,13 +42,15 @@ class Console:
         self._results: dict[str, dict[str, Any]] = {}
         self._shown = 0
         self._cut = False
+        self._finished = False
         self._progress = ProgressDisplay(progress_after)
         self._run: Run | None = None
         self._curves: LiveCurves | None = None
 
     def on_event(self, event: Event) -> None:
-        """Take an event, from any thread."""
-        self._events.put(event)
+        """Take an event, from any thread; what comes after the end is in the run's log only."""
+        if not self._finished:
+            self._events.put(event)
 
     def on_progress(self, progress: Progress) -> None:
         """Take a stage's progress, from any thread."""
@@ -70,6 +72,7 @@ class Console:
 
     def finish(self) -> None:
         """Show the rest: unfinished lines, grouped output, the ranks' last expressions, the final curve."""
+        self._finished = True
         self._drain()
         for stream, label, line in self._lines.rest():
             if not self._unfinished.end(stream, label, line):

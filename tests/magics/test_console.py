@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from paibook.clusters.contract import Event, EventKind
 from paibook_magics import console as module
 from paibook_magics.console import Console
+
+if TYPE_CHECKING:
+    from conftest import Notebook
 
 
 def say(console: Console, kind: EventKind, data: Any, rank: int = 0, source: str = "worker") -> None:
@@ -158,3 +161,30 @@ class TestCap:
         say(console, "stdout", "x\n" * 500)
         console.finish()
         assert f"more of it is in {tmp_path / 'output.jsonl'}" in capsys.readouterr().out
+
+
+LATE = """%%pai_allreduce -n 2
+import threading
+asked = threading.Event()
+def late():
+    asked.wait(60)
+    print("late", rank, flush=True)
+threading.Thread(target=late, daemon=True).start()
+threading.Timer(0.5, asked.set).start()
+"""
+HEARD = """
+import time
+run = get_ipython().paibook.session.runs[-1]
+deadline = time.monotonic() + 20
+while run.stdout.count("late") < 2 and time.monotonic() < deadline:
+    time.sleep(0.05)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_what_a_rank_prints_after_the_cell_is_in_the_runs_log(notebook: Notebook) -> None:
+    notebook.run(LATE)
+    notebook.run(HEARD)
+    assert notebook.value("run.stdout") == repr("[worker 0] late 0\n[worker 1] late 1\n")
+    assert notebook.run("%%pai_allreduce -n 2\nrank").stdout.splitlines() == ["[rank 0] 0", "[rank 1] 1"]
