@@ -5,20 +5,21 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pickle import PickleBuffer
 from typing import Any
 
 import cloudpickle
 
-from paibook.clusters.contract import Cluster, Event, Pending, Ranks
+from paibook.clusters.contract import Cluster, Event, OnEvent, Pending, Ranks
 from paibook.comms.threads import ThreadGroup
 from paibook.errors import PlanError, RankLost, RunCancelled, RunError
 from paibook.plan import Plan
 from paibook.runtimes import pulls
 from paibook.runtimes.allreduce import worker
-from paibook.runtimes.allreduce.cell import AllReduceResult, Cell, Report, Values, World
+from paibook.runtimes.allreduce.cell import AllReduceResult, Cell, Report, Values
 from paibook.runtimes.allreduce.verdict import failed, in_step, is_cause, spell, verdict
-from paibook.runtimes.allreduce.worlds import worlds_of
+from paibook.runtimes.allreduce.worlds import Worlds, worlds_of
 from paibook.runtimes.contract import Progress, RunContext
 from paibook.runtimes.turns import check_before, kept, turn
 
@@ -66,41 +67,50 @@ class Driver:
                 text = f"rank {loss.rank} starts with no variables: {loss}\n"
                 context.emit(Event("stderr", ranks.role, loss.rank, text))
             chosen = _chosen(plan, ranks.size)
-            cell = Cell(
-                plan.program,
-                _pickled(context.variables),
-                dict(plan.hyperparameters),
-                pulls.parse(plan.pull),
-                chosen,
-            )
-            check_before(context)
-            world = worlds.current(ranks)
-            execution = _Execution(plan, ranks, world, cell, context)
+            execution = _Execution(plan, ranks, worlds, _cell(plan, context, chosen), context)
             try:
                 reports = execution.run()
             except BaseException:
                 if execution.aborted or not in_step(list(execution.reports.values()), len(chosen)):
                     worlds.give_up()
                 raise
-        pulled, differs = pulls.unpack(cell.pull, {rank: report.parcel for rank, report in reports.items()})
+        pulled, differs = pulls.unpack(
+            pulls.parse(plan.pull), {rank: report.parcel for rank, report in reports.items()}
+        )
         values = Values({rank: report.value for rank, report in sorted(reports.items())})
         return AllReduceResult(values, pulled, differs)
+
+
+class _Arrivals:
+    """Passes events on, and notes which ranks have said that they are in the cell; holds nothing of the cell."""
+
+    def __init__(self, emit: OnEvent, changed: threading.Event) -> None:
+        self.begun: set[int] = set()
+        self._emit, self._changed = emit, changed
+
+    def on_event(self, event: Event) -> None:
+        if event.rank not in self.begun:
+            self.begun.add(event.rank)
+            self._changed.set()
+        if (event.kind, event.data) != ("stdout", ""):
+            self._emit(event)
 
 
 class _Execution:
     """One cell on its ranks: what is pending, what has come back, and how it ends."""
 
-    def __init__(self, plan: Plan, ranks: Ranks, world: World, cell: Cell, context: RunContext) -> None:
+    def __init__(self, plan: Plan, ranks: Ranks, worlds: Worlds, cell: Cell, context: RunContext) -> None:
+        check_before(context)
         self.reports: dict[int, Report] = {}
         self.aborted = False
         self._timeout = plan.timeout
-        self._ranks, self._world, self._cell, self._context = ranks, world, cell, context
+        self._ranks, self._world, self._cell, self._context = ranks, worlds.current(ranks), cell, context
         self._pending: dict[int, Pending[Report]] = {}
         self._lost: dict[int, RankLost] = {}
         self._unexpected: dict[int, BaseException] = {}
         self._killed: list[int] = []
-        self._begun: set[int] = set()  # ranks that have said that they are in the cell
         self._changed = threading.Event()
+        self._arrivals = _Arrivals(context.emit, self._changed)
 
     def run(self) -> dict[int, Report]:
         """Run to the end; returns every rank's report, or raises what the user should see."""
@@ -108,8 +118,10 @@ class _Execution:
         deadline = None if self._timeout is None else began + self._timeout
         self._context.on_cancel(self._changed.set)
         pendings = self._ranks.apply(
-            worker.run, self._world, self._cell, ranks=self._cell.ranks, on_event=self._on_event
+            worker.run, self._world, self._cell, ranks=self._cell.ranks, on_event=self._arrivals.on_event
         )
+        # An error keeps the frames it passed, and the session keeps the error: what was pushed must not stay with it.
+        self._cell = replace(self._cell, variables={})
         self._pending = dict(zip(self._cell.ranks, pendings, strict=True))
         for pending in pendings:
             pending.add_done_callback(lambda _: self._changed.set())
@@ -118,13 +130,6 @@ class _Execution:
         if running:
             self._stop()
         return self._conclude(running, deadline)
-
-    def _on_event(self, event: Event) -> None:
-        if event.rank not in self._begun:
-            self._begun.add(event.rank)
-            self._changed.set()
-        if (event.kind, event.data) != ("stdout", ""):
-            self._context.emit(event)
 
     def _watch(self, deadline: float | None) -> None:
         """Wait until every rank is done, or one has failed, or the user or the clock says stop."""
@@ -173,7 +178,7 @@ class _Execution:
         self._abort_threads()
         while self._pending:
             now = time.monotonic()
-            since.update({rank: now for rank in self._begun & self._pending.keys() if rank not in since})
+            since.update({rank: now for rank in self._arrivals.begun & self._pending.keys() if rank not in since})
             late = sorted(r for r in self._pending if now >= since.get(r, began + DELIVERY_SECONDS) + STOP_SECONDS)
             if late:
                 self._kill(late)
@@ -223,6 +228,11 @@ class _Execution:
 
     def _kept(self) -> str:
         return "; " + kept(self._ranks.size, self._killed, self._lost)
+
+
+def _cell(plan: Plan, context: RunContext, chosen: tuple[int, ...]) -> Cell:
+    variables = _pickled(context.variables)
+    return Cell(plan.program, variables, dict(plan.hyperparameters), pulls.parse(plan.pull), chosen)
 
 
 def _chosen(plan: Plan, size: int) -> tuple[int, ...]:
