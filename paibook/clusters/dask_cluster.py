@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from typing import Any
 
 from distributed import Client, LocalCluster, Security
@@ -93,7 +94,7 @@ class DaskCluster(Cluster):
     def ranks(self, size: int, role: str = "worker", gpus: int = 0) -> Ranks:
         with self._lock:
             client = self._started()
-            size = size or self._default_ranks()
+            size = size or self._present_ranks(role) or self._default_ranks()
             if self._launcher is None:
                 self._launcher = EngineLauncher(
                     self.reference, client, self._capacity, self._started_controller, self._losses
@@ -213,6 +214,9 @@ class DaskCluster(Cluster):
         """Ranks each worker may hold: one a thread."""
         return dict(self._started().nthreads())
 
+    def _present_ranks(self, role: str) -> int:
+        return sum(rank.role == role for rank in self._launcher.status()) if self._launcher is not None else 0
+
     def _default_ranks(self) -> int:
         return max(1, len(self._capacity()))
 
@@ -266,23 +270,27 @@ class EmbeddedCluster(DaskCluster):
 
     def __init__(self, workers: int | None = None) -> None:
         super().__init__("embedded")
+        self._controller_starts = threading.Lock()
+        self._made: Future[Client] | None = None
         self._workers = workers or settings().workers
 
     def _connect(self) -> Client:
-        # The controller of the ranks takes as long to start as the workers do: side by side.
-        starting = threading.Thread(target=self._start_controller, daemon=True)
-        starting.start()
-        # In a thread, since Stop in the middle of Dask's own start would leave half a cluster behind.
-        made: Future[Client] = Future()
-        threading.Thread(target=_fulfil, args=(made, self._start_dask), name="paibook-start", daemon=True).start()
+        if self._made is None:
+            self._made = Future()
+            # The controller of the ranks takes as long to start as the workers do: side by side.
+            threading.Thread(target=self._start_controller, daemon=True).start()
+            # In a thread, since Stop in the middle of Dask's own start would leave half a cluster behind.
+            threading.Thread(target=_fulfil, args=(self._made, self._start_dask), daemon=True).start()
+        made = self._made
         try:
-            client = made.result()
-            starting.join()
+            client = made.result()  # where Stop ends this wait, the next start waits for the same cluster
         except (OSError, TimeoutError, RuntimeError) as error:
             raise ClusterError(f"the embedded cluster did not start: {_reason(error)}") from error
-        except BaseException:
-            made.add_done_callback(self._discard)
-            raise
+        finally:
+            if made.done() and made.exception() is not None:
+                self._made = None
+        self._made = None
+        self._start_controller()
         return client
 
     def _start_dask(self) -> Client:
@@ -309,12 +317,13 @@ class EmbeddedCluster(DaskCluster):
             threading.Thread(target=self._disconnect, args=(made.result(),), daemon=True).start()
 
     def _start_controller(self) -> None:
-        if self._controller is not None:
-            return  # left by a start that was stopped
-        try:
-            self._controller = Controller.start()
-        except ClusterError:
-            logger.debug("the controller did not start", exc_info=True)  # the first ranks try again, and report
+        with self._controller_starts:
+            if self._controller is not None:
+                return
+            try:
+                self._controller = Controller.start()
+            except ClusterError:
+                logger.debug("the controller did not start", exc_info=True)  # the first ranks try again, and report
 
     def restart(self) -> None:
         """Start anew, with fresh processes; workers that are stuck are killed."""
@@ -324,6 +333,9 @@ class EmbeddedCluster(DaskCluster):
 
     def close(self) -> None:
         with self._lock:
+            made, self._made = self._made, None
+            if made is not None:
+                made.add_done_callback(self._discard)
             if self._client is not None and self._connected(self._client):
                 _kill_silent(self._client)
             super().close()
@@ -361,6 +373,7 @@ def _deaf_to_stop() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    resource_tracker.ensure_running()  # where it starts later, it unblocks the signal again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

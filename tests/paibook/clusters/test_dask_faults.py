@@ -191,3 +191,42 @@ class TestObjects:
                     connect(client)
 
         asyncio.run(attach())
+
+
+STOPPED_START = """
+import os, signal, threading, time
+import psutil
+from paibook.clusters import connect
+
+cluster = connect("embedded")
+def stop():
+    me = psutil.Process()
+    while len(me.children(recursive=True)) < 3:  # the controller, and what starts the workers
+        time.sleep(0.01)
+    os.killpg(os.getpgrp(), signal.SIGINT)
+
+threading.Thread(target=stop).start()
+try:
+    cluster.start()
+except KeyboardInterrupt:
+    print("stopped")
+ranks = cluster.ranks(2)
+print([p.result(60) for p in ranks.apply(lambda place: place.rank)])
+controllers = [p for p in psutil.Process().children() if "paibook.clusters.controller" in p.cmdline()]
+print(len(controllers), "controller")
+cluster.close()
+left = lambda: [p for p in psutil.Process().children() if "spawn_main" in " ".join(p.cmdline())]
+deadline = time.monotonic() + 30
+while left() and time.monotonic() < deadline:
+    time.sleep(0.05)
+print(len(left()), "left")
+"""
+
+
+@pytest.mark.slow
+def test_stop_while_the_cluster_starts_leaves_nothing_behind() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED_START], capture_output=True, text=True, timeout=WAIT, start_new_session=True
+    )
+    assert done.stdout.splitlines() == ["stopped", "[0, 1]", "1 controller", "0 left"]
+    assert done.stderr == ""

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from paibook.clusters import lifeline
+from paibook.errors import ClusterError
 
 ROOT = Path(__file__).resolve().parents[3]
 WAIT = 20
@@ -121,3 +122,10 @@ class TestSpawned:
 )
 def test_exit_codes_in_words(code: int, words: str) -> None:
     assert lifeline.exit_cause(code) == words
+
+
+def test_a_system_without_sessions_of_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(lifeline.os, "name", "nt")
+        with pytest.raises(ClusterError, match="ranks need a POSIX system"):
+            lifeline.spawn("paibook.clusters.controller", {})
