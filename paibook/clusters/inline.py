@@ -59,7 +59,7 @@ class InlineCluster(Cluster):
         return self._tasks
 
     def ranks(self, size: int, role: str = "worker", gpus: int = 0) -> Ranks:
-        size = size or self._slots
+        size = size or len(self._threads.get(role, ())) or self._slots
         assign(discover(), size, gpus)  # threads share the process's cards; this only refuses what is not there
         if size > MAX_RANKS:
             raise ClusterError(f"the inline cluster holds {MAX_RANKS} ranks, {MAX_RANKS} free; asked for {size}")

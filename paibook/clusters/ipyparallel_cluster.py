@@ -59,8 +59,9 @@ class IpyparallelCluster(Cluster):
                     "-g cannot be kept on an ipyparallel cluster: its engines run already, with the cards they were "
                     "started with; set CUDA_VISIBLE_DEVICES where they are started, and leave out -g"
                 )
-            size = size or max(1, len(caller.client.ids) - self._count_others(role))
             engines = self._engines.setdefault(role, [])
+            room = max(1, len(caller.client.ids) - self._count_others(role))
+            size = size or min(len(engines) or room, room)
             self._drop_lost(engines)
             self._claim(role, engines, size)
             return EngineRanks(role, caller, engines[:size], self._kill)

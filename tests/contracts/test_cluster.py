@@ -30,6 +30,12 @@ def recall(place: Place, name: str) -> Any:
     return place.namespace.get(name)
 
 
+def change_first(place: Place, array: Any, raw: bytes, own: Any) -> tuple[float, float, int, int]:
+    array[0] += 100
+    own[0] += 0
+    return float(array[0]), float(array.sum()), len(raw), int(own.sum())
+
+
 def speak(place: Place, lines: int) -> str:
     for i in range(lines):
         print(f"line {i} of {place.rank}")
@@ -91,6 +97,20 @@ class TestRanks:
         results(cluster.ranks(2).apply(remember, "kept", "yes"))
         assert results(cluster.ranks(3).apply(recall, "kept")) == ["yes", "yes", None]
         assert results(cluster.ranks(1).apply(recall, "kept")) == ["yes"]
+
+    def test_no_size_means_the_group_there_is(self, cluster: Cluster) -> None:
+        cluster.restart()
+        assert cluster.ranks(0).size >= 1
+        cluster.restart()
+        results(cluster.ranks(3).apply(remember, "kept", 3))
+        assert results(cluster.ranks(0).apply(recall, "kept")) == [3, 3, 3]
+
+    def test_buffers_arrive_whole_writable_and_as_they_were(self, cluster: Cluster) -> None:
+        needs_processes(cluster)
+        array = np.arange(50_000.0)
+        pending = cluster.ranks(2).apply(change_first, array, bytes(5_000), each=lambda rank: (np.full(3_000, rank),))
+        array[:] = 0
+        assert results(pending) == [(100.0, np.arange(50_000.0).sum() + 100, 5_000, 3_000 * r) for r in range(2)]
 
     def test_roles_do_not_share_variables(self, cluster: Cluster) -> None:
         cluster.restart()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 import time
 from typing import Any
 
@@ -49,6 +52,38 @@ def test_cancel_frees_a_collective_and_a_sleep(embedded: Any) -> None:
     error = embedded.cancelled("import time\nprint('here')\ncomm.barrier() if rank == 0 else time.sleep(60)")
     assert isinstance(error, RunCancelled)
     assert embedded.run("x, comm.allreduce(1)").values == {0: (0, 2), 1: (1, 2)}
+
+
+def test_stop_withdraws_a_cell_that_has_not_arrived(embedded: Any) -> None:
+    embedded.run("x = rank")
+    pids = [rank.pid for rank in embedded.cluster.status().ranks][:2]
+    os.kill(pids[1], signal.SIGSTOP)  # a rank that reads nothing, as if a large variable were still on its way
+    try:
+        run, context, _here = embedded.start("x = 'spoilt'", variables={"big": np.zeros(1 << 18)})
+        errors: list[BaseException] = []
+
+        def catch() -> None:
+            with pytest.raises(RunCancelled) as caught:
+                run()
+            errors.append(caught.value)
+
+        running = threading.Thread(target=catch, daemon=True)
+        running.start()
+        threading.Timer(0.5, context.cancel).start()
+        running.join(2.5)  # longer than a rank is given that runs the cell and does not react
+        assert running.is_alive()
+    finally:
+        os.kill(pids[1], signal.SIGCONT)
+    running.join(30)
+    assert str(errors[0]) == "the run was stopped; the ranks kept their variables"
+    assert [rank.pid for rank in embedded.cluster.status().ranks][:2] == pids
+    assert "x" in embedded.run("list(globals())", workers=2).values[1]
+
+
+def test_pushed_arrays_arrive_writable_and_as_they_were(embedded: Any) -> None:
+    array = np.arange(300_000.0)
+    answer = embedded.run("array[0] += 5; array[0], array.sum()", variables={"array": array})
+    assert answer.values[1] == (5.0, array.sum() + 5)
 
 
 def test_timeout(embedded: Any) -> None:
