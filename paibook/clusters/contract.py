@@ -234,7 +234,7 @@ class Cluster(ABC):
         """Exactly ``size`` ready ranks of a role, starting those that are missing or lost and keeping the others.
 
         Args:
-            size: 0 means as many as the role has at present, or, where it has none, one for each of the cluster's workers.
+            size: 0 means as many as the role has at present; where it has none, one for each worker (at least 1).
             role: Ranks of different roles never share a process.
             gpus: Cards per rank.
 

@@ -145,7 +145,7 @@ def test_cancelling_frees_workers_wherever_they_are(bench: Any, blocked: str, co
     ready = threading.Event()
     context = bench.context(lambda event: ready.set() if event.kind == "stdout" else None)
     threading.Thread(target=lambda: (ready.wait(20), context.cancel()), daemon=True).start()
-    with pytest.raises(RunCancelled):
+    with pytest.raises(RunCancelled, match="stopped; the ranks kept their variables"):
         bench.run(cell, context, consistency=consistency)
     assert bench.run(loop()).clock == 5
 
