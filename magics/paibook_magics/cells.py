@@ -24,7 +24,7 @@ from paibook_magics.planning import input_variables, is_path, plan_cell
 from paibook_magics.sizes import describe
 
 TICK_SECONDS = 0.05
-STOP_SECONDS = 10.0
+STOP_SECONDS = 30.0  # a rank that is being sent hundreds of megabytes stops when it has read them
 MAGICS = ("pai_mapreduce", "pai_allreduce", "pai_ps")
 
 

@@ -9,6 +9,8 @@ from paibook.clusters.contract import Event
 
 def label_of(event: Event) -> str:
     """Who says it, as shown in front of each line."""
+    if event.rank < 0:
+        return f"[{event.source}] "
     return f"[rank {event.rank}] " if event.source == "worker" else f"[{event.source} {event.rank}] "
 
 
