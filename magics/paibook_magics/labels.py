@@ -48,4 +48,5 @@ def _joined(labels: list[str]) -> str:
 
 
 def _number(label: str) -> int:
-    return int(label.strip(" []").rpartition(" ")[2])
+    number = label.strip(" []").rpartition(" ")[2]
+    return int(number) if number.isdigit() else -1

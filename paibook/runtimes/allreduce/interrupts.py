@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -57,7 +58,7 @@ class _Watch:
     def begin(self, torch_sockets: TorchSockets) -> _WatchedCell:
         """Signals from now on are meant for a new cell."""
         if self._mark in self._cells:
-            self._cells[self._mark].ended.set()  # its own end may have been cut short
+            self._cells[self._mark].ended = True  # its own end may have been cut short
         self._mark = MARKS[(self._mark + 1) % len(MARKS)]
         self._cells[self._mark] = cell = _WatchedCell(torch_sockets)
         self._tell.send(bytes([self._mark]))
@@ -75,14 +76,17 @@ class _Watch:
             for number in self._told.recv(64):
                 if number in MARKS:
                     cell = self._cells[number]
-                elif number == signal.SIGINT and cell is not None and not cell.ended.wait(PATIENCE_SECONDS):
-                    cell.torch_sockets.cut()
+                elif number == signal.SIGINT and cell is not None:
+                    time.sleep(PATIENCE_SECONDS)
+                    if not cell.ended:
+                        cell.torch_sockets.cut()
 
 
 class _WatchedCell:
     def __init__(self, torch_sockets: TorchSockets) -> None:
         self.torch_sockets = torch_sockets
-        self.ended = threading.Event()
+        # Not an Event: an interrupt inside its set() would leave its lock taken for ever.
+        self.ended = False
 
 
 _watches: dict[int, _Watch] = {}  # by process id: a forked child has no watcher thread
@@ -102,7 +106,7 @@ def watching(torch_sockets: TorchSockets) -> Iterator[None]:
         previous = watch.listen()
         yield
     finally:
-        cell.ended.set()
+        cell.ended = True
         _restore(previous)
 
 

@@ -39,6 +39,7 @@ def alarm() -> Iterator[None]:
     signal.set_wakeup_fd(descriptor)
 
 
+@pytest.mark.timeout(60, method="thread")  # the other method uses the alarm that the test takes
 @pytest.mark.usefixtures("alarm")
 def test_an_interrupt_at_any_line_leaves_the_next_cell_whole() -> None:
     chance = random.Random(7)
