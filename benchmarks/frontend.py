@@ -60,11 +60,11 @@ class Cell:
         """Take in one message; whether the kernel is idle with it."""
         kind, content = message["msg_type"], message["content"]
         if kind == "status" and content["execution_state"] == "busy":
-            self._busy = message["header"]["date"]
+            self._busy = _date(message)
         elif kind == "status" and content["execution_state"] == "idle":
             self.idle = time.perf_counter()
             if self._busy is not None:
-                self.kernel_seconds = (message["header"]["date"] - self._busy).total_seconds()
+                self.kernel_seconds = (_date(message) - self._busy).total_seconds()
             return True
         elif kind == "stream":
             self._streams.append(content["text"])
@@ -204,3 +204,9 @@ class FrontEnd:
                 return "lost"
             if message["parent_header"].get("msg_id") == identifier:
                 return str(message["content"]["status"])
+
+
+def _date(message: dict[str, Any]) -> datetime:
+    # jupyter_client parses dates; once ipyparallel's client has been used in the process, it leaves them as text.
+    date = message["header"]["date"]
+    return date if isinstance(date, datetime) else datetime.fromisoformat(date)

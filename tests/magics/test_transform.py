@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,8 +15,12 @@ from paibook_magics.cells import MAGICS
 from paibook_magics.transform import AwaitPaiCells
 
 
+# What the transformer asks of a shell; a whole one would be IPython's singleton.
+NOTEBOOK: Any = SimpleNamespace(autoawait=True, kernel=object())
+
+
 def transformed(cell: str, transformer: AwaitPaiCells | None = None) -> str:
-    return "".join((transformer or AwaitPaiCells())(cell.splitlines(keepends=True)))
+    return "".join((transformer or AwaitPaiCells(NOTEBOOK))(cell.splitlines(keepends=True)))
 
 
 def call(source: str) -> list[str]:
@@ -67,8 +73,17 @@ def test_other_cells_pass_unchanged(cell: str) -> None:
     assert transformed(cell) == cell
 
 
+@pytest.mark.parametrize(
+    "shell",
+    [SimpleNamespace(autoawait=False, kernel=object()), SimpleNamespace(autoawait=True)],
+    ids=["off", "terminal"],
+)
+def test_where_nothing_can_be_awaited_the_cell_stays_a_synchronous_call(shell: Any) -> None:
+    assert transformed("%%pai_ps -n 2\nx = 1\n", AwaitPaiCells(shell)) == "%%pai_ps -n 2\nx = 1\n"
+
+
 def test_inside_a_running_cell_nothing_is_awaited() -> None:
-    transformer = AwaitPaiCells()
+    transformer = AwaitPaiCells(NOTEBOOK)
     transformer.begin()
     assert transformed("%%pai_ps\nx", transformer) == "%%pai_ps\nx"
     transformer.end()
@@ -87,5 +102,5 @@ def test_what_ipython_understands_is_no_syntax_error(body: str) -> None:
 
 def test_ipython_leaves_the_call_as_it_is() -> None:
     manager = TransformerManager()
-    manager.cleanup_transforms.append(AwaitPaiCells())
+    manager.cleanup_transforms.append(AwaitPaiCells(NOTEBOOK))
     assert call(manager.transform_cell("%%pai_ps -n 2\n%time x = 1\n")) == ["pai_ps", "-n 2", "%time x = 1\n"]
