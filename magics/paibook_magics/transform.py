@@ -10,7 +10,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from paibook_magics.cells import MAGICS
 
-_FIRST_LINE = re.compile(rf"^%%({'|'.join(MAGICS)})\b(?!\s*\?)(.*)$")
+_FIRST_LINE = re.compile(rf"^%%({'|'.join(MAGICS)})\b(.*)$")
 
 
 class AwaitPaiCells:

@@ -14,7 +14,6 @@ from IPython.core.inputtransformer2 import TransformerManager
 from paibook_magics.cells import MAGICS
 from paibook_magics.transform import AwaitPaiCells
 
-
 # What the transformer asks of a shell; a whole one would be IPython's singleton.
 NOTEBOOK: Any = SimpleNamespace(autoawait=True, kernel=object())
 
