@@ -85,6 +85,12 @@ class Cells:
             self._keep(started)
 
     def _start(self, magic: str, line: str, body: str) -> Started | None:
+        try:
+            return self._start_checked(magic, line, body)
+        except SyntaxError as error:  # IPython has shown those that parsing finds; `return` outside a function is left
+            raise ProgramError(f"{error.filename}, line {error.lineno}: {error.msg}") from None
+
+    def _start_checked(self, magic: str, line: str, body: str) -> Started | None:
         plan, options = plan_cell(
             magic,
             line,
@@ -94,11 +100,8 @@ class Cells:
             self._cell_name(),
             self.shell.transform_cell,
         )
-        try:
-            self.session.check(plan)
-        except SyntaxError as error:  # IPython has shown those that parsing finds; `return` outside a function is left
-            raise ProgramError(f"{plan.program.filename}, line {error.lineno}: {error.msg}") from None
         if options.dry_run:
+            self.session.check(plan)
             self.shell.display_pub.publish(plan_bundle(plan))
             return None
         console = Console(options.group_outputs, options.progress_after)
