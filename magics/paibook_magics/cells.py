@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -145,14 +145,12 @@ class Cells:
         elif run.plan.runtime != "allreduce" and result is not None:
             self.shell.displayhook(_short(result))
 
-    def _keep_pulled(self, pulled: Mapping[str, Any], differs: Any) -> None:
+    def _keep_pulled(self, pulled: Mapping[str, Any], differs: Collection[str]) -> None:
         self.shell.user_ns.update(pulled)
         if pulled:
             print("pull", ", ".join(f"{name}: {describe(value)}" for name, value in pulled.items()))
         for name in sorted(differs):
-            print(
-                f"note: {name} differs between ranks; this is rank {_source(differs, name)}'s ({name}@RANK: another's)"
-            )
+            print(f"note: {name} differs between ranks; this is the lowest rank's ({name}@RANK: another's)")
 
     async def _follow_in_background(self, started: Started) -> None:
         run = started.run
@@ -225,10 +223,6 @@ async def _until_stopped(run: Run, ended: asyncio.Event) -> None:
             await _wait(ended, TICK_SECONDS)
         except asyncio.CancelledError:
             continue  # Stop pressed twice: the run is being stopped already
-
-
-def _source(differs: Any, name: str) -> Any:
-    return differs[name] if isinstance(differs, Mapping) else 0
 
 
 def _kept(run: Run, name: str, result: Any) -> str:

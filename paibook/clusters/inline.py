@@ -216,19 +216,24 @@ class InlineRanks(Ranks):
         each: Callable[[int], tuple[Any, ...]] | None = None,
         on_event: OnEvent | None = None,
     ) -> list[Pending[T]]:
-        chosen = range(self.size) if ranks is None else ranks
-        return [self._threads[r].submit(function, (*args, *(each(r) if each else ())), on_event) for r in chosen]
+        return [
+            thread.submit(function, (*args, *(each(thread.rank) if each else ())), on_event)
+            for thread in self._chosen(ranks)
+        ]
 
     def interrupt(self, ranks: Sequence[int] | None = None) -> None:
-        for rank in range(self.size) if ranks is None else ranks:
-            self._threads[rank].interrupt()
+        for thread in self._chosen(ranks):
+            thread.interrupt()
 
     def kill(self, ranks: Sequence[int] | None = None) -> None:
-        for rank in range(self.size) if ranks is None else ranks:
-            self._threads[rank].kill()
+        for thread in self._chosen(ranks):
+            thread.kill()
 
     def status(self) -> list[RankStatus]:
         return [thread.status() for thread in self._threads]
+
+    def _chosen(self, ranks: Sequence[int] | None) -> list[_RankThread]:
+        return self._threads if ranks is None else [self._threads[rank] for rank in ranks]
 
 
 class InlinePlace(Place):
