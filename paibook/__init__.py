@@ -31,13 +31,15 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "algorithms":
+        return importlib.import_module("paibook.algorithms")
     if name not in _LAZY:
         raise AttributeError(f"module 'paibook' has no attribute {name!r}")
     return getattr(importlib.import_module(_LAZY[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_LAZY])
+    return sorted([*globals(), *_LAZY, "algorithms"])
 
 
 def load_ipython_extension(shell: Any) -> None:

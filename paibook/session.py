@@ -22,6 +22,7 @@ from paibook.runtimes.contract import Driver, Progress
 from paibook.settings import settings
 
 KEPT_RUNS = 10
+_open: list[Session] = []
 
 
 class Session:
@@ -39,6 +40,7 @@ class Session:
         self.runs: list[Run] = []
         self.cluster = self._adopt(connect(cluster if cluster is not None else settings().cluster))
         atexit.register(self.close)
+        _open.append(self)
 
     def attach(self, reference: Any) -> Cluster:
         """Use another cluster from now on, after reaching it; the former one stays open.
@@ -95,6 +97,8 @@ class Session:
 
     def close(self) -> None:
         """Stop what runs and end every cluster this session started."""
+        if self in _open:
+            _open.remove(self)
         for run in self.runs:
             if not run.done():
                 run.cancel()
@@ -109,6 +113,11 @@ class Session:
     def _adopt(self, cluster: Cluster) -> Cluster:
         with self._lock:
             return self._clusters.setdefault(cluster.reference, cluster)
+
+
+def current() -> Session:
+    """The notebook's session: the first one that is still open, or a new one where there is none."""
+    return _open[0] if _open else Session()
 
 
 def driver_of(runtime: str) -> Driver:
