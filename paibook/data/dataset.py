@@ -1,27 +1,27 @@
-"""A dataset: a folder of part files that appears whole or not at all."""
+"""A dataset: a folder of part files, written by a run and read back whole or in part."""
 
 from __future__ import annotations
 
-import ctypes
+import html
 import io
+import itertools
 import json
-import os
-import shutil
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow
 import pyarrow.csv
 import pyarrow.parquet
 
-from paibook.data.frames import frame
-from paibook.data.parts import OUTPUT_FORMATS, Part, PartWriter, write_empty
+from paibook.data.frames import concatenated, frame
+from paibook.data.part_files import readable
+from paibook.data.partitions import types_of, values_of, with_values
+from paibook.data.parts import OUTPUT_FORMATS
 from paibook.errors import DataError, PlanError
 
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
+HEAD = 5  # rows that a notebook shows
 
 
 @dataclass(frozen=True)
@@ -30,33 +30,105 @@ class Dataset:
 
     Attributes:
         path: The folder.
-        rows: Records in it.
+        rows: Records in it; ``len(dataset)``.
         bytes: Size of its files.
+        partitions: Types of the columns that stand in folder names; guessed from the names where None.
     """
 
     path: Path
     rows: int
     bytes: int
+    partitions: pyarrow.Schema | None = field(default=None, compare=False)
 
-    def read(self) -> Any:
-        """All records as a pandas DataFrame.
+    def read(self, columns: Sequence[str] | None = None) -> Any:
+        """All records, or some columns of them, as a pandas DataFrame.
 
         Raises:
-            DataError: The folder is gone, or not as the run left it.
+            DataError: The folder is gone, or not as the run left it, or has no such column.
         """
-        format = output_format(str(self.path))
         try:
-            files = [file for file in sorted(self.path.glob(f"*.{format}")) if file.stat().st_size]
-            if format == "jsonl":
-                return frame([json.loads(line) for file in files for line in file.open(encoding="utf-8")])
-            if not files:
-                return frame([])
-            return (_read_csv(files) if format == "csv" else _read_parquet(files)).to_pandas()
+            found = self._selected(self._files(), columns)
+            return found if columns is None else found[list(columns)]
+        except (OSError, ValueError, pyarrow.ArrowException) as error:
+            raise DataError(f"cannot read {self.path}: {error}") from error
+        except KeyError as error:
+            raise DataError(f"cannot read {self.path}: {error.args[0]}") from error
+
+    def head(self, n: int = HEAD) -> Any:
+        """The first records as a pandas DataFrame; reads no more of the files than it needs.
+
+        Raises:
+            DataError: As ``read``.
+        """
+        if n < 0:
+            raise PlanError(f"head(n) takes a number of rows, 0 or more; got {n}")
+        try:
+            return self._head(n)
         except (OSError, ValueError, pyarrow.ArrowException) as error:
             raise DataError(f"cannot read {self.path}: {error}") from error
 
+    def __len__(self) -> int:
+        return self.rows
+
     def __repr__(self) -> str:
-        return f"Dataset({str(self.path)!r}: {self.rows:,} rows, {_readable(self.bytes)})"
+        return f"Dataset({str(self.path)!r}: {self.rows:,} rows, {readable(self.bytes)})"
+
+    def _repr_html_(self) -> str:
+        try:
+            rows = self.head().to_html(max_cols=20, notebook=True)
+        except DataError as error:  # deleted since, say: still worth its name
+            rows = f"<p>{html.escape(str(error))}</p>"
+        return f"<p><code>{html.escape(repr(self))}</code></p>{rows}"
+
+    def _files(self) -> list[Path]:
+        if not self.path.is_dir():
+            raise DataError(f"cannot read {self.path}: the folder is not there")
+        suffix = output_format(str(self.path))
+        return [file for file in sorted(self.path.rglob(f"*.{suffix}")) if file.stat().st_size]
+
+    def _values(self, file: Path) -> dict[str, str | None]:
+        return values_of(PurePosixPath(file.relative_to(self.path).as_posix()))
+
+    def _types(self, files: Sequence[Path]) -> pyarrow.Schema:
+        return self.partitions if self.partitions is not None else types_of([self._values(file) for file in files])
+
+    def _selected(self, files: Sequence[Path], columns: Sequence[str] | None) -> Any:
+        if not files:
+            return frame([])
+        types = self._types(files)
+        format = output_format(str(self.path))
+        if format == "jsonl":
+            return frame([record for file in files for record in self._records(file, types)])
+        if format == "csv":
+            tables = list(_read_csv(files, one_by_one=bool(types)))
+        else:
+            tables = [_read_parquet(file, columns, types) for file in files]
+        if types:
+            tables = [with_values(table, self._values(f), types) for table, f in zip(tables, files, strict=True)]
+        return concatenated(tables, str(self.path)).to_pandas()
+
+    def _records(self, file: Path, types: pyarrow.Schema) -> Iterator[Any]:
+        """The records of a JSON Lines part, as they are read."""
+        values = with_values(pyarrow.table({"": [0]}), self._values(file), types).drop_columns([""]).to_pylist()[0]
+        with file.open(encoding="utf-8", newline="\n") as lines:
+            for line in lines:
+                yield json.loads(line) | values if values else json.loads(line)
+
+    def _head(self, n: int) -> Any:
+        files = self._files()
+        types = self._types(files)
+        format = output_format(str(self.path))
+        if format == "jsonl":
+            return frame(list(itertools.islice((r for file in files for r in self._records(file, types)), n)))
+        tables: list[pyarrow.Table] = []
+        missing = n
+        for file in files:
+            start = (_csv_start if format == "csv" else _parquet_start)(file, missing)
+            tables.append(with_values(start, self._values(file), types))
+            missing -= start.num_rows
+            if missing <= 0:
+                break
+        return concatenated(tables, str(self.path)).to_pandas() if tables else frame([])
 
 
 def output_format(path: str) -> str:
@@ -71,134 +143,41 @@ def output_format(path: str) -> str:
     return OUTPUT_FORMATS[suffix]
 
 
-def check_target(path: str, overwrite: bool) -> Path:
-    """The folder a dataset may be written to, as an absolute path.
-
-    Raises:
-        DataError: It exists and may not be replaced, its parent does not exist, or it is not on a local path.
-        PlanError: An extension paibook does not write.
-    """
-    output_format(path)
-    if "://" in path and not path.startswith("file://"):
-        raise DataError(f"cannot write {path!r}: an output is a path on a file system that all workers share")
-    target = Path(os.path.abspath(Path(path.removeprefix("file://")).expanduser()))
-    if os.path.lexists(target) and not overwrite:
-        raise DataError(f"the output {target} exists; choose another, or replace it with --overwrite")
-    if not target.parent.is_dir():
-        raise DataError(f"the folder {target.parent} of the output {target.name!r} does not exist; create it first")
-    return target
+def _read_parquet(file: Path, columns: Sequence[str] | None, types: pyarrow.Schema) -> pyarrow.Table:
+    # Opened as a file: given a path, pyarrow would guess at partition columns itself.
+    wanted = None if columns is None else [name for name in columns if name not in types.names]
+    with pyarrow.parquet.ParquetFile(file) as content:
+        table = content.read(wanted)
+        if wanted == []:  # the path holds all that is asked for; the rows still count
+            table = pyarrow.table({"": pyarrow.nulls(content.metadata.num_rows)})
+        return table
 
 
-def _read_parquet(files: Sequence[Path]) -> pyarrow.Table:
-    return pyarrow.concat_tables(map(pyarrow.parquet.read_table, files))
-
-
-def _read_csv(files: Sequence[Path]) -> pyarrow.Table:
+def _read_csv(files: Sequence[Path], one_by_one: bool) -> Iterator[pyarrow.Table]:
     # As one text: types are guessed from what is read, and must not differ from part to part.
     first, *others = (file.read_bytes() for file in files)
     bodies = (content.partition(b"\n")[2] for content in others)
-    return pyarrow.csv.read_csv(io.BytesIO(first + b"".join(bodies)))
+    whole = pyarrow.csv.read_csv(io.BytesIO(first + b"".join(bodies)))
+    if not one_by_one:
+        yield whole
+        return
+    options = pyarrow.csv.ConvertOptions(column_types=whole.schema)
+    for file in files:
+        yield pyarrow.csv.read_csv(file, convert_options=options)
 
 
-class Staging:
-    """A folder beside the target in which tasks write parts, until one rename shows them all.
-
-    Tasks write in ``attempts``; of what they leave there only the parts they returned are committed, so an attempt
-    that was repeated, or was cut off, leaves no record behind.
-
-    Args:
-        target: As ``check_target`` gives it.
-        run: Makes the name unique.
-        overwrite: Whether the target may be replaced.
-    """
-
-    def __init__(self, target: Path, run: str, overwrite: bool = False) -> None:
-        self.target = target
-        self.format = output_format(str(target))
-        self.root = target.parent / f".{target.name}.staging-{run}"
-        self.attempts = self.root / "attempts"
-        self._complete = self.root / "complete"
-        self._overwrite = overwrite
-
-    def __enter__(self) -> Staging:
-        try:
-            self.attempts.mkdir(parents=True)
-            self._complete.mkdir()
-        except OSError as error:
-            raise DataError(f"cannot write to {self.target.parent}: {error}") from error
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self.root, ignore_errors=True)
-
-    def writer(self, number: int) -> PartWriter:
-        """What the task of a partition writes with."""
-        return PartWriter(self.attempts, self.format, number)
-
-    def commit(self, parts: Sequence[Part]) -> Dataset:
-        """Show exactly these parts as the target; until then an old target stays as it was.
-
-        Raises:
-            DataError: A part is missing here, or the target appeared meanwhile.
-        """
-        parts = list(parts) or [write_empty(self.attempts, self.format)]
-        for part in parts:
-            self._collect(part)
-        size = sum(file.stat().st_size for file in self._complete.iterdir())
-        _sync_folder(self._complete)
-        self._show()
-        _sync_folder(self.target.parent)
-        return Dataset(self.target, sum(part.rows for part in parts), size)
-
-    def _collect(self, part: Part) -> None:
-        try:
-            os.rename(self.attempts / part.name, self._complete / part.name)
-        except FileNotFoundError as error:
-            raise DataError(
-                f"a worker wrote {part.name}, but it is not in {self.attempts} here: an output folder must lie on a "
-                "file system that the notebook and all workers share"
-            ) from error
-
-    def _show(self) -> None:
-        if not os.path.lexists(self.target):
-            os.rename(self._complete, self.target)
-        elif not self._overwrite:
-            raise DataError(f"the output {self.target} appeared while the run was writing; it was left as it is")
-        elif not _exchange(self._complete, self.target):
-            self._swap()
-
-    def _swap(self) -> None:
-        """Two renames where the system cannot exchange folders; the old one is put back when the second fails."""
-        old = self.root / "old"
-        os.rename(self.target, old)
-        try:
-            os.rename(self._complete, self.target)
-        except OSError:
-            os.rename(old, self.target)
-            raise
+def _csv_start(file: Path, rows: int) -> pyarrow.Table:
+    with pyarrow.csv.open_csv(file) as batches:
+        tables = [batches.schema.empty_table()]
+        while sum(map(len, tables)) < rows:
+            try:
+                tables.append(pyarrow.Table.from_batches([batches.read_next_batch()]))
+            except StopIteration:
+                break
+    return pyarrow.concat_tables(tables).slice(0, rows)
 
 
-def _exchange(one: Path, other: Path) -> bool:
-    """Swap two paths atomically (Linux's renameat2); False where that cannot be done."""
-    if not sys.platform.startswith("linux"):
-        return False
-    libc = ctypes.CDLL(None, use_errno=True)
-    if not hasattr(libc, "renameat2"):
-        return False
-    return libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _readable(size: float) -> str:
-    for unit in ("bytes", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}" if unit != "bytes" else f"{size} bytes"
-        size /= 1000
-    return f"{size:.3g} GB"
+def _parquet_start(file: Path, rows: int) -> pyarrow.Table:
+    with pyarrow.parquet.ParquetFile(file) as content:
+        batches = list(itertools.islice(content.iter_batches(max(1, min(rows, 65536))), -(-rows // 65536)))
+        return pyarrow.Table.from_batches(batches, content.schema_arrow).slice(0, rows)

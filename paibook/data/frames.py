@@ -6,9 +6,11 @@ Dicts become rows of their keys, named tuples and dataclasses rows of their fiel
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 import pyarrow
@@ -28,17 +30,27 @@ def columns(records: Sequence[Any]) -> dict[str, list[Any]]:
 
 def _columns_of(kind: type, records: Sequence[Any]) -> dict[str, list[Any]]:
     if issubclass(kind, dict):
-        names = list(dict.fromkeys(chain.from_iterable(records)))
-        if set(map(len, records)) == {len(names)}:
-            return {str(name): [record[name] for record in records] for name in names}
-        return {str(name): [record.get(name) for record in records] for name in names}
+        return _columns_of_dicts(records)
     if dataclasses.is_dataclass(kind):
         return {field.name: [getattr(r, field.name) for r in records] for field in dataclasses.fields(kind)}
     if issubclass(kind, tuple) and len(set(map(len, records))) == 1:
         width = len(records[0])
         named = ["key", "value"] if width == 2 else [str(i) for i in range(width)]
-        return dict(zip(getattr(kind, "_fields", named), map(list, zip(*records, strict=True)), strict=True))
+        names = getattr(kind, "_fields", named)
+        # Column by column: zip(*records) would hold an iterator for every record.
+        return {name: list(map(itemgetter(i), records)) for i, name in enumerate(names)}
     return {"value": list(records)}
+
+
+def _columns_of_dicts(records: Sequence[dict[Any, Any]]) -> dict[str, list[Any]]:
+    names = list(records[0]) if records else []
+    answers_all = any(hasattr(kind, "__missing__") for kind in set(map(type, records)))
+    if set(map(len, records)) == {len(names)} and not answers_all:
+        # As many keys as the first has: the same ones, unless one of the first's is missing.
+        with contextlib.suppress(KeyError):
+            return {str(name): list(map(itemgetter(name), records)) for name in names}
+    names = list(dict.fromkeys(chain.from_iterable(records)))
+    return {str(name): [record.get(name) for record in records] for name in names}
 
 
 def frame(records: Sequence[Any]) -> Any:
@@ -54,11 +66,16 @@ def table(records: Sequence[Any], place: str = "the output") -> pyarrow.Table:
     Raises:
         DataError: A column whose values have no common Arrow type; names it and the types.
     """
-    arrays = {name: _array(name, values, place) for name, values in columns(records).items()}
+    arrays = {name: array(name, values, place) for name, values in columns(records).items()}
     return pyarrow.table(arrays)
 
 
-def _array(name: str, values: list[Any], place: str) -> pyarrow.Array:
+def array(name: str, values: list[Any], place: str = "the output") -> pyarrow.Array:
+    """A column's values as an Arrow array.
+
+    Raises:
+        DataError: They have no common Arrow type; names the column and the types.
+    """
     try:
         return pyarrow.array(values, from_pandas=False)
     except (pyarrow.ArrowException, TypeError, OverflowError, ValueError) as error:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
-import socket
-import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,42 +12,36 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from paibook.data.frames import concatenated, in_schema, table
-from paibook.errors import DataError
+from paibook.data.part_files import Part, open_part, writing
+from paibook.data.sinks import PartSink, json_line, part_name
+
+__all__ = ["OUTPUT_FORMATS", "ROWS", "Part", "PartWriter", "rewrite", "write_empty"]
 
 OUTPUT_FORMATS = {".parquet": "parquet", ".jsonl": "jsonl", ".csv": "csv", "": "parquet"}
 ROWS = 100_000  # records turned into columns at once
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A finished file in a dataset's staging folder.
-
-    Attributes:
-        name: Its file name, different for every attempt.
-        number: Which partition it holds.
-        rows: Records in it.
-        schema: Of its columns; None for JSON Lines.
-    """
-
-    name: str
-    number: int
-    rows: int
-    schema: pyarrow.Schema | None
-
-
 @dataclass(slots=True)
 class PartWriter:
-    """Writes one part: records are gathered as columns, the file appears when it is closed.
+    """Writes the parts of one task.
 
     Args:
         folder: The staging folder; it must exist, here too.
         format: ``parquet``, ``jsonl`` or ``csv``.
         number: The partition.
+        partition_by: Columns that become folders, ``year=2024/part-...``.
+        buffer: Bytes of columns gathered before they are written.
     """
 
     folder: Path
     format: str
     number: int
+    partition_by: tuple[str, ...] = ()
+    buffer: int = 32 << 20
+
+    def open(self) -> PartSink:
+        """Begin an attempt; its files appear as records come and are parts once it is closed."""
+        return PartSink(self.folder, self.format, self.number, self.partition_by, self.buffer)
 
     def write(self, chunks: list[Any], rows: int) -> Part | None:
         """Write what ``gather`` made of the records; None when there were none.
@@ -61,72 +51,60 @@ class PartWriter:
         """
         if not rows:
             return None
-        part = _named(self.folder, self.format, self.number)
+        path = self.folder / part_name(self.number, 0, self.format)
         if self.format == "jsonl":
-            _write(part, lambda path: path.write_text("".join(chunks), encoding="utf-8"))
-            return Part(part.name, self.number, rows, None)
+            return Part(path.name, self.number, rows, None, _write(path, self.format, None, [chunks]))
         joined = concatenated(chunks, f"partition {self.number}")
-        _write_table(part, joined, self.format)
-        return Part(part.name, self.number, rows, joined.schema)
+        return Part(path.name, self.number, rows, joined.schema, _write(path, self.format, joined.schema, [joined]))
 
     def gather(self, records: list[Any]) -> Any:
         """Some records in the compact form that ``write`` takes."""
         if self.format == "jsonl":
-            return "".join(map(_json_line, records))
+            return "".join(map(json_line, records))
         return table(records, f"partition {self.number}")
 
 
 def rewrite(folder: Path, format: str, part: Part, schema: pyarrow.Schema) -> Part:
-    """Write a part again in the schema that all parts share."""
+    """Write a part again in the schema that all parts share, a piece at a time.
+
+    Raises:
+        DataError: The folder is full, or the part is gone.
+    """
     old = folder / part.name
-    content = pyarrow.parquet.read_table(old) if format == "parquet" else _read_csv(old, part.schema)
-    new = _named(folder, format, part.number)
-    _write_table(new, in_schema(content, schema), format)
-    return Part(new.name, part.number, part.rows, schema)
+    path = old.with_name(part_name(part.number, int(old.name.split("-")[2]), format))
+    with writing(old):
+        pieces = _read_parquet(old) if format == "parquet" else _read_csv(old, part.schema)
+        size = _write(path, format, schema, (in_schema(piece, schema) for piece in pieces))
+    return replace(part, name=path.relative_to(folder).as_posix(), schema=schema, size=size)
 
 
 def write_empty(folder: Path, format: str) -> Part:
     """A part without records or columns, so that an empty dataset can still be read."""
-    path = _named(folder, format, 0)
+    path = folder / part_name(0, 0, format)
     if format == "parquet":
-        _write_table(path, pyarrow.table({}), format)
-        return Part(path.name, 0, 0, pyarrow.schema([]))
-    _write(path, lambda p: p.write_text(""))
-    return Part(path.name, 0, 0, None)
+        return Part(path.name, 0, 0, pyarrow.schema([]), _write(path, format, pyarrow.schema([]), []))
+    return Part(path.name, 0, 0, None, _write(path, format, None, []))
 
 
-def _named(folder: Path, format: str, number: int) -> Path:
-    return folder / f"part-{number:05d}-{uuid.uuid4().hex[:12]}.{format}"
+def _write(path: Path, format: str, schema: pyarrow.Schema | None, contents: Iterable[Any]) -> int:
+    file = open_part(path, format, schema)
+    try:
+        for content in contents:
+            file.write(content)
+        return file.close()
+    except BaseException:
+        file.abort()
+        raise
 
 
-def _read_csv(path: Path, schema: pyarrow.Schema | None) -> pyarrow.Table:
+def _read_parquet(path: Path) -> Iterator[pyarrow.Table]:
+    with pyarrow.parquet.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            yield file.read_row_group(group)
+
+
+def _read_csv(path: Path, schema: pyarrow.Schema | None) -> Iterator[pyarrow.Table]:
     types = {field.name: field.type for field in schema or ()}
-    return pyarrow.csv.read_csv(path, convert_options=pyarrow.csv.ConvertOptions(column_types=types))
-
-
-def _write_table(path: Path, content: pyarrow.Table, format: str) -> None:
-    if format == "parquet":
-        _write(path, lambda p: pyarrow.parquet.write_table(content, p))
-    else:
-        _write(path, lambda p: pyarrow.csv.write_csv(content, p))
-
-
-def _write(path: Path, action: Callable[[Path], Any]) -> None:
-    try:
-        action(path)
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    except FileNotFoundError as error:
-        raise DataError(
-            f"{path.parent} is not there on {socket.gethostname()}: an output folder must lie on a file system that "
-            "the notebook and all workers share"
-        ) from error
-    except (OSError, pyarrow.ArrowException) as error:
-        raise DataError(f"cannot write {path}: {error}") from error
-
-
-def _json_line(record: Any) -> str:
-    try:
-        return json.dumps(record, ensure_ascii=False) + "\n"
-    except (TypeError, ValueError) as error:
-        raise DataError(f"a record cannot be written as JSON ({error}): {record!r:.80}") from error
+    with pyarrow.csv.open_csv(path, convert_options=pyarrow.csv.ConvertOptions(column_types=types)) as batches:
+        for batch in batches:
+            yield pyarrow.Table.from_batches([batch])

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from paibook.clusters.contract import Cluster, Pending
-from paibook.data.dataset import Dataset, Staging, check_target
+from paibook.data.dataset import Dataset
 from paibook.data.formats import check_format
 from paibook.data.frames import common_schema, frame
 from paibook.data.inputs import find_files
 from paibook.data.parts import Part, rewrite
 from paibook.data.splits import Split, file_splits
+from paibook.data.staging import Staging, check_target
 from paibook.data.variables import variable_splits
 from paibook.errors import PlanError
 from paibook.plan import Plan

@@ -1,125 +1,134 @@
-"""Datasets appear whole or not at all."""
+"""Datasets are read back as they were written, whole or in part."""
 
 from __future__ import annotations
 
-import os
+import datetime
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet
+import pandas
+import pyarrow
 import pytest
 
 from paibook.data import dataset
-from paibook.data.dataset import Dataset, Staging, check_target
-from paibook.data.parts import Part
+from paibook.data.dataset import Dataset
+from paibook.data.staging import Staging
 from paibook.errors import DataError, PlanError
 
-
-def write(staging: Staging, number: int, records: list[Any]) -> Part:
-    writer = staging.writer(number)
-    part = writer.write([writer.gather(records)], len(records))
-    assert part is not None
-    return part
+SUFFIXES = [".parquet", ".jsonl", ".csv"]
+ROWS = [{"a": n, "b": "xyz"[n % 3]} for n in range(10)]
 
 
-def write_dataset(target: Path, records: list[Any], overwrite: bool = False) -> Dataset:
-    with Staging(target, "run1", overwrite) as staging:
-        return staging.commit([write(staging, 0, records)])
+def write(target: Path, chunks: list[list[Any]], by: tuple[str, ...] = ()) -> Dataset:
+    """One task for each chunk."""
+    with Staging(target, "run1", partition_by=by) as staging:
+        parts = []
+        for number, records in enumerate(chunks):
+            sink = staging.writer(number).open()
+            sink.add(records)
+            parts += sink.close()
+        return staging.commit(parts)
 
 
-def fail_to_write(target: Path, overwrite: bool = False) -> None:
-    with Staging(target, "run2", overwrite) as staging:
-        write(staging, 0, [{"a": 3}])
-        raise ZeroDivisionError
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_some_columns(tmp_path: Path, suffix: str) -> None:
+    written = write(tmp_path / f"out{suffix}", [ROWS[:5], ROWS[5:]])
+    assert written.read().to_dict("records") == ROWS
+    assert written.read(columns=["b"]).to_dict("list") == {"b": [row["b"] for row in ROWS]}
+    assert list(written.read(columns=["b", "a"]).columns) == ["b", "a"]
+    with pytest.raises(DataError, match=r"cannot read .*nowhere"):
+        written.read(columns=["nowhere"])
+    assert len(written) == 10
 
 
-@pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".csv", ""])
-def test_what_is_committed_can_be_read(tmp_path: Path, suffix: str) -> None:
-    with Staging(tmp_path / f"out{suffix}", "run1") as staging:
-        parts = [write(staging, n, [{"a": n, "b": "x"}, {"a": n + 10, "b": "y"}]) for n in (0, 1)]
-        result = staging.commit(parts)
-    assert result.read().to_dict("list") == {"a": [0, 10, 1, 11], "b": ["x", "y", "x", "y"]}
-    assert (result.rows, result.bytes) == (4, sum(f.stat().st_size for f in result.path.iterdir()))
-    assert "4 rows" in repr(result)
-    assert os.listdir(tmp_path) == [f"out{suffix}"]
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("n", [0, 3, 7, 100])
+def test_the_first_rows(tmp_path: Path, suffix: str, n: int) -> None:
+    written = write(tmp_path / f"out{suffix}", [ROWS[:5], ROWS[5:]])
+    assert written.head(n).to_dict("records") == ROWS[:n]
 
 
-@pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".csv"])
-def test_an_empty_dataset_can_be_read(tmp_path: Path, suffix: str) -> None:
-    with Staging(tmp_path / f"out{suffix}", "run1") as staging:
-        assert len(staging.commit([]).read()) == 0
+def test_the_first_rows_of_many_batches(tmp_path: Path) -> None:
+    written = write(tmp_path / "out.parquet", [[{"a": n} for n in range(150_000)]])
+    assert written.head(140_000)["a"].tolist() == list(range(140_000))
 
 
-def test_only_returned_parts_are_committed(tmp_path: Path) -> None:
-    with Staging(tmp_path / "out.parquet", "run1") as staging:
-        write(staging, 0, [{"a": 1}])  # an attempt that was repeated
-        kept = write(staging, 0, [{"a": 1}])
-        result = staging.commit([kept])
-        write_later = staging.attempts.exists()
-    assert write_later
-    assert [file.name for file in result.path.iterdir()] == [kept.name]
+def test_head_reads_no_further_than_it_needs(tmp_path: Path) -> None:
+    written = write(tmp_path / "out.jsonl", [ROWS])
+    file = next(written.path.iterdir())
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([*lines[:3], "this is no JSON"]))
+    assert len(written.head(3)) == 3
+    with pytest.raises(DataError, match="cannot read"):
+        written.head(4)
 
 
-def test_a_failed_run_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError):
-        fail_to_write(tmp_path / "out.parquet")
-    assert os.listdir(tmp_path) == []
+def test_head_takes_no_negative_number(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="0 or more; got -1"):
+        write(tmp_path / "out.csv", [ROWS]).head(-1)
 
 
-@pytest.mark.parametrize("exchange", [True, False])
-def test_overwriting_replaces_the_whole_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool) -> None:
-    if not exchange:
-        monkeypatch.setattr(dataset, "_exchange", lambda one, other: False)
-    target = tmp_path / "out.parquet"
-    write_dataset(target, [{"a": 1}, {"a": 2}])
-    with Staging(target, "run2", overwrite=True) as staging:
-        part = write(staging, 0, [{"a": 3}])
-        assert len(pyarrow.parquet.read_table(target)) == 2  # until the new is complete the old is there
-        result = staging.commit([part])
-    assert result.read()["a"].tolist() == [3]
-    assert os.listdir(tmp_path) == ["out.parquet"]
+def test_a_notebook_shows_the_first_rows(tmp_path: Path) -> None:
+    written = write(tmp_path / "out.jsonl", [[{"a": "<b>", "n": n} for n in range(9)]])
+    html = written._repr_html_()
+    assert "9 rows" in html
+    assert html.count("&lt;b&gt;") == dataset.HEAD
+    shutil.rmtree(written.path)
+    assert "the folder is not there" in written._repr_html_()
 
 
-def test_the_old_data_survives_a_failed_overwrite(tmp_path: Path) -> None:
-    target = tmp_path / "out.parquet"
-    old = write_dataset(target, [{"a": 1}])
-    with pytest.raises(ZeroDivisionError):
-        fail_to_write(target, overwrite=True)
-    assert old.read()["a"].tolist() == [1]
-    assert os.listdir(tmp_path) == ["out.parquet"]
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_partition_columns_come_back_with_their_types(tmp_path: Path, suffix: str) -> None:
+    rows = [
+        {"year": year, "code": code, "n": n}
+        for n, (year, code) in enumerate([(2024, "007"), (2023, "a/b=ç"), (None, "")])
+    ]
+    written = write(tmp_path / f"out{suffix}", [rows[:2], rows[2:]], by=("year", "code"))
+    assert sorted(str(file.parent.relative_to(written.path)) for file in written.path.rglob("part-*")) == [
+        "year=2023/code=a%2Fb%3D%C3%A7",
+        "year=2024/code=007",
+        "year=__HIVE_DEFAULT_PARTITION__/code=",
+    ]
+    found = written.read().sort_values("n")
+    assert found["code"].tolist() == ["007", "a/b=ç", ""]
+    assert found["year"].tolist()[:2] == [2024, 2023]
+    assert found["year"].isna().tolist() == [False, False, True]
+    assert sorted(written.read(columns=["code"])["code"]) == ["", "007", "a/b=ç"]
+    assert sorted(written.head(10)["code"]) == ["", "007", "a/b=ç"]
 
 
-def test_an_output_that_appeared_meanwhile_is_kept(tmp_path: Path) -> None:
-    target = tmp_path / "out.parquet"
-    with Staging(target, "run1") as staging:
-        part = write(staging, 0, [{"a": 1}])
-        target.write_text("someone else's")
-        with pytest.raises(DataError, match="appeared while the run was writing"):
-            staging.commit([part])
-    assert target.read_text() == "someone else's"
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_dates_and_bools_as_partitions(tmp_path: Path, suffix: str) -> None:
+    day = datetime.date(2024, 2, 29)
+    written = write(tmp_path / f"out{suffix}", [[{"day": day, "good": True, "n": 1}]], by=("day", "good"))
+    assert (written.path / "day=2024-02-29" / "good=true").is_dir()
+    assert written.read().to_dict("records") == [{"n": 1, "day": day, "good": True}]
 
 
-def test_a_worker_that_does_not_share_the_folder(tmp_path: Path) -> None:
-    staging = Staging(tmp_path / "out.parquet", "run1")
-    with pytest.raises(DataError, match="file system that the notebook and all workers share"):
-        write(staging, 0, [{"a": 1}])
-    with staging, pytest.raises(DataError, match=r"is not in .* here"):
-        staging.commit([Part("part-elsewhere.parquet", 0, 1, None)])
+def test_other_readers_see_the_partitions(tmp_path: Path) -> None:
+    written = write(tmp_path / "out.parquet", [[{"year": 2024, "n": 1}, {"year": 2023, "n": 2}]], by=("year",))
+    found = pandas.read_parquet(written.path)
+    assert dict(zip(found["year"].astype(int), found["n"], strict=True)) == {2024: 1, 2023: 2}
 
 
-def test_targets_are_checked(tmp_path: Path) -> None:
-    (tmp_path / "out.parquet").mkdir()
-    with pytest.raises(DataError, match=r"out\.parquet exists.*--overwrite"):
-        check_target(str(tmp_path / "out.parquet"), overwrite=False)
-    assert check_target(str(tmp_path / "out.parquet"), overwrite=True) == tmp_path / "out.parquet"
-    with pytest.raises(DataError, match="nowhere of the output 'x' does not exist"):
-        check_target(str(tmp_path / "nowhere" / "x"), overwrite=False)
-    with pytest.raises(PlanError, match=r"ends in \.parquet, \.jsonl or \.csv"):
-        check_target(str(tmp_path / "out.xlsx"), overwrite=False)
-    with pytest.raises(DataError, match="all workers share"):
-        check_target("s3://bucket/out.parquet", overwrite=False)
+def test_types_are_guessed_where_only_the_folder_is_known(tmp_path: Path) -> None:
+    rows = [{"year": 2024, "city": "A", "n": 1}, {"year": 2023, "city": "2", "n": 2}]
+    written = write(tmp_path / "out.jsonl", [rows], by=("year", "city"))
+    found = Dataset(written.path, 2, 0).read().sort_values("n")
+    assert found[["year", "city"]].to_dict("list") == {"year": [2024, 2023], "city": ["A", "2"]}
 
 
-def test_a_record_that_is_no_json_is_shown(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"cannot be written as JSON .*\{1, 2\}"):
-        write_dataset(tmp_path / "out.jsonl", [{1, 2}])
+def test_a_column_of_json_is_left_as_it_is(tmp_path: Path) -> None:
+    written = write(tmp_path / "out.jsonl", [[{"a": [1, "x"], "b": "line\u2028separator"}]])
+    assert [json.loads(line) for line in next(written.path.iterdir()).read_text().split("\n")[:-1]] == [
+        {"a": [1, "x"], "b": "line\u2028separator"}
+    ]
+    assert written.read()["b"].tolist() == ["line\u2028separator"]
+
+
+def test_parts_of_different_types_are_read_together(tmp_path: Path) -> None:
+    written = write(tmp_path / "out.parquet", [[{"a": 1}], [{"a": 2.5}]])
+    assert written.read()["a"].tolist() == [1.0, 2.5]
+    assert pyarrow.Table.from_pandas(written.head()).schema.field("a").type == pyarrow.float64()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
+from collections import Counter, namedtuple
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,3 +55,13 @@ def test_schemas_without_a_common_one_are_refused() -> None:
     one, other = pyarrow.schema({"a": pyarrow.int64()}), pyarrow.schema({"a": pyarrow.string()})
     with pytest.raises(DataError, match="do not fit into one table"):
         common_schema([one, other])
+
+
+def test_dicts_with_as_many_keys_but_others() -> None:
+    records = [{"a": 1, "b": 2}, {"a": 3, "c": 4}, {"c": 5, "a": 6}]
+    assert columns(records) == {"a": [1, 3, 6], "b": [2, None, None], "c": [None, 4, 5]}
+
+
+def test_dicts_that_make_missing_values_miss_them() -> None:
+    counted = Counter("ab")  # answers 0 for what it lacks
+    assert columns([counted, Counter("ac")]) == {"a": [1, 1], "b": [1, None], "c": [None, 1]}
