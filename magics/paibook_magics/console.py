@@ -82,12 +82,18 @@ class Console:
         for label in sorted(self._held, key=label_order):
             for stream, line in self._held[label]:
                 self._write(stream, f"{label}{line}\n")
-        self._progress.finish()
+        self._finish_progress()
         self._show_results()
         if self._run is not None:
             self._curves_of(self._run).finish()
             if self._run.unsaved:
                 print(f"note: {self._run.unsaved}")
+
+    def _finish_progress(self) -> None:
+        if self._run is None:
+            self._progress.finish()
+        else:
+            self._progress.finish(self._run.state, getattr(self._run, "summary", None))
 
     def _curves_of(self, run: Run) -> LiveCurves:
         if self._curves is None:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from paibook.errors import PlanError
+from paibook.errors import PaibookError, PlanError
+from paibook.history import RunHistory
+from paibook.run import Run, RunRecord
 from paibook.session import Session
+from paibook_magics.console import Console, title_of
+from paibook_magics.following import follow_blocking
+from paibook_magics.picture import Shown, plan_bundle
+from paibook_magics.results import keep
+from paibook_magics.summary import summary_text
 
 CLUSTER_HELP = """Show and steer the cluster that this notebook's cells run on.
 
@@ -26,7 +33,8 @@ RUNS_HELP = """List and look into the runs of this machine.
 
   %pai_runs                      the latest runs
   %pai_runs -n 50                more of them
-  %pai_runs show ID              plan, output and metrics of one (the end of an id is enough)
+  %pai_runs show ID              plan, output, summary and metrics of one (the end of an id is enough)
+  %pai_runs resume ID            complete a %%pai_mapreduce run whose notebook ended, from its finished tasks
   %pai_runs delete ID            forget one
 """
 
@@ -64,8 +72,10 @@ class Lines:
                 return self._list(int(count))
             case ["show", run_id]:
                 return self._show(run_id)
+            case ["resume", run_id]:
+                return self._resume(run_id)
             case ["delete", run_id]:
-                found = self._session.history.find(run_id)
+                found = self._find(run_id)
                 self._session.history.delete(found.id)
                 print(f"deleted {found.id}")
                 return None
@@ -115,19 +125,44 @@ class Lines:
         columns = ["id", "name", "model", "state", "started", "seconds", "error"]
         return _table(rows, columns=columns).set_index("id")
 
+    def _find(self, run_id: str) -> RunRecord:
+        try:
+            return self._session.history.find(run_id)
+        except PaibookError as error:
+            raise PlanError(str(error)) from None
+
     def _show(self, run_id: str) -> Any:
         from paibook.run import read_output
         from paibook.widgets.figure import bundle
-        from paibook_magics.console import title_of
-        from paibook_magics.picture import Shown, plan_bundle
 
         history = self._session.history
-        record = history.find(run_id)
+        record = self._find(run_id)
+        plan = history.plan(record.id)
         print(f"{record.id}: {record.state}{': ' + record.error if record.error else ''}")
-        print(plan_bundle(history.plan(record.id))["text/plain"])
+        print(plan_bundle(plan)["text/plain"])
         print(read_output(history.directory(record.id), "stdout"), end="")
+        if (summary := _summary(history, record.id)) is not None:
+            print(summary_text(summary, with_tables=True))
         metrics = history.metrics(record.id)
-        return Shown(bundle(metrics, title_of(history.plan(record.id)))) if len(metrics) else None
+        return Shown(bundle(metrics, title_of(plan))) if len(metrics) else None
+
+    def _resume(self, run_id: str) -> Any:
+        record = self._find(run_id)
+        session: Any = self._session
+        console = Console()
+        run: Run = session.resume(record.id, console.on_event, console.on_progress)
+        try:
+            console.watch(run)
+        except BaseException:
+            run.cancel()  # nobody would follow it
+            raise
+        follow_blocking(run, console)
+        return keep(run, self._namespace)
+
+
+def _summary(history: RunHistory, run_id: str) -> Mapping[str, Any] | None:
+    read = getattr(history, "summary", None)
+    return None if read is None else read(run_id)
 
 
 def _table(rows: Any, **options: Any) -> Any:

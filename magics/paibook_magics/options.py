@@ -7,40 +7,13 @@ import difflib
 import json
 import re
 import shlex
-import threading
-from collections.abc import Sequence
 from functools import cache
 from typing import Any, NoReturn
 
+from paibook.data.formats import FORMATS
 from paibook.errors import PlanError
-
-EXAMPLES = {
-    "pai_mapreduce": """%%pai_mapreduce -i docs -o counts
-def map(line):
-    for word in line.split():
-        yield word, 1
-
-def reduce(word, ones):
-    yield word, sum(ones)""",
-    "pai_allreduce": """%%pai_allreduce -n 2
-import numpy as np
-total = np.zeros(1)
-comm.Allreduce(np.array([rank + 1.0]), total)
-total""",
-    "pai_ps": """%%pai_ps -n 2 --servers 2 --until "loss < 0.3 or epoch >= 20"
-def train(ps):
-    w = ps.table("w", shape=(10,), optimizer=pai.SGD(lr=0.1))
-    for epoch in ps.clocks():
-        weights = w.pull()
-        w.push(2 * (weights - 1))
-        pai.log(step=epoch, loss=float(((weights - 1) ** 2).sum()))""",
-}
-
-SUMMARIES = {
-    "pai_mapreduce": "Run the cell's map and reduce over an input: independent pieces, shuffled by key.",
-    "pai_allreduce": "Run the cell on n ranks that talk by MPI's operations (comm) or torch.distributed.",
-    "pai_ps": "Run the cell's train(ps) on n workers that share a model held by parameter servers.",
-}
+from paibook_magics.examples import SUMMARIES, examples_text
+from paibook_magics.option_values import at_least, columns, most_bad, pulls, seconds, share, size, variables
 
 
 class Parser(argparse.ArgumentParser):
@@ -81,15 +54,17 @@ def parser(magic: str) -> Parser:
     made = Parser(
         prog=magic,
         description=SUMMARIES[magic],
-        epilog="Example:\n\n" + EXAMPLES[magic],
+        epilog=examples_text(magic),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
         allow_abbrev=False,
     )
-    {"pai_mapreduce": _add_mapreduce, "pai_allreduce": _add_allreduce, "pai_ps": _add_ps}[magic](
-        made.add_argument_group(f"options of %%{magic}")
-    )
-    _add_shared(made.add_argument_group("options of every %%pai_* cell"))
+    own = made.add_argument_group(f"options of %%{magic}")
+    {"pai_mapreduce": _add_mapreduce, "pai_allreduce": _add_allreduce, "pai_ps": _add_ps}[magic](own)
+    shared = made.add_argument_group("options of every %%pai_* cell")
+    if magic != "pai_mapreduce":  # which has outputs of its own
+        shared.add_argument("-o", "--out", default=None, metavar="NAME", help="keep the result in this variable")
+    _add_shared(shared)
     return made
 
 
@@ -98,31 +73,24 @@ def _add_shared(group: Any) -> None:
     add(
         "-n",
         "--workers",
-        type=_at_least(1),
+        type=at_least(1),
         default=0,
         metavar="N",
         help="workers or ranks; as many as the cluster has",
     )
-    add("-g", "--gpus", type=_at_least(0), default=0, metavar="N", help="GPUs for each worker; none")
+    add("-g", "--gpus", type=at_least(0), default=0, metavar="N", help="GPUs for each worker; none")
     add("-t", "--targets", default=None, metavar="RANKS", help="run on these ranks only: 0  0,2  0-2  ::2  all")
-    add("--push", type=_names, default=(), metavar="a,b", help="send these notebook variables along")
+    add("--push", type=variables, default=(), metavar="a,b", help="send these notebook variables along")
     add(
         "--pull",
-        type=_pulls,
+        type=pulls,
         default=(),
         metavar="c[@rank]",
         help="fetch these variables back, from rank 0 or the one named",
     )
-    add(
-        "-o",
-        "--out",
-        default=None,
-        metavar="NAME",
-        help="keep the result in this variable (%%%%pai_mapreduce: or write this path)",
-    )
     add("-a", "--noblock", action="store_true", help="return a Run at once; `await run` or run.result() waits")
-    add("--timeout", type=_seconds, default=None, metavar="S", help="stop the run after S seconds")
-    add("--progress-after", type=_seconds, default=2.0, metavar="S", help="show a progress bar after S seconds; 2")
+    add("--timeout", type=seconds, default=None, metavar="S", help="stop the run after S seconds")
+    add("--progress-after", type=seconds, default=2.0, metavar="S", help="show a progress bar after S seconds; 2")
     add("--local", action="store_true", help="also run the cell here, in the notebook")
     add("--group-outputs", action="store_true", help="show what ranks print grouped by rank, at the end")
     add("--name", default="", help="name of the run in %%pai_runs")
@@ -145,25 +113,76 @@ def _add_shared(group: Any) -> None:
 
 
 def _add_mapreduce(group: Any) -> None:
+    _add_inputs(group)
+    _add_outputs(group)
+    _add_shuffle(group)
+    _add_robustness(group)
+
+
+def _add_inputs(group: Any) -> None:
+    several: dict[str, Any] = {"nargs": "+", "action": "extend", "default": []}
     add = group.add_argument
     add(
         "-i",
         "--input",
+        **several,
+        metavar="[NAME=]IN",
+        help="files, folders, globs, URLs, a notebook variable, or run:ID, what another run wrote; a name gives the "
+        "input a mapper of its own, map_NAME",
+    )
+    add("--format", choices=FORMATS, default=None, help="of the input; by its ending")
+    add("--sample", type=share, default=None, metavar="1%", help="read this share of the input only: 1%% or 0.01")
+    add(
+        "--resource",
+        **several,
+        metavar="FILE",
+        help='files sent to every worker; the cell finds one by pai.resource("stopwords.txt")',
+    )
+    add("--sql", action="store_true", help="the cell is one SQL query over the named inputs (DuckDB)")
+
+
+def _add_outputs(group: Any) -> None:
+    add = group.add_argument
+    add(
+        "-o",
+        "--out",
         nargs="+",
         action="extend",
         default=[],
-        metavar="IN",
-        help="files, globs, URLs, or a notebook variable",
+        metavar="[NAME=]OUT",
+        help="keep the result in this variable, or write this path; a name is for what the cell yields as "
+        "pai.output(NAME, record)",
     )
-    add(
-        "--format",
-        choices=["text", "document", "jsonl", "csv", "parquet"],
-        default=None,
-        help="of the input; by its ending",
-    )
-    add("--reducers", type=_at_least(1), default=None, metavar="R", help="partitions of the shuffle; two per worker")
     add("--as", dest="kind", choices=["list", "dataframe"], default="list", help="form of a result kept in a variable")
+    add("--partition-by", type=columns, default=(), metavar="a,b", help="columns that become folders of an output path")
     add("--overwrite", action="store_true", help="replace an output path that exists")
+
+
+def _add_shuffle(group: Any) -> None:
+    add = group.add_argument
+    add("--reducers", type=at_least(1), default=None, metavar="R", help="partitions of the shuffle; two per worker")
+    add("--key", type=columns, default=(), metavar="a,b", help="key columns of tables; the column key, else the first")
+    add(
+        "--sort",
+        nargs="?",
+        choices=["asc", "desc"],
+        const="asc",
+        default=None,
+        help="reduce keys in order; keys that cannot be compared are an error",
+    )
+
+
+def _add_robustness(group: Any) -> None:
+    add = group.add_argument
+    add(
+        "--max-bad",
+        type=most_bad,
+        default=None,
+        metavar="N|x%",
+        help="skip so many bad records and keep them aside; none",
+    )
+    add("--memory", type=size, default=None, metavar="512MB", help="bytes each worker may use before it spills")
+    add("--no-backups", dest="backups", action="store_false", help="no second copy of a task that is slow at the end")
 
 
 def _add_allreduce(group: Any) -> None:
@@ -172,9 +191,9 @@ def _add_allreduce(group: Any) -> None:
 
 def _add_ps(group: Any) -> None:
     add = group.add_argument
-    add("--servers", type=_at_least(1), default=1, metavar="N", help="processes that hold the model; 1")
+    add("--servers", type=at_least(1), default=1, metavar="N", help="processes that hold the model; 1")
     add("--consistency", choices=["bsp", "ssp", "asp"], default="bsp", help="how far workers may drift apart; bsp")
-    add("--staleness", type=_at_least(0), default=None, metavar="S", help="clocks a pull may miss under ssp")
+    add("--staleness", type=at_least(0), default=None, metavar="S", help="clocks a pull may miss under ssp")
     add("--until", default=None, metavar="EXPR", help='when to stop, such as "loss < 0.3 or epoch >= 20"')
 
 
@@ -243,41 +262,3 @@ def parse_pai_cluster(text: str) -> dict[str, int]:
             f"--cluster: unknown role {min(unknown)!r}; PAI's roles here are worker and ps, as in {example}"
         )
     return found
-
-
-def _at_least(least: int) -> Any:
-    def whole_number(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"a whole number is expected, got {text!r}") from None
-        if value < least:
-            raise argparse.ArgumentTypeError(f"at least {least} is expected, got {text}")
-        return value
-
-    return whole_number
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"seconds are expected, got {text!r}") from None
-    if not 0 < value <= threading.TIMEOUT_MAX:
-        raise argparse.ArgumentTypeError(f"seconds above 0 are expected, got {text}")
-    return value
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return _checked(tuple(word.strip() for word in text.split(",") if word.strip()), text, r"[^\W\d]\w*")
-
-
-def _pulls(text: str) -> tuple[str, ...]:
-    return _checked(tuple(word.strip() for word in text.split(",") if word.strip()), text, r"[^\W\d]\w*(@\d+)?")
-
-
-def _checked(words: Sequence[str], text: str, pattern: str) -> tuple[str, ...]:
-    for word in words:
-        if not re.fullmatch(pattern, word):
-            raise argparse.ArgumentTypeError(f"variable names are expected, separated by commas; got {text!r}")
-    return tuple(words)

@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 from paibook.plan import Plan
+from paibook_magics.mapreduce_picture import escaped, input_text, mapreduce_diagram
+from paibook_magics.sizes import format_bytes
 
 
 def plan_bundle(plan: Plan) -> dict[str, Any]:
@@ -20,7 +22,7 @@ def plan_bundle(plan: Plan) -> dict[str, Any]:
 
 def diagram(plan: Plan) -> str:
     """The plan's processes and messages in Mermaid's language."""
-    return {"mapreduce": _mapreduce, "allreduce": _allreduce, "ps": _ps}[plan.runtime](plan)
+    return {"mapreduce": mapreduce_diagram, "allreduce": _allreduce, "ps": _ps}[plan.runtime](plan)
 
 
 class Shown:
@@ -41,30 +43,40 @@ def _rows(plan: Plan) -> list[tuple[str, str]]:
         ("workers", str(asked.workers or "as many as the cluster has")),
         ("servers", str(asked.servers)),
         ("GPUs per worker", str(asked.gpus_per_worker)),
-        ("functions", ", ".join(plan.program.functions()) or "none"),
+        ("memory", "" if asked.memory is None else f"{format_bytes(asked.memory)} per worker"),
+        ("query", _in_one_line(plan.program.source))
+        if plan.options.get("sql")
+        else ("functions", ", ".join(plan.program.functions()) or "none"),
     ]
-    rows += [(name, _text(value)) for name, value in plan.options.items() if value not in (None, False, "none")]
+    rows += [(name, _text(name, value)) for name, value in plan.options.items() if _is_said(name, value)]
     rows += [("hyperparameters", ", ".join(f"{k}={v}" for k, v in plan.hyperparameters.items()))]
     rows += [("push", ", ".join(plan.push)), ("pull", ", ".join(plan.pull)), ("plan id", plan.digest())]
     return [(name, value) for name, value in rows if value not in ("", "0")]
 
 
-def _text(value: Any) -> str:
+def _is_said(name: str, value: Any) -> bool:
+    if name == "backups":  # the one that is on unless the cell says no
+        return value is False
+    return value not in (None, "none") and value is not False
+
+
+def _text(name: str, value: Any) -> str:
+    if name == "inputs":
+        return ", ".join(map(input_text, value))
     if isinstance(value, list):
-        return ", ".join(_text(item) for item in value)
-    return str(value["variable"]) if isinstance(value, dict) else str(value)
+        return ", ".join(map(str, value))
+    if isinstance(value, dict):  # the named outputs
+        return ", ".join(f"{key}={output['target']}" for key, output in value.items())
+    if isinstance(value, float) and name in ("max_bad", "sample"):
+        return f"{100 * value:g}%"
+    if name == "max_bad":
+        return f"{value:,} records"
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
-def _mapreduce(plan: Plan) -> str:
-    workers = min(plan.resources.workers or 2, 4)
-    reducers = min(plan.options.get("reducers") or workers, 4)
-    inputs = _label(_text(plan.options.get("inputs", [])))
-    out = _label(plan.options.get("out") or "result")
-    lines = ["flowchart LR", f'  input[("{inputs}")]', f'  output[("{out}")]']
-    for m in range(workers):
-        lines.append(f'  input --> m{m}["map"]')
-        lines += [f"  m{m} --> r{r}" for r in range(reducers)]
-    return "\n".join(lines + [f'  r{r}["reduce"] --> output' for r in range(reducers)])
+def _in_one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 200 else line[:199] + "…"
 
 
 def _allreduce(plan: Plan) -> str:
@@ -77,7 +89,7 @@ def _ps(plan: Plan) -> str:
     workers, servers = min(plan.resources.workers or 2, 6), min(plan.resources.servers or 1, 4)
     lines = [
         "flowchart TB",
-        f'  c{{{{"coordinator: {_label(plan.options.get("until") or "until train() returns")}"}}}}',
+        f'  c{{{{"coordinator: {escaped(plan.options.get("until") or "until train() returns")}"}}}}',
     ]
     lines += [f'  s{s}[("server {s}")]' for s in range(servers)]
     lines += [f'  w{w}(["worker {w}"])' for w in range(workers)]
@@ -87,9 +99,3 @@ def _ps(plan: Plan) -> str:
         for s in range(servers)
     ]
     return "\n".join([*lines, "  c -.-> s0"])
-
-
-def _label(text: Any) -> str:
-    # Quotes end a Mermaid label, and angle brackets would be read as HTML.
-    shown = str(text) if len(str(text)) <= 40 else str(text)[:39] + "…"
-    return shown.replace('"', "'").replace("<", "#lt;").replace(">", "#gt;")

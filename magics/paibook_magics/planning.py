@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Callable, Mapping
 from itertools import takewhile
 from typing import Any
@@ -13,6 +12,7 @@ from paibook.hyperparameters import HyperParameters
 from paibook.plan import Plan
 from paibook.program import Program
 from paibook.resources import Resources
+from paibook_magics.mapreduce_planning import is_path, mapreduce_options
 from paibook_magics.options import parse_pai_cluster, parse_targets, parser
 
 RUNTIME_OF = {"pai_mapreduce": "mapreduce", "pai_allreduce": "allreduce", "pai_ps": "ps"}
@@ -42,6 +42,7 @@ def plan_cell(
 
     Raises:
         PlanError: A bad line.
+        SyntaxError: A cell with named inputs is not Python.
     """
     options = parser(magic).parse_line(line)
     asked = {"workers": options.workers, "servers": getattr(options, "servers", 0), "gpus": options.gpus}
@@ -49,14 +50,14 @@ def plan_cell(
         asked |= parse_pai_cluster(options.cluster)
     elif options.cluster is not None:
         cluster = options.cluster
-    program = Program(_python(body, transform), cell_name)
+    program = Program(_source(body, getattr(options, "sql", False), transform), cell_name)
     plan = Plan(
         runtime=RUNTIME_OF[magic],
         program=program,
-        resources=Resources(asked["workers"], asked["servers"], asked["gpus"]),
+        resources=Resources(asked["workers"], asked["servers"], asked["gpus"], getattr(options, "memory", None)),
         cluster=cluster,
         name=options.name,
-        options=_OPTIONS[magic](options, namespace),
+        options=_options(magic, options, program, namespace),
         hyperparameters=HyperParameters.from_pairs(options.hp).values(),
         push=options.push,
         pull=options.pull,
@@ -64,6 +65,12 @@ def plan_cell(
         timeout=options.timeout,
     )
     return plan, options
+
+
+def _options(magic: str, options: argparse.Namespace, program: Program, namespace: Mapping[str, Any]) -> dict[str, Any]:
+    if magic == "pai_mapreduce":
+        return mapreduce_options(options, program, namespace)
+    return {"pai_allreduce": _allreduce, "pai_ps": _ps}[magic](options)
 
 
 def _python(body: str, transform: Callable[[str], str]) -> str:
@@ -74,51 +81,18 @@ def _python(body: str, transform: Callable[[str], str]) -> str:
     return "\n" * (1 + blank) + transform("".join(lines[blank:]))
 
 
-def input_variables(plan: Plan) -> tuple[str, ...]:
-    """Names of notebook variables a plan reads as inputs."""
-    return tuple(entry["variable"] for entry in plan.options.get("inputs", ()) if isinstance(entry, dict))
+def _source(body: str, sql: bool, transform: Callable[[str], str]) -> str:
+    if sql:
+        return "\n" + body
+    return _python(body, transform)
 
 
-def is_path(text: str) -> bool:
-    """Whether ``-o`` names a file rather than a variable."""
-    return not text.isidentifier()
-
-
-def _mapreduce(options: argparse.Namespace, namespace: Mapping[str, Any]) -> dict[str, Any]:
-    if not options.input:
-        raise PlanError("%%pai_mapreduce needs an input: -i FILES, or -i NAME of a notebook variable")
-    out_kind = "none" if options.out is None else "path" if is_path(options.out) else "variable"
-    return {
-        "inputs": [_input(text, namespace) for text in options.input],
-        "format": options.format,
-        "out": options.out,
-        "out_kind": out_kind,
-        "as": options.kind,
-        "reducers": options.reducers,
-        "overwrite": options.overwrite,
-    }
-
-
-def _input(text: str, namespace: Mapping[str, Any]) -> Any:
-    if text.isidentifier() and text in namespace:
-        return {"variable": text}
-    if re.fullmatch(r"[^\W\d]\w*", text) and not _exists(text):
-        raise PlanError(f"-i {text}: the notebook has no variable {text!r}, and there is no file of that name")
-    return text
-
-
-def _exists(text: str) -> bool:
-    from pathlib import Path
-
-    return Path(text).exists()
-
-
-def _allreduce(options: argparse.Namespace, namespace: Mapping[str, Any]) -> dict[str, Any]:
+def _allreduce(options: argparse.Namespace) -> dict[str, Any]:
     _need_variable(options)
     return {"backend": options.backend}
 
 
-def _ps(options: argparse.Namespace, namespace: Mapping[str, Any]) -> dict[str, Any]:
+def _ps(options: argparse.Namespace) -> dict[str, Any]:
     _need_variable(options)
     if options.staleness is not None and options.consistency != "ssp":
         raise PlanError(f"--staleness goes with --consistency ssp; this cell says {options.consistency}")
@@ -129,10 +103,3 @@ def _ps(options: argparse.Namespace, namespace: Mapping[str, Any]) -> dict[str, 
 def _need_variable(options: argparse.Namespace) -> None:
     if options.out is not None and is_path(options.out):
         raise PlanError(f"-o {options.out}: the name of a notebook variable is expected here")
-
-
-_OPTIONS: dict[str, Callable[[argparse.Namespace, Mapping[str, Any]], dict[str, Any]]] = {
-    "pai_mapreduce": _mapreduce,
-    "pai_allreduce": _allreduce,
-    "pai_ps": _ps,
-}

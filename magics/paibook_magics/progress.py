@@ -1,85 +1,89 @@
-"""The progress bars of a run's stages."""
+"""The progress of a run, drawn in place while it goes on, and its summary when it has ended."""
 
 from __future__ import annotations
 
 import time
-from html import escape
+from collections.abc import Mapping
 from typing import Any
 
+from IPython.core.getipython import get_ipython
 from IPython.display import display
-from tqdm import tqdm
 
 from paibook.runtimes.contract import Progress
+from paibook_magics.panel import panel
+from paibook_magics.sizes import short_time
+from paibook_magics.stage_meters import StageMeters
+from paibook_magics.summary import summary_bundle
 
 PROGRESS_SECONDS = 0.25
+TERMINAL_SECONDS = 10.0  # a terminal cannot replace what it shows, so each drawing stays
 
 
 class ProgressDisplay:
-    """One bar a stage, in place, from ``after`` seconds on; standard display messages, so it is saved as it ended."""
+    """A panel of the stages, in place; standard display messages, so that it is saved as it ended.
+
+    Args:
+        after: Seconds before it appears.
+    """
 
     def __init__(self, after: float) -> None:
         self._after = after
+        self._interval = PROGRESS_SECONDS if hasattr(get_ipython(), "kernel") else TERMINAL_SECONDS
         self._began = time.monotonic()
-        self._drawn = 0.0
-        self._stages: dict[str, tuple[Progress, float, float]] = {}
+        self._drawn: float | None = None
+        self._meters = StageMeters()
         self._changed = False
         self._handle: Any = None
-        self._starting: str | None = None
         self._started: tuple[str, float] | None = None
 
     def update(self, progress: Progress) -> None:
+        """Take a stage's progress, from any thread."""
         now = time.monotonic()
         if progress.stage == "start":
-            self._starting = progress.unit
             self._started = (progress.unit, progress.done) if progress.done else None
             self._began = now
             return
-        began = self._stages.get(progress.stage, (progress, now, now))[1]
-        self._stages[progress.stage] = (progress, began, now)
+        self._meters.update(progress, now)
         self._changed = True
 
     def tick(self) -> None:
+        """Draw what has changed, at most four times a second; on the cell's own thread."""
         now = time.monotonic()
         if self._started is not None and self._started[1] > 0.1:
             print(f"started the {self._started[0]} cluster in {self._started[1]:.1f} s")
-        if self._started is not None:
-            self._started = self._starting = None
-        if self._changed and now - self._began >= self._after and now - self._drawn >= PROGRESS_SECONDS:
-            self._draw(now)
+        self._started = None
+        due = self._drawn is None or now - self._drawn >= self._interval
+        if self._changed and due and now - self._began >= self._after:
+            self._drawn, self._changed = now, False
+            self._show(panel(self._meters.read(), self._meters.counters))
 
-    def finish(self) -> None:
+    def finish(self, state: str = "done", summary: Mapping[str, Any] | None = None) -> None:
+        """Leave the summary where the panel was; without one the stages in a line, or the panel of what failed.
+
+        Args:
+            state: How the run ended.
+            summary: ``Run.summary``.
+        """
         self.tick()
-        if self._handle is not None:
-            self._handle.update({"text/plain": self.summary()}, raw=True)
+        if state == "done" and summary is not None:
+            self._show(summary_bundle(summary))
+        elif self._handle is not None and state == "done":
+            self._show({"text/plain": self.line()})
+        elif self._handle is not None:
+            how = "still running" if state == "running" else state
+            note = f"{how} after {short_time(time.monotonic() - self._began)}"
+            readings = [reading.stopped() for reading in self._meters.read()]
+            self._show(panel(readings, self._meters.counters, note))
 
-    def summary(self) -> str:
+    def line(self) -> str:
         """The stages in one line, such as ``map 8 tasks · reduce 4 tasks · 3.2 s``."""
-        several = len(self._stages) > 1
-        stages = [f"{name} " * several + f"{p.done:,g} {p.unit}" for name, (p, _began, _last) in self._stages.items()]
-        return " · ".join([*stages, f"{time.monotonic() - self._began:.1f} s"])
+        readings = self._meters.read()
+        several = len(readings) > 1
+        stages = [f"{reading.name} " * several + f"{reading.done:,g} {reading.unit}" for reading in readings]
+        return " · ".join([*stages, short_time(time.monotonic() - self._began)])
 
-    def _draw(self, now: float) -> None:
-        self._drawn, self._changed = now, False
-        bundle = progress_bundle([(p, last - began) for p, began, last in list(self._stages.values())])
+    def _show(self, bundle: dict[str, str]) -> None:
         if self._handle is None:
             self._handle = display(bundle, raw=True, display_id=True)
         else:
             self._handle.update(bundle, raw=True)
-
-
-def progress_bundle(stages: list[tuple[Progress, float]]) -> dict[str, str]:
-    """Stages with their elapsed seconds as text and HTML."""
-    text, rows = [], []
-    for progress, seconds in stages:
-        done, total = progress.done, progress.total
-        if float(done).is_integer():
-            done = int(done)
-        meter = tqdm.format_meter(done, total, seconds, ncols=72, prefix=progress.stage, unit=" " + progress.unit)
-        text.append(meter)
-        bar = f'<progress style="width:16em" max="{total}" value="{done}"></progress>' if total else ""
-        right = f"{done:,} / {int(total):,}" if total else f"{done:,}"
-        rows.append(
-            f'<tr><td style="text-align:left">{escape(progress.stage)}</td><td>{bar}</td>'
-            f'<td style="text-align:right">{right} {escape(progress.unit)}</td><td>{seconds:.1f} s</td></tr>'
-        )
-    return {"text/plain": "\n".join(text), "text/html": f"<table>{''.join(rows)}</table>"}

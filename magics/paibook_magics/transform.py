@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 
 from IPython.core.inputtransformer2 import TransformerManager
 from IPython.core.interactiveshell import InteractiveShell
@@ -17,7 +18,8 @@ class AwaitPaiCells:
     """An IPython input transformer: a ``%%pai_*`` cell becomes ``await get_ipython().paibook.run_cell(...)``.
 
     Cells that start with anything else, and requests for help (``%%pai_ps?``), pass unchanged. A body that is not
-    Python takes the call's place, so that IPython itself shows the syntax error, at the cell's own line.
+    Python takes the call's place, so that IPython itself shows the syntax error, at the cell's own line; under
+    ``--sql`` it is not meant to be.
     """
 
     def __init__(self, shell: InteractiveShell) -> None:
@@ -38,7 +40,7 @@ class AwaitPaiCells:
         if match is None or match[2].rstrip().endswith("?"):
             return lines
         magic, line, body = match[1], match[2].strip(), "".join(lines[1:])
-        if not _is_python(body):
+        if not _is_sql(magic, line) and not _is_python(body):
             return ["\n", *lines[1:]]
         if not self._can_await():
             return lines  # IPython makes it a synchronous call
@@ -55,3 +57,10 @@ def _is_python(body: str) -> bool:
     except SyntaxError:
         return False
     return True
+
+
+def _is_sql(magic: str, line: str) -> bool:
+    try:
+        return magic == "pai_mapreduce" and "--sql" in shlex.split(line)
+    except ValueError:  # quotes that do not close; parsing the line will say so
+        return False

@@ -5,22 +5,27 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 import pytest
 
+from paibook.clusters.contract import Event
 from paibook.clusters.inline import InlineCluster
 from paibook.errors import ClusterError, PaibookError, PlanError
+from paibook.history import RunHistory
 from paibook.plan import Plan
 from paibook.program import Program
 from paibook.resources import Resources
 from paibook.run import Run
+from paibook.runtimes.contract import Progress
 from paibook.session import Session
 from paibook_magics.lines import CLUSTER_HELP, RUNS_HELP, Lines
 from paibook_magics.picture import Shown
 
 WAIT = 30
+STAGE = {"name": "map", "tasks": 1, "records_in": 2, "records_out": 2, "bytes_in": 0, "bytes_out": 0, "seconds": 1.5}
+SUMMARY = {"stages": [STAGE], "seconds": 1.5, "counters": {"words": 7}}
 
 
 @pytest.fixture
@@ -99,7 +104,9 @@ class TestCluster:
 
 
 class TestRuns:
-    @pytest.mark.parametrize("line", ["list", "-n", "-n x", "-n -1", "show", "delete", "show a b", "'open", "-n ²"])
+    @pytest.mark.parametrize(
+        "line", ["list", "-n", "-n x", "-n -1", "show", "delete", "resume", "show a b", "resume a b", "'open", "-n ²"]
+    )
     def test_a_line_that_is_not_understood_shows_the_help(self, lines: Lines, line: str) -> None:
         with pytest.raises(PlanError) as caught:
             lines.runs(line)
@@ -156,7 +163,78 @@ class TestRuns:
         lines.runs(f"delete {going.id}")
         assert len(lines.runs("")) == 0
 
-    @pytest.mark.parametrize("action", ["show", "delete"])
+    def test_show_has_the_summary(
+        self, lines: Lines, session: Session, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shown, bare = run(session, "1"), run(session, "2")
+        told = {shown.id: SUMMARY}
+        monkeypatch.setattr(RunHistory, "summary", lambda history, run_id: told.get(run_id), raising=False)
+        lines.runs(f"show {bare.id}")
+        assert "records" not in capsys.readouterr().out
+        lines.runs(f"show {shown.id}")
+        out = capsys.readouterr().out
+        assert "map 1 task · 2 records · 1.5 s · 1.3 records/s\ncounters: words 7\n" in out
+        assert "\nstages:\nstage  tasks" in out
+
+    @pytest.mark.parametrize("action", ["show", "delete", "resume"])
     def test_an_id_that_is_none_is_named(self, lines: Lines, action: str) -> None:
-        with pytest.raises(PaibookError, match="no run is called 'zz'; the latest are: none"):
+        with pytest.raises(PlanError, match="no run is called 'zz'; the latest are: none"):
             lines.runs(f"{action} zz")
+
+
+class Counting:
+    """A driver that gives the words of the plan's hyperparameters, or fails as they say."""
+
+    def check(self, plan: Plan) -> None:
+        assert plan.runtime == "mapreduce"
+
+    def run(self, plan: Plan, cluster: Any, context: Any) -> Any:
+        context.progress(Progress("map", 1, 1))
+        context.emit(Event("stdout", "map", 0, "counted\n"))
+        if plan.hyperparameters["words"] == "fail":
+            raise ValueError("no words")
+        return plan.hyperparameters["words"].split()
+
+
+class Resumable(Session):
+    """A session whose runs begin anew when they are resumed."""
+
+    resumed: ClassVar[list[str]] = []
+
+    def resume(self, run_id: str, on_event: Any = None, on_progress: Any = None) -> Run:
+        self.resumed.append(run_id)
+        return self.run(self.history.plan(run_id), None, on_event, on_progress)
+
+
+class TestResume:
+    @pytest.fixture
+    def session(self, runs_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
+        monkeypatch.setattr("paibook.session.driver_of", lambda runtime: Counting())
+        monkeypatch.setattr(Resumable, "resumed", [])
+        opened = Resumable("inline")
+        yield opened
+        opened.close()
+
+    def ended(self, session: Session, words: str, out: str | None) -> str:
+        options = {"out": out, "out_kind": "variable" if out else "none", "outputs": {}}
+        plan = Plan("mapreduce", Program(""), Resources(), "inline", options=options, hyperparameters={"words": words})
+        run = session.run(plan)
+        run.exception(WAIT)
+        return run.id
+
+    def test_the_result_is_kept_where_the_plan_says(self, session: Session, capsys: pytest.CaptureFixture[str]) -> None:
+        namespace: dict[str, Any] = {}
+        run_id = self.ended(session, "to be", "words")
+        assert Lines(session, namespace).runs(f"resume {run_id[-6:]}") is None
+        assert namespace == {"words": ["to", "be"]}
+        assert session.resumed == [run_id]  # type: ignore[attr-defined]
+        out = capsys.readouterr().out
+        assert out.startswith("[map 0] counted\n")
+        assert "words: 2 records" in out
+
+    def test_what_is_not_kept_is_shown(self, session: Session) -> None:
+        assert Lines(session, {}).runs(f"resume {self.ended(session, 'to be', None)}") == ["to", "be"]
+
+    def test_what_went_wrong_again_is_raised(self, session: Session) -> None:
+        with pytest.raises(ValueError, match="no words"):
+            Lines(session, {}).runs(f"resume {self.ended(session, 'fail', None)}")

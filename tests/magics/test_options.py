@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from paibook.data.formats import FORMATS
 from paibook.errors import PlanError
 from paibook_magics.cells import MAGICS
-from paibook_magics.options import EXAMPLES, parse_pai_cluster, parse_targets, parser
+from paibook_magics.examples import EXAMPLES
+from paibook_magics.options import parse_pai_cluster, parse_targets, parser
 
 DEFAULTS = {
     "workers": 0,
@@ -18,7 +20,6 @@ DEFAULTS = {
     "targets": None,
     "push": (),
     "pull": (),
-    "out": None,
     "noblock": False,
     "timeout": None,
     "progress_after": 2.0,
@@ -43,8 +44,6 @@ SHARED = [
     ("--push 'a, b,'", "push", ("a", "b")),
     ("--push größe", "push", ("größe",)),
     ("--pull c@1,d", "pull", ("c@1", "d")),
-    ("-o result", "out", "result"),
-    ("--out result", "out", "result"),
     ("-a", "noblock", True),
     ("--noblock", "noblock", True),
     ("--timeout 1.5", "timeout", 1.5),
@@ -145,7 +144,9 @@ class TestShared:
         text = parser(magic).format_help()
         for action in parser(magic)._actions:
             assert action.option_strings[-1] in text
-        assert EXAMPLES[magic] in text
+        for _title, cells in EXAMPLES[magic]:
+            for cell in cells:
+                assert cell in text
 
 
 class TestOwn:
@@ -154,6 +155,55 @@ class TestOwn:
         values = parser("pai_mapreduce").parse_line(line)
         assert values.input == ["a/*.txt", "docs", "s3://x/y.csv"]
         assert (values.format, values.reducers, values.kind, values.overwrite) == ("csv", 3, "dataframe", True)
+
+    @pytest.mark.parametrize(
+        ("line", "name", "value"),
+        [
+            ("", "out", []),
+            ("-o counts", "out", ["counts"]),
+            (
+                "-o main.parquet bad=bad.jsonl -o counts=counts_var",
+                "out",
+                ["main.parquet", "bad=bad.jsonl", "counts=counts_var"],
+            ),
+            ("-i users=users.csv docs", "input", ["users=users.csv", "docs"]),
+            ("--resource a.txt b.txt --resource c.txt", "resource", ["a.txt", "b.txt", "c.txt"]),
+            ("", "max_bad", None),
+            ("--max-bad 0", "max_bad", 0),
+            ("--max-bad 100", "max_bad", 100),
+            ("--max-bad 0.5%", "max_bad", 0.005),
+            ("--max-bad '2 %'", "max_bad", 0.02),
+            ("--sample 1%", "sample", 0.01),
+            ("--sample 0.25", "sample", 0.25),
+            ("--sample 100%", "sample", 1.0),
+            ("--memory 512MB", "memory", 512_000_000),
+            ("--memory '1.5 GiB'", "memory", 3 << 29),
+            ("", "sort", None),
+            ("--sort", "sort", "asc"),
+            ("--sort --reducers 2", "sort", "asc"),
+            ("--sort desc", "sort", "desc"),
+            ("--key country,year", "key", ("country", "year")),
+            ("--key 'first name, größe'", "key", ("first name", "größe")),
+            ("--partition-by year", "partition_by", ("year",)),
+            ("", "backups", True),
+            ("--no-backups", "backups", False),
+            ("--sql", "sql", True),
+        ],
+    )
+    def test_mapreduce_values(self, line: str, name: str, value: Any) -> None:
+        found = getattr(parser("pai_mapreduce").parse_line(line), name)
+        assert found == value
+        assert type(found) is type(value)
+
+    @pytest.mark.parametrize("format", FORMATS)
+    def test_every_format_there_is(self, format: str) -> None:
+        assert parser("pai_mapreduce").parse_line(f"--format {format}").format == format
+
+    @pytest.mark.parametrize("magic", ["pai_allreduce", "pai_ps"])
+    def test_the_other_models_have_one_result(self, magic: str) -> None:
+        assert parser(magic).parse_line("").out is None
+        assert parser(magic).parse_line("-o result").out == "result"
+        assert "unknown word 'b=c'" in refused(magic, "-o a b=c")
 
     def test_allreduce(self) -> None:
         assert parser("pai_allreduce").parse_line("").backend == "gloo"
@@ -175,6 +225,26 @@ class TestOwn:
             ("pai_mapreduce", "--as table", "'table'"),
             ("pai_mapreduce", "--reducers 0", "at least 1"),
             ("pai_mapreduce", "-i", "-i/--input"),
+            ("pai_mapreduce", "-o", "-o/--out"),
+            ("pai_mapreduce", "--resource", "--resource: expected at least one"),
+            ("pai_mapreduce", "--max-bad -1", "--max-bad: a number of records or a share of them is expected, such as"),
+            ("pai_mapreduce", "--max-bad 101%", "got '101%'"),
+            ("pai_mapreduce", "--max-bad 0.5", "got '0.5'"),
+            ("pai_mapreduce", "--max-bad ²", "got '²'"),
+            ("pai_mapreduce", "--sample 0", "--sample: a share above 0 is expected, such as 1%, 0.01 or 100%; got '0'"),
+            ("pai_mapreduce", "--sample 0%", "got '0%'"),
+            ("pai_mapreduce", "--sample 200%", "got '200%'"),
+            ("pai_mapreduce", "--sample 1", "got '1'"),
+            ("pai_mapreduce", "--sample -0.1", "got '-0.1'"),
+            ("pai_mapreduce", "--sample nan", "got 'nan'"),
+            ("pai_mapreduce", "--sample some", "got 'some'"),
+            ("pai_mapreduce", "--memory banana", "--memory: a size with its unit is expected, such as 512MB or 2GiB"),
+            ("pai_mapreduce", "--memory 512", "got '512'"),
+            ("pai_mapreduce", "--memory 0MB", "a size above 0 is expected, got '0MB'"),
+            ("pai_mapreduce", "--sort up", "'up'"),
+            ("pai_mapreduce", "--key a,a", "different column names are expected"),
+            ("pai_mapreduce", "--key ,", "got ','"),
+            ("pai_mapreduce", "--partition-by ''", "different column names are expected"),
         ],
     )
     def test_bad_values(self, magic: str, line: str, word: str) -> None:

@@ -77,7 +77,124 @@ class TestDiagram:
         assert 'output[("counts")]' in diagram(plan)
 
 
+def cell(source: str, **options: Any) -> list[str]:
+    """Lines of the picture of a MapReduce cell with two workers and two reducers."""
+    merged = {"inputs": ["a.txt"], "out": None, **options}
+    return diagram(Plan("mapreduce", Program(source), Resources(2), options=merged)).splitlines()[1:]
+
+
+MAP = "def map(r): pass\n"
+REDUCE = "def reduce(k, v): pass\n"
+USERS = {"path": "users.csv", "name": "users"}
+ORDERS = {"variable": "bought", "name": "orders"}
+
+
+class TestMapReduce:
+    def test_named_inputs_go_to_their_mappers(self) -> None:
+        lines = cell(MAP + REDUCE + "def map_users(r): pass", inputs=[USERS, ORDERS, {"run": "ab12"}])
+        assert lines == [
+            '  input[("run:ab12")]',
+            '  in_0[("users=users.csv")]',
+            '  in_1[("orders=bought")]',
+            '  output[("result")]',
+            '  input --> m0["map"]',
+            '  in_0 --> m1["map_users"]',
+            '  in_1 --> m2["map"]',
+            *(f"  m{m} --> r{r}" for m in range(3) for r in range(2)),
+            '  r0["reduce"] --> output',
+            '  r1["reduce"] --> output',
+        ]
+
+    def test_inputs_of_one_name_are_one(self) -> None:
+        lines = cell(MAP + REDUCE, inputs=[USERS, {**USERS, "path": "more.csv"}])
+        assert lines[0] == '  in_0[("users=users.csv, users=more.csv")]'
+        assert sum(line.endswith('["map"]') for line in lines) == 2
+
+    def test_every_stage_has_a_shuffle(self) -> None:
+        lines = cell(MAP + REDUCE + "def map2(r): pass\nreduce2 = pai.Sum()\ndef reduce3(k, v): pass")
+        assert lines[2:] == [
+            '  input --> m0["map"]',
+            '  input --> m1["map"]',
+            *(f"  m{m} --> r{r}" for m in range(2) for r in range(2)),
+            '  r0["reduce, map2"]',
+            '  r1["reduce, map2"]',
+            *(f"  r{m} --> s2r{r}" for m in range(2) for r in range(2)),
+            '  s2r0["reduce2"]',
+            '  s2r1["reduce2"]',
+            *(f"  s2r{m} --> s3r{r}" for m in range(2) for r in range(2)),
+            '  s3r0["reduce3"] --> output',
+            '  s3r1["reduce3"] --> output',
+        ]
+
+    def test_a_combiner_runs_where_map_does(self) -> None:
+        assert '  input --> m0["map, combine"]' in cell(MAP + REDUCE + "def combine(k, v): pass")
+
+    def test_without_reduce_nothing_is_shuffled(self) -> None:
+        assert cell(MAP + "reduce = None")[2:] == [
+            '  input --> m0["map"]',
+            '  input --> m1["map"]',
+            "  m0 --> output",
+            "  m1 --> output",
+        ]
+
+    def test_named_outputs(self) -> None:
+        lines = cell(MAP + REDUCE, out="main.parquet", outputs={"bad": {"kind": "path", "target": "bad.jsonl"}})
+        assert lines[1:3] == ['  output[("main.parquet")]', '  out_0[("bad=bad.jsonl")]']
+        assert lines[-2:] == ['  r0["reduce"] --> out_0', '  r1["reduce"] --> out_0']
+
+    def test_a_query_is_no_program(self) -> None:
+        lines = cell("\nSELECT name\nFROM users", sql=True, inputs=[USERS, ORDERS])
+        assert lines[-4:] == [
+            '  query["SELECT name"]',
+            "  in_0 --> query",
+            "  in_1 --> query",
+            "  query --> output",
+        ]
+
+    def test_many_inputs_and_stages_stay_a_picture(self) -> None:
+        source = MAP + "".join(f"reduce{k or ''} = 1\n" for k in (None, *range(2, 40)))
+        inputs = [{"path": "x", "name": f"n{i}"} for i in range(8)]
+        assert len(cell(source, inputs=inputs)) < 100
+
+
 class TestBundle:
+    def test_says_options_in_words(self) -> None:
+        options = {
+            "inputs": [USERS, "b.txt"],
+            "outputs": {"bad": {"kind": "path", "target": "bad.jsonl"}},
+            "max_bad": 0.01,
+            "sample": 0.1,
+            "backups": False,
+            "overwrite": True,
+            "key": ["a", "b"],
+            "sort": None,
+            "partition_by": [],
+        }
+        plan = Plan("mapreduce", Program(MAP), Resources(memory=512_000_000), options=options)
+        rows = dict(line.split(maxsplit=1) for line in plan_bundle(plan)["text/plain"].splitlines())
+        assert {name: rows.get(name) for name in [*options, "memory"]} == {
+            "inputs": "users=users.csv, b.txt",
+            "outputs": "bad=bad.jsonl",
+            "max_bad": "1%",
+            "sample": "10%",
+            "backups": "no",
+            "overwrite": "yes",
+            "key": "a, b",
+            "sort": None,
+            "partition_by": None,
+            "memory": "512.0 MB per worker",
+        }
+
+    @pytest.mark.parametrize(("most", "text"), [(0, "0 records"), (1000, "1,000 records")])
+    def test_a_number_of_bad_records(self, most: int, text: str) -> None:
+        assert f"max_bad          {text}\n" in plan_bundle(mapreduce(max_bad=most))["text/plain"]
+
+    def test_a_query_is_shown_in_a_line(self) -> None:
+        plan = Plan("mapreduce", Program("\nSELECT name\n  FROM users"), options={"inputs": [USERS], "sql": True})
+        text = plan_bundle(plan)["text/plain"]
+        assert "query            SELECT name FROM users\n" in text
+        assert "functions" not in text
+
     def test_has_table_picture_text_and_the_plan_itself(self) -> None:
         plan = ps(2, 1, "epoch >= 2")
         bundle = plan_bundle(plan)

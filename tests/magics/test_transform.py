@@ -94,6 +94,17 @@ def test_a_body_that_is_no_python_takes_the_calls_place(body: str) -> None:
     assert transformed(f"%%pai_ps\n{body}") == f"\n{body}"
 
 
+@pytest.mark.parametrize("line", ["--sql -i users", "-i users --sql", "-i 'a b' --sql"])
+def test_sql_is_not_python(line: str) -> None:
+    query = "SELECT * FROM users\nWHERE x = '?'\n"
+    assert call(transformed(f"%%pai_mapreduce {line}\n{query}")) == ["pai_mapreduce", line, query]
+
+
+@pytest.mark.parametrize("first", ["%%pai_mapreduce -i users", "%%pai_ps --sql", "%%pai_mapreduce --name '--sql x'"])
+def test_a_query_elsewhere_is_a_syntax_error(first: str) -> None:
+    assert transformed(f"{first}\nSELECT * FROM users\n") == "\nSELECT * FROM users\n"
+
+
 @pytest.mark.parametrize("body", ["%time x = 1\n", "!ls\n", "await f()\n", "x = !ls\n", "f?\n", "", "# nothing\n"])
 def test_what_ipython_understands_is_no_syntax_error(body: str) -> None:
     assert call(transformed(f"%%pai_ps\n{body}"))[2] == body
