@@ -15,7 +15,7 @@ from paibook.metrics import Metric
 
 T = TypeVar("T")
 
-EventKind = Literal["stdout", "stderr", "display", "update", "clear", "result", "metric"]
+EventKind = Literal["stdout", "stderr", "display", "update", "clear", "result", "metric", "progress"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Event:
         kind: ``stdout`` and ``stderr`` carry text; ``display`` and ``result`` (a cell's last expression) carry a MIME
             bundle ``{mime type: data}``; ``update`` carries the bundle that replaces what was displayed under the same
             ``display_id``; ``clear`` carries ``""`` and takes away what this rank displayed so far (with ``wait`` in
-            its metadata: once it displays the next thing); ``metric`` carries a list of ``Metric``.
+            its metadata: once it displays the next thing); ``metric`` carries a list of ``Metric``; ``progress``
+            carries what a task has done so far, JSON-able, for the driver that submitted it.
         source: Who says it: ``"worker"``, ``"server"``, or a task's label such as ``"map"``.
         rank: The rank, or the task's number.
         data: As above.
@@ -118,6 +119,18 @@ class Tasks(ABC):
     @abstractmethod
     def release(self, pending: Sequence[Pending[Any]]) -> None:
         """Cancel what has not finished and forget the results of what has."""
+
+    @abstractmethod
+    def shares(self, path: str) -> bool:
+        """Whether every worker sees a file that lies at ``path`` here."""
+
+    @abstractmethod
+    def partitions(self, collection: Any) -> list[Pending[Any]]:
+        """Compute a Dask collection (a bag, a DataFrame, an array, a list of delayed values) where its data lie.
+
+        Returns:
+            One pending value for each partition, to be handed to ``submit``.
+        """
 
 
 class Ranks(ABC):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import ctypes
 import logging
+import os
 import pickle
 import threading
 import uuid
@@ -14,6 +15,7 @@ from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
 import cloudpickle
+import numpy
 from distributed import Client, Future, get_worker
 from distributed.scheduler import KilledWorker
 
@@ -21,6 +23,7 @@ from paibook.clusters.capture import captured
 from paibook.clusters.contract import Event, EventKind, OnEvent, Pending, Tasks
 from paibook.clusters.dask_calls import ask
 from paibook.clusters.engine_place import decode_event, encode_event
+from paibook.clusters.task_events import speaking
 from paibook.errors import ClusterError, RunCancelled, RunError
 from paibook.metrics import Recorder, recording
 
@@ -77,6 +80,15 @@ class DaskTasks(Tasks):
             except ClusterError:
                 # Nobody waits for these tasks any more, and Stop must not wait for a wedged worker.
                 logger.warning("tasks that were cancelled may still run", exc_info=True)
+
+    def shares(self, path: str) -> bool:
+        return all(ask(self._client, os.path.exists, path).values())
+
+    def partitions(self, collection: Any) -> list[Pending[Any]]:
+        delayed = collection if isinstance(collection, (list, tuple)) else collection.to_delayed()
+        flat = numpy.ravel(numpy.asarray(delayed, dtype=object)).tolist()
+        futures = self._client.compute(flat)
+        return [DaskPending(future, f"partition {i}") for i, future in enumerate(futures)]  # type: ignore[misc]
 
     def _on_event(self, event: tuple[Any, Any]) -> None:
         _time, message = event
@@ -154,7 +166,7 @@ class _Call:
         try:
             function = pickle.loads(self._function)
             recorder = Recorder(lambda batch: say("metric", batch), self._number)
-            with captured(lambda t: say("stdout", t), lambda t: say("stderr", t)), recording(recorder):
+            with captured(lambda t: say("stdout", t), lambda t: say("stderr", t)), recording(recorder), speaking(say):
                 return function(*args)
         except _Stop:
             return None  # nobody waits for this result any more

@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, TypeVar
 
+import numpy
+
 from paibook.clusters.capture import captured
 from paibook.clusters.contract import (
     Cluster,
@@ -29,6 +31,7 @@ from paibook.clusters.contract import (
     Tasks,
 )
 from paibook.clusters.display import mime_bundle
+from paibook.clusters.task_events import speaking
 from paibook.errors import ClusterError, RankLost, RunCancelled
 from paibook.gpus import assign, discover
 from paibook.metrics import Recorder, recording
@@ -119,7 +122,7 @@ class InlineTasks(Tasks):
 
         def run() -> T:
             recorder = Recorder(lambda batch: say("metric", batch), number)
-            with captured(lambda t: say("stdout", t), lambda t: say("stderr", t)), recording(recorder):
+            with captured(lambda t: say("stdout", t), lambda t: say("stderr", t)), recording(recorder), speaking(say):
                 return function(*(_value(argument) for argument in args))
 
         with self._lock:
@@ -136,6 +139,14 @@ class InlineTasks(Tasks):
             if self._thread is not None and self._thread.stop_if(pending):
                 # What is blocked in C does not end at once; the next tasks do not wait for it.
                 self._thread = self._thread.successor()
+
+    def shares(self, path: str) -> bool:
+        return True
+
+    def partitions(self, collection: Any) -> list[Pending[Any]]:
+        delayed = collection if isinstance(collection, (list, tuple)) else collection.to_delayed()
+        flat = numpy.ravel(numpy.asarray(delayed, dtype=object)).tolist()
+        return [self.submit(value.compute) for value in flat]
 
     def close(self) -> None:
         """End the thread when its tasks are done."""

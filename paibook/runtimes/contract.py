@@ -17,12 +17,19 @@ from paibook.plan import Plan
 
 @dataclass(frozen=True)
 class Progress:
-    """How far one stage has come: ``done`` of ``total`` (None: unknown) in ``unit``."""
+    """How far one stage has come: ``done`` of ``total`` (None: unknown) in ``unit``.
+
+    Attributes:
+        details: Further numbers: records, bytes, running, retried, backups, spills, spilled_bytes.
+        counters: The program's own.
+    """
 
     stage: str
     done: float
     total: float | None
     unit: str = "tasks"
+    details: Mapping[str, float] = field(default_factory=dict)
+    counters: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -36,6 +43,8 @@ class RunContext:
         emit: Passes an event on to the notebook and the run log.
         progress: Reports a stage's progress.
         metrics: The run's stream; metric events are appended to it by ``emit`` already.
+        resumed: Whether an earlier process began the run; what it finished lies in ``directory``.
+        summarise: Takes what there is to say of the run at its end, JSON-able.
     """
 
     run: str
@@ -44,6 +53,8 @@ class RunContext:
     emit: OnEvent
     progress: Callable[[Progress], None]
     metrics: MetricStream
+    resumed: bool = False
+    summarise: Callable[[dict[str, Any]], None] = lambda summary: None
     _cancelled: threading.Event = field(default_factory=threading.Event)
     _on_cancel: list[Callable[[], None]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)

@@ -3,193 +3,332 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from itertools import groupby
 from typing import Any
 
 from paibook.clusters.contract import Cluster, Pending
 from paibook.data.dataset import Dataset
-from paibook.data.formats import check_format
 from paibook.data.frames import common_schema, frame
-from paibook.data.inputs import find_files
 from paibook.data.parts import Part, rewrite
-from paibook.data.splits import Split, file_splits
+from paibook.data.splits import file_splits
 from paibook.data.staging import Staging, check_target
 from paibook.data.variables import variable_splits
-from paibook.errors import PlanError
+from paibook.errors import PlanError, RunError
 from paibook.plan import Plan
 from paibook.runtimes.contract import RunContext
+from paibook.runtimes.mapreduce.bad_records import BadFile, save, too_many
+from paibook.runtimes.mapreduce.balance import runs_of_buckets
+from paibook.runtimes.mapreduce.checkpoint import Checkpoint, State
 from paibook.runtimes.mapreduce.job import Job
-from paibook.runtimes.mapreduce.stage import Stages
-from paibook.runtimes.mapreduce.worker import Rows, hold, map_task, records_of, reduce_task, select
+from paibook.runtimes.mapreduce.limits import Limits
+from paibook.runtimes.mapreduce.options import check_options, inputs_of, resources_of, targets_of
+from paibook.runtimes.mapreduce.outline import outline, suffixed
+from paibook.runtimes.mapreduce.report import Report
+from paibook.runtimes.mapreduce.scheduler import Call, Scheduler, StageResult
+from paibook.runtimes.mapreduce.shuffle import Segment
+from paibook.runtimes.mapreduce.steps import MAIN, Done, Rows, ShuffleTo, Step, WriteTo
+from paibook.runtimes.mapreduce.summary import run_summary
+from paibook.runtimes.mapreduce.worker import hold, map_task, reduce_task, select
 
-MAGIC = "%%pai_mapreduce"
-REQUIRED = {"map": ("record",), "reduce": ("key", "values")}
-OPTIONAL = {"combine": ("key", "values")}
-MOST_SELECTS = 16_384  # a bucket's way costs the scheduler about a millisecond
+BUCKETS_PER_SLOT = 8  # fine enough for reduce tasks of equal size
+TASKS_PER_SLOT = 2
+TASK_BYTES = 64 << 20  # of values in memory, that a reduce task takes where nobody says how many there are
+
+
+class Results(dict[str, Any]):
+    """The outputs of a run with several, by name; ``""`` is the main one."""
 
 
 class Driver:
     """Drives ``%%pai_mapreduce`` from the notebook's process."""
 
     def check(self, plan: Plan) -> None:
-        """Refuse a plan that cannot work: its functions, inputs, output and number of reducers.
+        """Refuse a plan that cannot work: its functions, inputs, outputs and options.
 
         Raises:
             ProgramError, PlanError, DataError, SyntaxError: Naming what is wrong.
         """
-        plan.program.check(MAGIC, REQUIRED, OPTIONAL)
-        options = plan.options
-        check_format(options.get("format"))
-        reducers = options.get("reducers")
-        if reducers is not None and (isinstance(reducers, bool) or not isinstance(reducers, int) or reducers < 1):
-            raise PlanError(f"--reducers must be a whole number, 1 or more; got {reducers!r}")
-        if options.get("as", "list") not in ("list", "dataframe", None):
-            raise PlanError(f"--as is list or dataframe; got {options['as']!r}")
-        self._check_inputs(options.get("inputs"))
-        if options.get("out_kind") == "path":
-            if not options.get("out"):
-                raise PlanError("an output path is needed: -o PATH")
-            check_target(options["out"], bool(options.get("overwrite")))
-
-    def _check_inputs(self, inputs: Any) -> None:
-        if not inputs:
-            raise PlanError(f"{MAGIC} needs an input: -i PATH, a glob such as -i 'logs/*.txt', or a variable's name")
-        for item in inputs:
-            if isinstance(item, str):
-                find_files(item)
-            elif not isinstance(item, dict) or not isinstance(item.get("variable"), str):
-                raise PlanError(f"an input is a path or a variable; got {item!r}")
+        outline(plan.program, _input_names(plan))
+        check_options(plan.options)
 
     def run(self, plan: Plan, cluster: Cluster, context: RunContext) -> Any:
-        """Run the plan.
+        """Run the plan, or go on with it where ``context.resumed``.
 
         Returns:
-            A list of records, a DataFrame, or a ``Dataset`` where the output is a path.
+            A list of records, a DataFrame, or a ``Dataset`` where the output is a path; ``Results`` where there are
+            several outputs.
 
         Raises:
             UserCodeError, DataError, RunError, RunCancelled: What ended it; no output is left behind.
         """
-        stages = Stages(cluster.tasks(), context)
+        return _MapReduce(plan, cluster, context).run()
+
+
+class _MapReduce:
+    """One run."""
+
+    def __init__(self, plan: Plan, cluster: Cluster, context: RunContext) -> None:
+        self._plan, self._cluster, self._context = plan, cluster, context
+        self._options = plan.options
+        self._checkpoint = Checkpoint(context.directory)
+        self._targets = targets_of(plan.options)
+        self._stages: list[tuple[str, StageResult]] = []
+        self._bad: list[BadFile] = []
+
+    def run(self) -> Any:
+        tasks = self._cluster.tasks()
+        context = self._context
+        state = self._checkpoint.load() if context.resumed else None
+        self._checkpoint.create()
+        probe = self._checkpoint.folder / "shared"
+        probe.touch()
+        self._shared = tasks.shares(str(probe))
+        if state is None:
+            state = self._laid_out(tasks.slots)
+            if self._shared:
+                self._checkpoint.save(state)
+        asked = self._plan.resources.workers
+        window = min(tasks.slots, asked) if asked else tasks.slots
+        backups = bool(self._options.get("backups", True)) and self._shared
+        checkpoint = self._checkpoint if self._shared else None
+        self._scheduler = Scheduler(tasks, context, window, backups, checkpoint)
         try:
-            if plan.options.get("out_kind") != "path":
-                return self._collect(plan, cluster, context, stages)
-            overwrite = bool(plan.options.get("overwrite"))
-            target = check_target(plan.options["out"], overwrite)
-            with Staging(target, context.run, overwrite) as staging:
-                try:
-                    return self._write(plan, cluster, context, stages, staging)
-                finally:
-                    stages.release()  # before the staging folder goes, so that no task is left writing there
+            with ExitStack() as stack:
+                stagings = self._stagings(stack)
+                # Before the staging folders go, so that no task is left writing there.
+                stack.callback(self._scheduler.release)
+                return self._carry_out(state, stagings)
         finally:
-            stages.release()
+            self._scheduler.release()
+            self._checkpoint.remove()
 
-    def _collect(self, plan: Plan, cluster: Cluster, context: RunContext, stages: Stages) -> Any:
-        reduces = self._submit(plan, cluster, context, stages, None)
-        stages.wait()
-        records = in_order([pending.result() for pending in reduces])
-        return frame(records) if plan.options.get("as") == "dataframe" else records
+    def _carry_out(self, state: State, stagings: Mapping[str, Staging]) -> Any:
+        job = self._scheduler.submit(hold, state.job, label="program")
+        shape = state.job.outline
+        if shape.is_map_only:
+            sink: ShuffleTo | WriteTo = self._write_to(stagings, 0, with_keys=False)
+            done = self._map(state, job, sink, stagings).done
+        else:
+            result = self._map(state, job, ShuffleTo(1, state.buckets), stagings)
+            for stage in shape.stages:
+                last = stage.number == len(shape.stages)
+                result = self._reduce(stage.number, state, job, result, stagings, last)
+            done = result.done
+        results = self._collected(done, stagings)
+        self._context.check_cancelled()
+        datasets = {name: staging.commit(self._parts(done, name, staging)) for name, staging in stagings.items()}
+        results.update(datasets)
+        self._summarise(datasets, results)
+        return results[MAIN] if len(self._targets) == 1 else Results(results)
 
-    def _write(self, plan: Plan, cluster: Cluster, context: RunContext, stages: Stages, staging: Staging) -> Dataset:
-        reduces = self._submit(plan, cluster, context, stages, staging)
-        stages.wait()
-        parts = [part for part in (pending.result() for pending in reduces) if part is not None]
-        parts = _in_one_schema(parts, staging, stages)
-        context.check_cancelled()
-        return staging.commit(parts)
-
-    def _submit(
-        self, plan: Plan, cluster: Cluster, context: RunContext, stages: Stages, staging: Staging | None
-    ) -> list[Pending[Any]]:
-        """Submit the whole run at once: the cluster sees which task needs what, and repeats what a lost worker held."""
-        slots = cluster.tasks().slots
-        splits = plan_splits(plan, context, slots)
-        reducers = plan.options.get("reducers") or reducers_for(slots, len(splits))
+    def _laid_out(self, slots: int) -> State:
+        plan, context = self._plan, self._context
         variables = {name: context.variables[name] for name in plan.push}
-        packed = Job.pack(context.run, plan.program, variables, plan.hyperparameters)
-        stages.announce("map", len(splits))
-        stages.announce("reduce", reducers)
-        job = stages.submit(hold, packed, label="program", number=0)
-        maps = [
-            stages.submit(map_task, i, job, split, reducers, label="map", number=i) for i, split in enumerate(splits)
-        ]
-        reduces = []
-        for number in range(reducers):
-            buckets = [
-                stages.submit(select, output, number, label="shuffle", number=number * len(maps) + i)
-                for i, output in enumerate(maps)
-            ]
-            writer = staging.writer(number) if staging is not None else None
-            reduces.append(
-                stages.submit(reduce_task, number, job, buckets, writer, reducers > 1, label="reduce", number=number)
-            )
-        return reduces
+        job = Job.pack(
+            context.run, plan.program, variables, plan.hyperparameters, _input_names(plan), resources_of(plan.options)
+        )
+        buckets = self._options.get("reducers") or BUCKETS_PER_SLOT * slots
+        if job.outline.stages[0].has_partition:
+            buckets = self._options.get("reducers") or TASKS_PER_SLOT * slots
+        return State(job, plan_splits(plan, context, slots), buckets, slots)
+
+    def _map(
+        self, state: State, job: Pending[Any], sink: ShuffleTo | WriteTo, stagings: Mapping[str, Staging]
+    ) -> StageResult:
+        calls = []
+        for number, (split, name) in enumerate(state.splits):
+            to = self._write_to(stagings, number, with_keys=False) if isinstance(sink, WriteTo) else sink
+            calls.append(Call(number, map_task, (job, split, name, self._step(to))))
+        result = self._scheduler.run("map", calls, self._stays(sink), self._accept)
+        self._stages.append(("map", result))
+        self._check_bad_share(result)
+        return result
+
+    def _reduce(
+        self,
+        stage: int,
+        state: State,
+        job: Pending[Any],
+        maps: StageResult,
+        stagings: Mapping[str, Staging],
+        last: bool,
+    ) -> StageResult:
+        name = suffixed("reduce", stage)
+        groups = self._groups(stage, state, [done.value for done in maps.done])
+        calls = []
+        for number, buckets in enumerate(groups):
+            sink: ShuffleTo | WriteTo
+            if last:
+                sink = self._write_to(stagings, number, with_keys=len(groups) > 1)
+            else:
+                sink = ShuffleTo(stage + 1, state.buckets)
+            segments = self._segments(maps, buckets)
+            calls.append(Call(number, reduce_task, (job, stage, segments, self._step(sink))))
+        result = self._scheduler.run(name, calls, not last and self._stays(sink), self._accept)
+        self._stages.append((name, result))
+        return result
+
+    def _groups(self, stage: int, state: State, outputs: Sequence[Any]) -> Sequence[range]:
+        """The buckets of each reduce task."""
+        if self._options.get("reducers") or state.job.outline.stages[stage - 1].has_partition:
+            return [range(i, i + 1) for i in range(state.buckets)]
+        sizes = [sum(segment.memory for buckets in outputs for segment in buckets[i]) for i in range(state.buckets)]
+        wanted = max(TASKS_PER_SLOT * state.slots, sum(sizes) // TASK_BYTES)
+        return runs_of_buckets([size + 1 for size in sizes], wanted)
+
+    def _segments(self, maps: StageResult, buckets: range) -> list[Any]:
+        if maps.kept:
+            return [self._scheduler.submit(select, kept, list(buckets), label="shuffle") for kept in maps.kept]
+        segments: list[Segment] = []
+        for done in maps.done:
+            for bucket in buckets:
+                segments += done.value[bucket]
+        return segments
+
+    def _stays(self, sink: ShuffleTo | WriteTo) -> bool:
+        return not self._shared and isinstance(sink, ShuffleTo)
+
+    def _step(self, sink: ShuffleTo | WriteTo) -> Step:
+        sort = self._options.get("sort")
+        return Step(
+            sink,
+            self._checkpoint.folder if self._shared else None,
+            Limits(self._plan.resources.memory),
+            self._options.get("max_bad"),
+            descending=sort == "desc",
+            must_sort=sort is not None,
+        )
+
+    def _write_to(self, stagings: Mapping[str, Staging], number: int, with_keys: bool) -> WriteTo:
+        writers = {
+            target.name: stagings[target.name].writer(number) if target.name in stagings else None
+            for target in self._targets
+        }
+        return WriteTo(writers, with_keys)
+
+    def _stagings(self, stack: ExitStack) -> dict[str, Staging]:
+        overwrite = bool(self._options.get("overwrite"))
+        made = {}
+        for target in self._targets:
+            if target.path is not None:
+                path = check_target(target.path, overwrite)
+                staging = Staging(path, self._context.run, overwrite, resume=self._context.resumed)
+                made[target.name] = stack.enter_context(staging)
+        return made
+
+    def _accept(self, done: Done) -> None:
+        """Look at a result as it comes: bad records count over all tasks."""
+        if done.report.bad is None:
+            return
+        self._bad.append(done.report.bad)
+        limit, count = self._options.get("max_bad"), sum(file.records for file in self._bad)
+        if isinstance(limit, int) and count > limit:
+            raise too_many(count, limit, self._bad[0].first)
+
+    def _check_bad_share(self, result: StageResult) -> None:
+        limit, count = self._options.get("max_bad"), sum(file.records for file in self._bad)
+        records = sum(done.report.records_in for done in result.done)
+        if isinstance(limit, float) and count > limit * records:
+            raise too_many(count, limit, self._bad[0].first)
+
+    def _collected(self, done: Sequence[Done], stagings: Mapping[str, Staging]) -> dict[str, Any]:
+        """The outputs that go to the notebook."""
+        found: dict[str, Any] = {}
+        for target in self._targets:
+            if target.name in stagings:
+                continue
+            records = in_order([task.value[target.name] for task in done], self._options.get("sort") == "desc")
+            found[target.name] = frame(records) if self._options.get("as") == "dataframe" else records
+        return found
+
+    def _parts(self, done: Sequence[Done], name: str, staging: Staging) -> list[Part]:
+        parts: list[Part] = []
+        for task in done:
+            value = task.value[name]
+            parts += value if isinstance(value, list) else [] if value is None else [value]
+        return self._in_one_schema(parts, name, staging)
+
+    def _in_one_schema(self, parts: list[Part], name: str, staging: Staging) -> list[Part]:
+        """The parts, those written again whose columns differ from what all have in common."""
+        schemas = [part.schema for part in parts if part.schema is not None]
+        if not schemas or all(schema.equals(schemas[0]) for schema in schemas):
+            return parts
+        common = common_schema(schemas, str(staging.target))
+        different = [i for i, part in enumerate(parts) if part.schema is not None and not part.schema.equals(common)]
+        arguments = [(staging.attempts, staging.format, parts[i], common) for i in different]
+        calls = [Call(number, rewritten, given) for number, given in enumerate(arguments)]
+        result = self._scheduler.run(f"write {name}".strip(), calls)
+        for i, task in zip(different, result.done, strict=True):
+            parts[i] = task.value
+        return parts
+
+    def _summarise(self, datasets: Mapping[str, Dataset], results: Mapping[str, Any]) -> None:
+        path = self._context.directory / "bad.jsonl"
+        if self._bad:
+            save(self._bad, path)
+        outputs = {}
+        for target in self._targets:
+            dataset = datasets.get(target.name)
+            if dataset is not None:
+                outputs[target.name] = {"target": str(dataset.path), "rows": dataset.rows, "bytes": dataset.bytes}
+            else:
+                outputs[target.name] = {"target": "", "rows": len(results[target.name]), "bytes": 0}
+        self._context.summarise(run_summary(self._stages, self._scheduler.counters, self._bad, path, outputs))
 
 
-def plan_splits(plan: Plan, context: RunContext, slots: int) -> list[Split]:
-    """The splits of all inputs, in the order they are given.
+def rewritten(number: int, folder: Any, format: str, part: Part, schema: Any) -> Done:
+    """A part written again in the schema that all parts share; runs on a worker."""
+    return Done(rewrite(folder, format, part, schema), Report(records_out=part.rows))
+
+
+def _input_names(plan: Plan) -> list[str]:
+    return sorted({entry.name for entry in inputs_of(plan.options)})
+
+
+def plan_splits(plan: Plan, context: RunContext, slots: int) -> list[tuple[Any, str]]:
+    """The splits of all inputs, in the order they are given, each with the name of its input.
 
     Raises:
         DataError: An input that is not there, or cannot be read as one.
         PlanError: A variable the notebook does not have.
     """
-    splits: list[Split] = []
-    paths: list[str] = []
-    for item in plan.options["inputs"]:
-        if isinstance(item, str):
-            paths.append(item)
+    splits: list[tuple[Any, str]] = []
+    # Paths that follow each other are cut together, so that many small files share a task.
+    for (name, is_variable), entries in groupby(inputs_of(plan.options), lambda entry: (entry.name, entry.is_variable)):
+        values = [entry.value for entry in entries]
+        if not is_variable:
+            found: list[Any] = list(file_splits(values, slots, plan.options.get("format")))
+            splits += [(split, name) for split in found]
             continue
-        splits.extend(file_splits(paths, slots, plan.options.get("format")))
-        paths = []
-        name = item["variable"]
-        if name not in context.variables:
-            raise PlanError(f"the input variable {name!r} is not defined in the notebook")
-        splits.extend(variable_splits(name, context.variables[name], slots))
-    splits.extend(file_splits(paths, slots, plan.options.get("format")))
+        for value in values:
+            if value not in context.variables:
+                raise PlanError(f"the input variable {value!r} is not defined in the notebook")
+            splits += [(split, name) for split in variable_splits(value, context.variables[value], slots)]
     return splits
 
 
-def reducers_for(slots: int, splits: int) -> int:
-    """How many partitions: two for each slot, fewer where the buckets between them would be too many."""
-    return max(1, min(2 * slots, MOST_SELECTS // max(1, splits)))
-
-
-def in_order(parts: Sequence[Rows]) -> list[Any]:
+def in_order(parts: Sequence[Rows], descending: bool = False) -> list[Any]:
     """All partitions' records in the order of their keys, else partition after partition."""
-    if len(parts) == 1:
-        return records_of(parts[0])
-    lists = [records_of(part) for part in parts]
+    lists: list[list[Any]] = [pickle.loads(part.content) for part in parts]
     joined = [record for records in lists for record in records]
-    if any(part.keys is None for part in parts):
+    if len(parts) < 2 or any(part.keys is None for part in parts):
         return joined
     keys: list[Any] = []
     edges = [0]
-    for part, records in zip(parts, lists, strict=True):
+    for part in parts:
         first = edges[-1]
         part_keys, ends = pickle.loads(part.keys or b"")
         keys += part_keys
         edges += [first + end for end in ends]
-        assert edges[-1] == first + len(records)
+    if edges[-1] != len(joined):
+        raise RunError("the records of a partition do not belong to its keys")
     try:
         # Each partition is sorted already, and Python's sort merges such runs.
-        order = sorted(range(len(keys)), key=keys.__getitem__)
+        order = sorted(range(len(keys)), key=keys.__getitem__, reverse=descending)
     except TypeError:  # text in one partition, numbers in another
         return joined
     if edges == list(range(len(edges))):  # one record for each key
         return [joined[i] for i in order]
     return [record for i in order for record in joined[edges[i] : edges[i + 1]]]
-
-
-def _in_one_schema(parts: list[Part], staging: Staging, stages: Stages) -> list[Part]:
-    """The parts, those written again whose columns differ from what all have in common."""
-    schemas = [part.schema for part in parts if part.schema is not None]
-    if not schemas or all(schema.equals(schemas[0]) for schema in schemas):
-        return parts
-    common = common_schema(schemas, str(staging.target))
-    different = [part for part in parts if part.schema is not None and not part.schema.equals(common)]
-    stages.announce("write", len(different))
-    pending: dict[str, Pending[Part]] = {}
-    for part in different:
-        arguments = (staging.attempts, staging.format, part, common)
-        pending[part.name] = stages.submit(rewrite, *arguments, label="write", number=part.number)
-    stages.wait()
-    return [pending[part.name].result() if part.name in pending else part for part in parts]

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import shutil
 import sys
+import tempfile
 import threading
+import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import cloudpickle
 
 import paibook
-from paibook.errors import PlanError, UserCodeError
+from paibook.errors import DataError, PlanError, UserCodeError
 from paibook.hyperparameters import HyperParameters
 from paibook.program import Program, capture_error
+from paibook.runtimes.mapreduce.outline import Outline, StageOutline, outline, suffixed
+from paibook.runtimes.mapreduce.reducers import Reducer
+from paibook.runtimes.mapreduce.task import Task, running
 
 MODULE = "paibook_program_"  # prefix of the names of the modules programs are loaded as
 _KEPT = 4  # programs a process remembers
@@ -31,39 +38,82 @@ class Job:
 
     Attributes:
         digest: Different for every run, so that no run sees another's variables.
-        content: The pickled program, variables and hyperparameters.
+        content: The pickled program, variables, hyperparameters and resources.
+        outline: What the program defines.
     """
 
     digest: str
     content: bytes
+    outline: Outline
 
     @classmethod
-    def pack(cls, run: str, program: Program, variables: Mapping[str, Any], hyperparameters: Mapping[str, Any]) -> Job:
-        """Pack a program and what is pushed with it.
+    def pack(
+        cls,
+        run: str,
+        program: Program,
+        variables: Mapping[str, Any],
+        hyperparameters: Mapping[str, Any],
+        inputs: Collection[str] = (),
+        resources: Mapping[str, Path] | None = None,
+    ) -> Job:
+        """Pack a program and what is sent with it.
+
+        Args:
+            run: Makes the digest unique.
+            program: The cell.
+            variables, hyperparameters: By name.
+            inputs: Names of the named inputs.
+            resources: Files whose content is sent along, by file name.
 
         Raises:
             PlanError: A variable that cannot be pickled; names it.
+            DataError: A resource that cannot be read.
         """
         pickled = {name: _pickled(name, value) for name, value in variables.items()}
-        content = cloudpickle.dumps((program, pickled, dict(hyperparameters)))
+        contents = {name: _content(path) for name, path in (resources or {}).items()}
+        content = cloudpickle.dumps((program, pickled, dict(hyperparameters), contents))
         digest = hashlib.blake2b(content, digest_size=8, key=run.encode()[:64]).hexdigest()
-        return cls(digest, content)
+        return cls(digest, content, outline(program, inputs))
+
+
+@dataclass(frozen=True, slots=True)
+class StageFunctions:
+    """The program's functions of one stage, ready to be called; None where the cell has none.
+
+    Attributes:
+        mappers: By the name of the input; ``""`` is the one for every other input.
+        combine, partition, order, reduce: As the cell defines them; a declarative reducer stands for its own methods.
+        reducer: The declarative reducer, where ``reduce`` is one.
+    """
+
+    mappers: Mapping[str, Function]
+    combine: Function | None
+    partition: Function | None
+    order: Function | None
+    reduce: Function | None
+    reducer: Any = None
+
+    def mapper(self, name: str) -> Function | None:
+        """The mapper of an input."""
+        return self.mappers.get(name) or self.mappers.get("")
 
 
 @dataclass(frozen=True, slots=True)
 class Functions:
-    """The program's functions, ready to be called.
+    """The program, loaded.
 
     Attributes:
-        map, reduce: As the cell defines them.
-        combine: None where the cell has none.
+        stages: In order.
+        setup, cleanup: Called with the task, around it; None where the cell has none.
         module: Name of the module they live in.
+        resources: Where each resource lies here, by file name.
     """
 
-    map: Function
-    reduce: Function
-    combine: Function | None
+    stages: tuple[StageFunctions, ...]
+    setup: Function | None
+    cleanup: Function | None
     module: str
+    resources: Mapping[str, Path]
 
 
 _loaded: OrderedDict[str, Functions | UserCodeError] = OrderedDict()
@@ -93,21 +143,59 @@ def load(job: Job, where: str) -> Functions:
 
 
 def _load(job: Job, where: str) -> Functions | UserCodeError:
-    program, variables, hyperparameters = pickle.loads(job.content)
+    program, variables, hyperparameters, contents = pickle.loads(job.content)
     # A real module: pickle finds the cell's classes in it by name, so that their instances are equal across workers.
     module = ModuleType(MODULE + job.digest)
     sys.modules[module.__name__] = module
     namespace = vars(module)
     namespace.update({name: pickle.loads(value) for name, value in variables.items()})
     namespace.update(pai=paibook, hp=HyperParameters(**hyperparameters))
+    resources = _unpacked(contents)
     try:
-        program.execute(namespace)
-        for name in ("map", "reduce"):
-            if not callable(namespace.get(name)):
-                raise TypeError(f"{name!r} is not a function: it is {type(namespace.get(name)).__name__}")
+        # At the top level too a cell may read its resources.
+        with running(Task("load", 0, resources)):
+            program.execute(namespace)
+        stages = tuple(_stage(namespace, stage, job.outline.mappers) for stage in job.outline.stages)
+        setup, cleanup = (_function(namespace, name) for name in ("setup", "cleanup"))
     except (Exception, SystemExit) as error:
         return capture_error(error, f"{where}, at the cell's top level")
-    return Functions(namespace["map"], namespace["reduce"], namespace.get("combine"), module.__name__)
+    return Functions(stages, setup, cleanup, module.__name__, resources)
+
+
+def _stage(namespace: Mapping[str, Any], stage: StageOutline, mappers: Collection[str]) -> StageFunctions:
+    mapper = _function(namespace, suffixed("map", stage.number))
+    own = {name: _function(namespace, f"map_{name}") for name in mappers} if stage.number == 1 else {}
+    combine, partition, order = (
+        _function(namespace, suffixed(name, stage.number)) for name in ("combine", "partition", "order")
+    )
+    reduce_ = namespace.get(suffixed("reduce", stage.number))
+    reducer = None
+    if isinstance(reduce_, Reducer):
+        reducer = reduce_
+        reduce_, combine = reducer.reduce, combine or reducer.combine
+    elif reduce_ is not None:
+        reduce_ = _function(namespace, suffixed("reduce", stage.number))
+    found = {name: function for name, function in {"": mapper, **own}.items() if function is not None}
+    return StageFunctions(found, combine, partition, order, reduce_, reducer)
+
+
+def _function(namespace: Mapping[str, Any], name: str) -> Function | None:
+    value = namespace.get(name)
+    if value is not None and not callable(value):
+        raise TypeError(f"{name!r} is not a function: it is {type(value).__name__}")
+    return value
+
+
+def _unpacked(contents: Mapping[str, bytes]) -> dict[str, Path]:
+    """Resources as files of this process, gone when it ends."""
+    if not contents:
+        return {}
+    folder = Path(tempfile.mkdtemp(prefix="paibook-resources-"))
+    weakref.finalize(Job, shutil.rmtree, folder, ignore_errors=True)
+    paths = {name: folder / name for name in contents}
+    for name, path in paths.items():
+        path.write_bytes(contents[name])
+    return paths
 
 
 def portable(value: Any, module: str) -> bytes:
@@ -132,3 +220,10 @@ def _pickled(name: str, value: Any) -> bytes:
         return cloudpickle.dumps(value)
     except Exception as error:  # pickling runs the value's own code, which may raise anything
         raise PlanError(f"the variable {name!r} cannot be sent to workers: {type(error).__name__}: {error}") from error
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read the resource {str(path)!r}: {error.strerror}") from error

@@ -61,11 +61,21 @@ def explained(error: BaseException, where: str, name: str, pair: Any = None) -> 
     """
     if isinstance(error, WrongYield):
         return _said(where, str(error))
-    if name != "reduce" and error.__traceback__ is not None and error.__traceback__.tb_next is None:
+    if _yields_pairs(name) and error.__traceback__ is not None and error.__traceback__.tb_next is None:
         mistake = _mistake(name, pair)
         if mistake:
             return _said(where, mistake)
     return capture_error(error, where)
+
+
+def _signature(name: str) -> str:
+    if name.startswith("map"):
+        return f"{name}(record)"
+    return f"{name}(task)" if name in ("setup", "cleanup") else f"{name}(key, values)"
+
+
+def _yields_pairs(name: str) -> bool:
+    return name.startswith(("map", "combine"))
 
 
 def _said(where: str, message: str) -> UserCodeError:
@@ -73,7 +83,7 @@ def _said(where: str, message: str) -> UserCodeError:
 
 
 def _mistake(name: str, pair: Any) -> str | None:
-    signature = {"map": "map(record)", "combine": "combine(key, values)"}[name]
+    signature = _signature(name)
     shape = "yield key, value"
     try:
         key, _value = pair
@@ -88,7 +98,7 @@ def _mistake(name: str, pair: Any) -> str | None:
 
 
 def _wrong_return(name: str, what: str, made: Any) -> str:
-    signature = {"map": "map(record)"}.get(name, f"{name}(key, values)")
+    signature = _signature(name)
     example = "yield key, value" if what == PAIRS else "yield record"
     text = f"{signature} returned {_shown(made)} where an iterable of {what} is needed; "
     if made is None:

@@ -1,20 +1,31 @@
 """Packing: lists of Python values as bytes, in columns where they are homogeneous.
 
-Lists of int, float or str, and of equally long tuples of these, leave as arrays; any other list is pickled. Packing and
+Numbers leave as arrays as narrow as they allow, texts joined, equally long tuples column by column, and what repeats or
+is built of plain builtins by ``marshal``, which is faster than ``pickle``; any other list is pickled. Packing and
 unpacking give equal values of the same types.
 """
 
 from __future__ import annotations
 
+import marshal
 import pickle
-from array import array
+import sys
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import cloudpickle
+import numpy
 
-_NUMBERS: dict[type, str] = {int: "q", float: "d"}
+from paibook.errors import DataError
+from paibook.runtimes.mapreduce.sampling import is_repetitive
+
+MAX_DEPTH = 4  # of builtins within builtins; deeper ones (or circular ones) are pickled
+_SCALARS = frozenset({str, int, float, bool, type(None), bytes})
+_VERSION = f"{sys.implementation.name} {sys.version_info.major}.{sys.version_info.minor}"
 _SEPARATOR = "\x00"
+_FORMAT = 4  # of marshal: the first that writes an object it meets again as a reference, as pickle does
+_INTEGERS = tuple(numpy.iinfo(code) for code in ("<i1", "<i2", "<i4", "<i8"))
 
 
 def pack(values: Sequence[Any]) -> bytes:
@@ -23,53 +34,128 @@ def pack(values: Sequence[Any]) -> bytes:
     Raises:
         Exception: Whatever pickling a value raises.
     """
-    return pickle.dumps(_columns(values), protocol=5)
+    return pickle.dumps((_VERSION, _columns(values)), protocol=5)
 
 
 def unpack(content: bytes) -> list[Any]:
-    """The list that ``pack`` was given."""
-    return _values(pickle.loads(content))
+    """The list that ``pack`` was given.
+
+    Raises:
+        DataError: Another version of Python packed it.
+    """
+    version, packed = pickle.loads(content)
+    if version != _VERSION:
+        raise DataError(f"packed by {version}, read by {_VERSION}: let all workers run the same version of Python")
+    return _values(packed)
 
 
-def _columns(values: Sequence[Any]) -> tuple[str, Any]:
+def _columns(values: Sequence[Any]) -> tuple[Any, ...]:
     kinds = set(map(type, values))
     if len(kinds) != 1:
-        return ("pickle", _pickled(values))
+        return _mixed(values, kinds)
     kind = kinds.pop()
-    if kind in _NUMBERS:
-        try:
-            code = _NUMBERS[kind]
-            return (code, array(code, values).tobytes())
-        except OverflowError:  # beyond 64 bits
-            return ("pickle", _pickled(values))
+    if kind is int:
+        return _integers(values)
+    if kind is float:
+        return ("numbers", "<f8", numpy.fromiter(values, "<f8", len(values)).tobytes())
     if kind is str:
-        joined = _SEPARATOR.join(values)
-        if joined.count(_SEPARATOR) == len(values) - 1:
-            return ("str", joined.encode("utf-8", "surrogatepass"))
-    elif kind is tuple:
-        lengths = set(map(len, values))
-        if len(lengths) == 1 and lengths != {0}:
-            return ("tuple", [_columns(column) for column in zip(*values, strict=True)])
-    return ("pickle", _pickled(values))
+        return _texts(values)
+    if kind is tuple:
+        widths = set(map(len, values))
+        if len(widths) == 1 and widths != {0}:
+            return ("tuples", [_columns(column) for column in zip(*values, strict=True)])
+    elif issubclass(kind, numpy.generic):
+        if kind().dtype.kind in "biuf":
+            numbers = numpy.array(values)
+            return ("scalars", numbers.dtype.str, numbers.tobytes())
+    elif kind is numpy.ndarray:
+        return _arrays(values)
+    return _mixed(values, {kind})
 
 
-def _pickled(values: Sequence[Any]) -> bytes:
+def _values(packed: tuple[Any, ...]) -> list[Any]:
+    kind, *content = packed
+    if kind == "marshal":
+        values: list[Any] = marshal.loads(content[0])
+    elif kind == "texts":
+        values = str(content[0], "utf-8", "surrogatepass").split(_SEPARATOR)
+    elif kind == "numbers":
+        values = numpy.frombuffer(content[1], content[0]).tolist()
+    elif kind == "tuples":
+        values = list(zip(*map(_values, content[0]), strict=True))
+    elif kind == "constant":
+        values = [content[0]] * content[1]
+    elif kind == "scalars":
+        values = list(numpy.frombuffer(content[1], content[0]))
+    elif kind == "arrays":
+        # Copied one by one: views of one block would keep all of it in memory as long as one of them lives.
+        values = [row.copy() for row in numpy.frombuffer(content[2], content[0]).reshape(content[1])]
+    else:
+        values = pickle.loads(content[0])
+    return values
+
+
+def _integers(values: Sequence[int]) -> tuple[Any, ...]:
+    try:
+        numbers = numpy.fromiter(values, "<i8", len(values))
+    except OverflowError:  # beyond 64 bits
+        return _marshalled(values)
+    least, greatest = int(numbers.min()), int(numbers.max())
+    if least == greatest:
+        return ("constant", least, len(values))
+    code = next(info.dtype.str for info in _INTEGERS if info.min <= least and greatest <= info.max)
+    return ("numbers", code, numbers.astype(code).tobytes())
+
+
+def _texts(values: Sequence[str]) -> tuple[Any, ...]:
+    if is_repetitive(values):
+        known: dict[str, str] = {}  # one object for equal texts: it is written, and made again, once
+        return _marshalled(list(map(known.setdefault, values, values)))
+    joined = _SEPARATOR.join(values)
+    if joined.count(_SEPARATOR) != len(values) - 1:
+        return _marshalled(values)
+    return ("texts", joined.encode("utf-8", "surrogatepass"))
+
+
+def _arrays(values: Sequence[Any]) -> tuple[Any, ...]:
+    forms = {(array.dtype, array.shape) for array in values}
+    dtype, shape = next(iter(forms))
+    if len(forms) > 1 or not shape or dtype.kind not in "biufc":
+        return _pickled(values)
+    return ("arrays", dtype.str, (len(values), *shape), numpy.stack(values).tobytes())
+
+
+def _mixed(values: Sequence[Any], kinds: set[type]) -> tuple[Any, ...]:
+    return _marshalled(values) if _is_plain(values, kinds, MAX_DEPTH) else _pickled(values)
+
+
+def _is_plain(values: Sequence[Any], kinds: set[type], depth: int) -> bool:
+    """Whether all values, and all that they hold, are of the very types that ``marshal`` gives back as they were."""
+    nested = kinds - _SCALARS
+    if not nested:
+        return True
+    if depth == 0 or not nested <= {list, tuple, dict}:
+        return False
+    for kind in nested:
+        some = values if len(kinds) == 1 else [value for value in values if type(value) is kind]
+        inner = [list(chain.from_iterable(some))]
+        if kind is dict:
+            inner.append(list(chain.from_iterable(map(dict.values, some))))
+        if not all(_is_plain(items, set(map(type, items)), depth - 1) for items in inner):
+            return False
+    return True
+
+
+def _marshalled(values: Sequence[Any]) -> tuple[Any, ...]:
+    try:
+        return ("marshal", marshal.dumps(list(values), _FORMAT))
+    except ValueError:  # a text, or all of them, above 2 GiB
+        return _pickled(values)
+
+
+def _pickled(values: Sequence[Any]) -> tuple[Any, ...]:
     values = list(values)
     try:
-        return pickle.dumps(values, protocol=5)
+        return ("pickle", pickle.dumps(values, protocol=5))
     except (pickle.PicklingError, AttributeError, TypeError):  # lambdas, local classes
-        return cloudpickle.dumps(values, protocol=5)
-
-
-def _values(packed: tuple[str, Any]) -> list[Any]:
-    kind, content = packed
-    if kind == "pickle":
-        values: list[Any] = pickle.loads(content)
-        return values
-    if kind == "str":
-        return str(content, "utf-8", "surrogatepass").split(_SEPARATOR)
-    if kind == "tuple":
-        return list(zip(*map(_values, content), strict=True))
-    numbers: array[Any] = array(kind)
-    numbers.frombytes(content)
-    return numbers.tolist()
+        return ("pickle", cloudpickle.dumps(values, protocol=5))

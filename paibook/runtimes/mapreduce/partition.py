@@ -1,26 +1,21 @@
-"""Partitions: which reducer a key belongs to, the same in every process.
-
-Python's own ``hash`` differs between processes for text, so equal keys would not meet; this one follows Python's
-equality (``1 == 1.0 == True``, a ``str`` subclass equals its text) without the per-process seed.
-"""
+"""Partitions: which reducer a key belongs to, the same in every process; column by column where keys are alike."""
 
 from __future__ import annotations
 
-import dataclasses
-import datetime
-import enum
-import numbers
-import pathlib
-import uuid
-from collections.abc import Collection, Hashable
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from typing import Any
 from zlib import crc32
 
 import numpy
 
-_MASK = (1 << 64) - 1
-_MIX = 0x9E3779B97F4A7C15  # 2**64 / golden ratio: spreads neighbouring numbers, as in Knuth's multiplicative hashing
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+from paibook.runtimes.mapreduce.hashing import HASH_OF_NAN, MIX, stable_hash
+from paibook.runtimes.mapreduce.sampling import is_repetitive
+
+__all__ = ["combined_hashes", "float_hashes", "hashes_of", "integer_hashes", "partitions_of", "stable_hash"]
+
+Hashes = numpy.ndarray[Any, numpy.dtype[numpy.uint32]]
+CHUNK = 1 << 16  # numbers hashed at once: what stays in a core's cache
+_PRIME = (1 << 61) - 1  # Python hashes numbers modulo this
 
 
 def partitions_of(keys: Collection[Hashable], count: int) -> list[int]:
@@ -31,112 +26,131 @@ def partitions_of(keys: Collection[Hashable], count: int) -> list[int]:
     """
     if count == 1:
         return [0] * len(keys)
-    return [number % count for number in _hashes(keys)]
+    numbers: list[int] = (hashes_of(keys) % numpy.uint32(count)).tolist()
+    return numbers
 
 
-def _hashes(keys: Collection[Any]) -> list[int]:
-    """``stable_hash`` of each key; column by column where the keys are tuples of one length."""
-    kinds = set(map(type, keys))
-    if kinds == {str}:
-        return [crc32(key.encode("utf-8", "surrogatepass")) for key in keys]
-    if kinds == {tuple}:
-        widths = set(map(len, keys))
-        if len(widths) == 1 and widths != {0}:
-            width = widths.pop()
-            totals = numpy.full(len(keys), width, numpy.uint64)
-            for column in zip(*keys, strict=True):
-                totals = (totals ^ numpy.array(_hashes(column), numpy.uint64)) * numpy.uint64(_MIX)
-                totals ^= totals >> numpy.uint64(29)
-            hashes: list[int] = ((totals >> numpy.uint64(16)) & numpy.uint64(0xFFFFFFFF)).tolist()
-            return hashes
-    return [stable_hash(key) for key in keys]
+def hashes_of(keys: Collection[Any]) -> Hashes:
+    """``stable_hash`` of each key.
 
-
-def stable_hash(key: Any) -> int:
-    """A number of 32 bits that is equal for equal keys, whatever process made them.
-
-    >>> stable_hash(1) == stable_hash(1.0) == stable_hash(True)
-    True
+    Raises:
+        TypeError: As ``stable_hash`` does.
     """
-    if isinstance(key, str):
-        return crc32(key.encode("utf-8", "surrogatepass"))
-    if isinstance(key, (bytes, bytearray)):
-        return crc32(key)
-    if isinstance(key, tuple):
-        return _combined(map(stable_hash, key), len(key))
-    if isinstance(key, numbers.Number):
-        # Python hashes numbers by value, without a seed; except NaN, which it hashes by identity.
-        return _mixed(hash(key)) if key == key else 1
-    if isinstance(key, frozenset):
-        return _mixed(sum(map(stable_hash, key)))
-    return _hash_of_other(key)
+    values: Sequence[Any] = keys if isinstance(keys, (list, tuple)) else list(keys)
+    kinds = set(map(type, values))
+    kind = kinds.pop() if len(kinds) == 1 else None
+    if kind is tuple:
+        widths = set(map(len, values))
+        if len(widths) == 1 and widths != {0}:
+            return combined_hashes([hashes_of(column) for column in zip(*values, strict=True)])
+    elif kind is float:
+        return float_hashes(numpy.fromiter(values, numpy.float64, len(values)))
+    elif kind is int:
+        try:
+            return integer_hashes(numpy.fromiter(values, numpy.int64, len(values)))
+        except OverflowError:  # beyond 64 bits
+            pass
+    return _hashes_by(_text_hash if kind is str else stable_hash, values, kind is str)
 
 
-def _hash_of_other(key: Any) -> int:
-    if key is None or key is ...:
-        return _text(repr(key))
-    if isinstance(key, (type, type(_text), type(len))):
-        return _text(f"{key.__module__}.{key.__qualname__}")
-    if isinstance(key, enum.Enum):  # members are singletons; a flag's combinations have no name
-        return _text(f"{type(key).__qualname__}.{key.value if isinstance(key, enum.Flag) else key.name}")
-    if isinstance(key, datetime.date | datetime.time | datetime.timedelta):
-        return _hash_of_time(key)
-    if isinstance(key, uuid.UUID):
-        return _mixed(key.int & _MASK)
-    if isinstance(key, pathlib.PurePath):
-        return _text(str(key) if isinstance(key, pathlib.PurePosixPath) else str(key).lower())
-    if type(key).__module__ == "numpy" and hasattr(key, "item"):
-        return _text(str(key)) if key.dtype.kind in "mM" else stable_hash(key.item())
-    if _has_generated_equality(key):
-        fields = [f.name for f in dataclasses.fields(key) if f.compare]
-        return _combined((stable_hash(getattr(key, name)) for name in fields), _text(type(key).__qualname__))
-    return _hash_of_class(key)
+def _hashes_by(function: Callable[[Any], int], values: Sequence[Any], are_texts: bool) -> Hashes:
+    numbers: Iterable[int] = map(function, values)
+    if is_repetitive(values):
+        numbers = map(_Known(function).__getitem__, values)
+    elif are_texts:
+        try:
+            return numpy.fromiter(map(crc32, map(str.encode, values)), numpy.uint32, len(values))
+        except UnicodeEncodeError:  # lone surrogates
+            pass
+    return numpy.fromiter(numbers, numpy.uint32, len(values))
 
 
-def _hash_of_time(key: Any) -> int:
-    if isinstance(key, datetime.datetime):
-        if key.utcoffset() is not None:
-            return _mixed((key - _EPOCH) // datetime.timedelta(microseconds=1))
-        return _text(str(key.replace(fold=0))[:26])
-    if isinstance(key, datetime.timedelta):
-        return _mixed(key // datetime.timedelta(microseconds=1))
-    if isinstance(key, datetime.time):
-        # Times with offsets are equal by instant; rare enough to share one partition.
-        return 2 if key.utcoffset() is not None else _text(str(key.replace(fold=0)))
-    return _text(key.isoformat())
+class _Known(dict[Any, int]):
+    """Hashes of the keys met so far."""
+
+    def __init__(self, function: Callable[[Any], int]) -> None:
+        super().__init__()
+        self._function = function
+
+    def __missing__(self, key: Any) -> int:
+        number = self[key] = self._function(key)
+        return number
 
 
-def _hash_of_class(key: Any) -> int:
-    """All keys of a class with an equality of its own go to one partition: only the class knows which are equal."""
-    for owner in type(key).__mro__:
-        if "__eq__" in vars(owner):
-            if owner is object:
-                break
-            return _text(f"{owner.__module__}.{owner.__qualname__}")
-    raise TypeError(
-        f"keys of type {type(key).__name__} equal only themselves, so two of them never meet in one reduce; use a "
-        "str, a number or a tuple of them, or make the class a dataclass(frozen=True)"
-    )
-
-
-def _has_generated_equality(key: Any) -> bool:
-    if not dataclasses.is_dataclass(key) or isinstance(key, type):
-        return False
-    code = getattr(type(key).__eq__, "__code__", None)
-    return code is not None and code.co_filename == "<string>"  # where dataclasses compiles what it generates
-
-
-def _text(text: str) -> int:
+def _text_hash(text: str) -> int:
     return crc32(text.encode("utf-8", "surrogatepass"))
 
 
-def _mixed(number: int) -> int:
-    return ((number * _MIX) & _MASK) >> 32
+def integer_hashes(values: numpy.ndarray[Any, Any]) -> Hashes:
+    """``stable_hash`` of whole numbers.
+
+    Args:
+        values: One dimension, of any whole type.
+    """
+    return _in_chunks(_integers, values)
 
 
-def _combined(hashes: Any, seed: int) -> int:
-    total = seed
-    for value in hashes:
-        total = ((total ^ value) * _MIX) & _MASK
-        total ^= total >> 29
-    return total >> 16 & 0xFFFFFFFF
+def float_hashes(values: numpy.ndarray[Any, Any]) -> Hashes:
+    """``stable_hash`` of floats, of one dimension: equal to that of the whole number where they are whole."""
+    return _in_chunks(_floats, values)
+
+
+def combined_hashes(columns: Sequence[Hashes]) -> Hashes:
+    """``stable_hash`` of tuples, from those of their items.
+
+    Args:
+        columns: One for each place in the tuples, at least one, of equal lengths.
+    """
+    made = numpy.empty(len(columns[0]), numpy.uint32)
+    for start in range(0, len(made), CHUNK):
+        some = slice(start, start + CHUNK)
+        totals = numpy.full(len(made[some]), len(columns), numpy.uint64)
+        for column in columns:
+            totals ^= column[some]
+            totals *= numpy.uint64(MIX)
+            totals ^= totals >> numpy.uint64(29)
+        made[some] = (totals >> numpy.uint64(16)).astype(numpy.uint32)
+    return made
+
+
+def _in_chunks(function: Callable[[Any], Hashes], values: numpy.ndarray[Any, Any]) -> Hashes:
+    made = numpy.empty(len(values), numpy.uint32)
+    for start in range(0, len(values), CHUNK):
+        made[start : start + CHUNK] = function(values[start : start + CHUNK])
+    return made
+
+
+def _integers(values: numpy.ndarray[Any, Any]) -> Hashes:
+    if values.dtype == numpy.uint64:
+        return _mixed((values % numpy.uint64(_PRIME)).astype(numpy.int64))
+    whole = values.astype(numpy.int64)
+    if values.dtype == numpy.int64 and (whole.max() >= _PRIME or whole.min() <= -_PRIME):
+        whole = numpy.fmod(whole, _PRIME)  # Python's hash keeps the sign
+    return _mixed(whole)
+
+
+def _floats(values: numpy.ndarray[Any, Any]) -> Hashes:
+    """As CPython hashes floats: the mantissa times a power of two, modulo a Mersenne prime, where multiplying by a power
+    of two is a rotation of 61 bits (Python documentation, Hashing of numeric types)."""
+    finite = numpy.isfinite(values)
+    mantissas, exponents = numpy.frexp(numpy.where(finite, values, 0).astype(numpy.float64))
+    scaled = numpy.abs(mantissas) * 2.0**53
+    rest = (exponents.astype(numpy.int64) - 53) % 61
+    total = _rotated(scaled.astype(numpy.uint64), rest.astype(numpy.uint64))
+    signed = numpy.where(mantissas < 0, -total.astype(numpy.int64), total.astype(numpy.int64))
+    signed[numpy.isposinf(values)] = hash(float("inf"))
+    signed[numpy.isneginf(values)] = hash(float("-inf"))
+    made = _mixed(signed)
+    made[numpy.isnan(values)] = HASH_OF_NAN
+    return made
+
+
+def _rotated(numbers: numpy.ndarray[Any, Any], places: numpy.ndarray[Any, Any]) -> numpy.ndarray[Any, Any]:
+    turned = ((numbers << places) & numpy.uint64(_PRIME)) | (numbers >> (numpy.uint64(61) - places))
+    turned[turned == _PRIME] = 0
+    return turned
+
+
+def _mixed(hashes: numpy.ndarray[Any, Any]) -> Hashes:
+    hashes[hashes == -1] = -2  # as Python does, whose C functions return -1 for errors
+    return ((hashes.view(numpy.uint64) * numpy.uint64(MIX)) >> numpy.uint64(32)).astype(numpy.uint32)

@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-import pickle
-from collections import defaultdict
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from heapq import nlargest
 from operator import length_hint
+from pathlib import Path
 from typing import Any
 
 from paibook.data.batch import Batch
-from paibook.data.parts import ROWS, Part, PartWriter
-from paibook.data.splits import Split
 from paibook.errors import UserCodeError
+from paibook.runtimes.mapreduce.attempts import Attempt
+from paibook.runtimes.mapreduce.bad_records import BadRecords
+from paibook.runtimes.mapreduce.collector import Collector
+from paibook.runtimes.mapreduce.external import Spills, grouped
 from paibook.runtimes.mapreduce.garbage import rare_collection
-from paibook.runtimes.mapreduce.job import Function, Functions, Job, load, portable
+from paibook.runtimes.mapreduce.job import Function, Functions, Job, StageFunctions, load
+from paibook.runtimes.mapreduce.memory import size_of
 from paibook.runtimes.mapreduce.mistakes import PAIRS, RECORDS, check_last, checked, explained
-from paibook.runtimes.mapreduce.shuffle import Bucket, Buckets, Groups, merged, ordered
+from paibook.runtimes.mapreduce.outline import suffixed
+from paibook.runtimes.mapreduce.records import RecordSink
+from paibook.runtimes.mapreduce.report import KeySize, Report, Reporter
+from paibook.runtimes.mapreduce.shuffle import Segment, ShuffleWriter, blocks, merged, ordered
+from paibook.runtimes.mapreduce.steps import Done, ShuffleTo, Step
+from paibook.runtimes.mapreduce.task import Task, running
 
-PENDING = 500_000  # values a map task holds before it combines them, or packs them away
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """A reduce task's records on their way to the notebook.
-
-    Attributes:
-        content: The pickled list of records.
-        keys: The pickled keys in order where they can be compared, each with where its records end; else None.
-    """
-
-    content: bytes
-    keys: bytes | None
+KEYS_BETWEEN_TICKS = 4096
+LARGEST = 10
 
 
 def hold(job: Job) -> Job:
@@ -39,169 +37,352 @@ def hold(job: Job) -> Job:
     return job
 
 
-def select(buckets: list[Bucket], number: int) -> Bucket:
-    """One reducer's bucket of a map task's output; runs where that output lies."""
-    return buckets[number]
+def described(done: Done) -> Done:
+    """A task's result without the bytes it holds; runs where they lie."""
+    return done.without_content()
+
+
+def select(done: Done, buckets: Sequence[int]) -> list[Segment]:
+    """Some buckets of a map task's output; runs where that output lies."""
+    return [segment for bucket in buckets for segment in done.value[bucket]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """A running task with everything it needs."""
+
+    where: str
+    functions: Functions
+    task: Task
+    step: Step
+    attempt: Attempt
+    reporter: Reporter
+    sink: Collector | RecordSink
+
+    @property
+    def report(self) -> Report:
+        return self.reporter.report
 
 
 @rare_collection()
-def map_task(number: int, job: Job, split: Split, partitions: int) -> list[Bucket]:
-    """Map a split's records, combine what has the same key, and cut the result into one bucket per partition.
+def map_task(number: int, job: Job, split: Any, input: str, step: Step) -> Done:
+    """Map a split's records and hand on what they give.
+
+    Args:
+        number: The task, counted over all inputs.
+        job: The program.
+        split: Its records.
+        input: The name of the input it belongs to, or ``""``.
+        step: What to do with the pairs, or, where the cell does not reduce, with the records.
 
     Raises:
         UserCodeError: The program's function raised or yielded something wrong; names the record's file and line.
-        DataError: A record cannot be read.
+        DataError: A record cannot be read, too many are bad, or the disk is full.
     """
-    where = f"map task {number}"
-    functions = load(job, where)
-    map_ = checked(functions.map, "map", PAIRS)
-    buckets = Buckets(partitions)
-    groups: Groups = defaultdict(list)
-    meter = _Meter(PENDING)
-    for batch in split.batches():
-        _map_batch(map_, batch, groups, where)
-        if meter.is_full(groups, len(batch.records)):
-            groups = _combined(functions, groups, where)
-            if not meter.has_room(groups):
-                _pack(buckets, groups, where)
-                groups = defaultdict(list)
-    _pack(buckets, _combined(functions, groups, where), where)
-    return buckets.buckets
-
-
-def _map_batch(map_: Function, batch: Batch, groups: Groups, where: str) -> None:
-    """Add the pairs of a batch's records to ``groups``, which makes a missing key's list itself."""
-    records = iter(batch.records)
-    pair: Any = (None, None)
-    try:
-        for record in records:
-            for pair in map_(record):
-                key, value = pair
-                groups[key].append(value)
-        check_last(pair)
-    except (Exception, SystemExit) as error:
-        # The iterator knows how far it came: counting records would cost more than looking once.
-        index = len(batch.records) - length_hint(records) - 1
-        raise explained(error, f"{where}, {batch.place(index)}", "map", pair) from error
-
-
-def _combined(functions: Functions, groups: Groups, where: str) -> Groups:
-    """The groups after ``combine``; a lone value has nothing to be combined with and stays as it is."""
-    if functions.combine is None or not groups:
-        return groups
-    combine = checked(functions.combine, "combine", PAIRS)
-    made: Groups = defaultdict(list)
-    pair: Any = (None, None)
-    key = None
-    try:
-        for key, values in groups.items():
-            if len(values) == 1:
-                made[key].append(values[0])
-                continue
-            for pair in combine(key, values):
-                new_key, value = pair
-                made[new_key].append(value)
-    except (Exception, SystemExit) as error:
-        raise explained(error, f"{where}, key {key!r:.80}", "combine", pair) from error
-    return made
-
-
-def _pack(buckets: Buckets, groups: Groups, where: str) -> None:
-    try:
-        buckets.add(groups)
-    except Exception as error:  # pickling runs the values' own code, which may raise anything
-        message = f"what map yielded cannot be sent to a reducer: {type(error).__name__}: {error}"
-        raise UserCodeError(where, "ProgramError", message, f"{where}: {message}\n") from error
-
-
-class _Meter:
-    """Tells when a map task holds too many values, counting them only as often as their number may have doubled."""
-
-    def __init__(self, limit: int) -> None:
-        self._least, self._limit = limit, limit
-        self._since, self._next = 0, 0  # records seen since the last count, and before the next
-
-    def is_full(self, groups: Groups, records: int) -> bool:
-        self._since += records
-        if self._since < self._next:
-            return False
-        held = sum(map(len, groups.values()))
-        self._next = self._next + self._since if held < self._limit // 2 else 0
-        self._since = 0
-        return held >= self._limit
-
-    def has_room(self, groups: Groups) -> bool:
-        """Whether combining helped enough to go on with the same groups."""
-        self._next = 0
-        return 2 * sum(map(len, groups.values())) <= self._least
+    with _scene("map", number, job, step) as scene:
+        name = f"map_{input}" if input in job.outline.mappers else "map"
+        mapper = scene.functions.stages[0].mapper(input)
+        assert mapper is not None
+        bad = BadRecords(step.max_bad) if step.max_bad is not None else None
+        mapping = _Mapping(scene, checked(mapper, name, PAIRS if not job.outline.is_map_only else RECORDS), name, bad)
+        for batch in split.batches():
+            mapping.run(batch)
+        _clean_up(scene)
+        if bad is not None:
+            scene.report.bad = bad.file()
+        return _done(scene, False)
 
 
 @rare_collection()
-def reduce_task(
-    number: int, job: Job, buckets: list[Bucket], writer: PartWriter | None = None, with_keys: bool = True
-) -> Rows | Part | None:
-    """Reduce one partition, key after key in order.
+def reduce_task(number: int, job: Job, stage: int, segments: list[Any], step: Step) -> Done:
+    """Reduce one partition, key after key, in order where keys can be compared.
 
     Args:
         number: The partition.
         job: The program.
-        buckets: One of each map task, in their order.
-        writer: Where the records go; None brings them to the notebook.
-        with_keys: Whether their keys come along, so that partitions can be put in order.
+        stage: Its number, from 1.
+        segments: The partition's, in the order of the map tasks; lists of them are joined.
+        step: What to do with the records.
 
     Raises:
         UserCodeError: ``reduce`` raised, or returned something that is not an iterable of records; names the key.
         DataError: The records cannot be written.
     """
-    where = f"reduce task {number}"
+    flat = [s for item in segments for s in (item if isinstance(item, list) else [item])]
+    with _scene(suffixed("reduce", stage), number, job, step) as scene:
+        functions = scene.functions.stages[stage - 1]
+        scene.report.bytes_in = sum(segment.length for segment in flat)
+        with _spill_folder(step) as folder:
+            items, comparable = _items(scene, functions, flat, folder)
+            if step.must_sort and not comparable:
+                message = "--sort: the keys cannot be compared with each other; yield keys of one type"
+                raise UserCodeError(scene.where, "ProgramError", message, f"{scene.where}: {message}\n")
+            _reduce_all(scene, functions, stage, items)
+        _clean_up(scene)
+        return _done(scene, comparable)
+
+
+@contextmanager
+def _scene(stage: str, number: int, job: Job, step: Step) -> Iterator[_Scene]:
+    where = f"{stage} task {number}"
     functions = load(job, where)
-    items, comparable = ordered(merged(buckets))
-    keys = [key for key, _ in items] if writer is None else []
-    reduced = _reduced(functions.reduce, items, where)
-    if writer is not None:
-        return _write(writer, reduced)
-    records: list[Any] = []
-    ends: list[int] = []
-    for made in reduced:
-        records.extend(made)
-        ends.append(len(records))
+    task = Task(stage, number, functions.resources)
+    report = Report()
+    folder = None if step.folder is None else step.folder / "attempts" / f"{stage}-{number}"
+    with running(task), Attempt(folder) as attempt:
+        writer = None
+        sink: Collector | RecordSink
+        if isinstance(step.sink, ShuffleTo):
+            writer = ShuffleWriter(step.folder, step.sink.buckets, f"{stage}-{number}")
+            budget = step.limits.budget()
+            sink = Collector(functions.stages[step.sink.stage - 1], writer, budget, where, report)
+        else:
+            sink = RecordSink(step.sink, functions.module, where, report)
+        scene = _Scene(where, functions, task, step, attempt, Reporter(report, task.counters), sink)
+        try:
+            _call_hook(scene, functions.setup, "setup")
+            yield scene
+        except BaseException:
+            if writer is not None:
+                writer.abort()
+            raise
+
+
+def _call_hook(scene: _Scene, hook: Function | None, name: str) -> Any:
+    if hook is None:
+        return None
     try:
-        packed_keys = portable((keys, ends), functions.module) if comparable and with_keys else None
-        return Rows(portable(records, functions.module), packed_keys)
-    except Exception as error:  # pickling runs the records' own code, which may raise anything
-        message = f"what reduce yielded cannot be sent to the notebook: {type(error).__name__}: {error}"
-        raise UserCodeError(where, "ProgramError", message, f"{where}: {message}\n") from error
+        made = hook(scene.task)
+        return list(made) if made is not None and name == "cleanup" else None
+    except (Exception, SystemExit) as error:
+        raise explained(error, scene.where, name) from error
 
 
-def records_of(rows: Rows) -> list[Any]:
-    """The records a reduce task sent."""
-    records: list[Any] = pickle.loads(rows.content)
-    return records
+def _clean_up(scene: _Scene) -> None:
+    made = _call_hook(scene, scene.functions.cleanup, "cleanup")
+    if not made:
+        return
+    if isinstance(scene.sink, RecordSink):
+        scene.sink.add(made)
+        return
+    pair: Any = None
+    try:
+        for pair in made:
+            key, value = pair
+            scene.sink.groups[key].append(value)
+    except Exception as error:
+        raise explained(error, scene.where, "map", pair) from error
 
 
-def _reduced(function: Function, items: list[tuple[Any, list[Any]]], where: str) -> Iterator[list[Any]]:
-    """The records of each key; empties ``items`` on the way, to hold no values longer than they are needed."""
-    reduce_ = checked(function, "reduce", RECORDS)
+def _done(scene: _Scene, comparable: bool) -> Done:
+    sink = scene.sink
+    value = sink.close() if isinstance(sink, Collector) else sink.close(comparable)
+    return Done(value, scene.reporter.close())
+
+
+class _Mapping:
+    """Maps batches. At full speed, errors are looked into afterwards; with an eye on each record where a record may be
+    skipped, or where an earlier attempt died."""
+
+    def __init__(self, scene: _Scene, mapper: Function, name: str, bad: BadRecords | None) -> None:
+        self._scene, self._mapper, self._name, self._bad = scene, mapper, name, bad
+        self._position = 0
+        self._watched = bad is not None or scene.attempt.careful
+
+    def run(self, batch: Batch) -> None:
+        sink = self._scene.sink
+        if self._watched:
+            self._watch(batch)
+        elif isinstance(sink, Collector):
+            self._pairs(batch, sink)
+        else:
+            self._records(batch, sink)
+        count = len(batch.records)
+        self._position += count
+        self._scene.report.records_in += count
+        self._scene.report.bytes_in += getattr(batch, "bytes", 0)
+        if isinstance(sink, Collector):
+            sink.check(count)
+        self._scene.reporter.tick()
+
+    def _pairs(self, batch: Batch, sink: Collector) -> None:
+        records = iter(batch.records)
+        groups, mapper = sink.groups, self._mapper
+        pair: Any = (None, None)
+        try:
+            for record in records:
+                for pair in mapper(record):
+                    key, value = pair
+                    groups[key].append(value)
+            check_last(pair)
+        except (Exception, SystemExit) as error:
+            raise self._explained(error, batch, records, pair) from error
+
+    def _records(self, batch: Batch, sink: RecordSink) -> None:
+        records = iter(batch.records)
+        made: list[Any] = []
+        try:
+            for record in records:
+                made.extend(self._mapper(record))
+        except (Exception, SystemExit) as error:
+            raise self._explained(error, batch, records, (None, None)) from error
+        sink.add(made)
+
+    def _explained(self, error: BaseException, batch: Batch, records: Any, pair: Any) -> UserCodeError:
+        # The iterator knows how far it came: counting records would cost more than looking once.
+        index = len(batch.records) - length_hint(records) - 1
+        return explained(error, f"{self._scene.where}, {batch.place(index)}", self._name, pair)
+
+    def _watch(self, batch: Batch) -> None:
+        attempt, sink = self._scene.attempt, self._scene.sink
+        for index, record in enumerate(batch.records):
+            position = self._position + index
+            if position in attempt.fatal:
+                self._skip(batch, index, _fatal("this record"))
+                continue
+            attempt.at(position)
+            pair: Any = (None, None)
+            made: list[Any] = []
+            try:
+                if isinstance(sink, RecordSink):
+                    made = list(self._mapper(record))
+                else:
+                    for pair in self._mapper(record):
+                        key, value = pair
+                        hash(key)
+                        made.append((key, value))
+                    check_last(pair)
+            except (Exception, SystemExit) as error:
+                reason = explained(error, f"{self._scene.where}, {batch.place(index)}", self._name, pair)
+                if self._bad is None:
+                    raise reason from error
+                self._bad.add(batch.place(index), record, f"{reason.name}: {reason.message}")
+                continue
+            if isinstance(sink, RecordSink):
+                sink.add(made)
+                continue
+            for key, value in made:
+                sink.groups[key].append(value)
+
+    def _skip(self, batch: Batch, index: int, reason: str) -> None:
+        place = batch.place(index)
+        if self._bad is None:
+            where = f"{self._scene.where}, {place}"
+            text = f"{reason}; --max-bad 1 skips it"
+            raise UserCodeError(where, "RunError", text, f"{where}: {text}\n")
+        self._bad.add(place, batch.records[index], reason)
+
+
+def _fatal(what: str) -> str:
+    return f"{what} ended its worker's process each time (killed, crashed in C, or out of memory)"
+
+
+def _items(
+    scene: _Scene, functions: StageFunctions, segments: list[Segment], folder: Path
+) -> tuple[Iterator[tuple[Any, Sequence[Any]]], bool]:
+    """Keys with their values, from memory where the partition fits."""
+    budget = scene.step.limits.budget()
+    report = scene.report
+    report.records_in = sum(segment.values for segment in segments)
+    if sum(segment.memory for segment in segments) <= budget:
+        items, comparable = ordered(merged(segments), scene.step.descending)
+        report.largest = _largest(items)
+        return _emptying(items), comparable
+    spills = Spills()
+    combine = _joining(functions, scene.where)
+    found, comparable = grouped(blocks(segments), budget, folder, combine, scene.step.descending, spills)
+    report.spills, report.spilled_bytes = spills.runs, spills.bytes
+    return found, comparable
+
+
+def _joining(functions: StageFunctions, where: str) -> Any:
+    """The combiner for values of one key; None where there is none, or where it might change the key."""
+    function = functions.combine
+    if function is None:
+        return None
+    combine = checked(function, "combine", PAIRS)
+
+    def join(key: Any, values: list[Any]) -> list[Any]:
+        if len(values) < 2:
+            return values
+        try:
+            made = list(combine(key, values))
+        except (Exception, SystemExit) as error:
+            raise explained(error, f"{where}, key {key!r:.80}", "combine") from error
+        return [value for _, value in made] if all(k == key for k, _ in made) else values
+
+    return join
+
+
+def _emptying(items: list[tuple[Any, list[Any]]]) -> Iterator[tuple[Any, list[Any]]]:
+    """The items, each forgotten once it was given, to hold no values longer than they are needed."""
     items.reverse()
     while items:
-        key, values = items.pop()
+        yield items.pop()
+
+
+def _largest(items: list[tuple[Any, list[Any]]]) -> list[KeySize]:
+    sizes = nlargest(LARGEST, items, key=lambda item: len(item[1]))
+    return [KeySize(f"{key!r:.80}", len(values), size_of(values)) for key, values in sizes]
+
+
+@contextmanager
+def _spill_folder(step: Step) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="spill-", dir=step.folder) as folder:
+        yield Path(folder)
+
+
+def _reduce_all(
+    scene: _Scene, functions: StageFunctions, stage: int, items: Iterator[tuple[Any, Sequence[Any]]]
+) -> None:
+    name = suffixed("reduce", stage)
+    assert functions.reduce is not None
+    reduce_ = checked(functions.reduce, name, RECORDS)
+    take = _taker(scene, stage)
+    attempt = scene.attempt
+    for count, (key, values) in enumerate(items):
+        if attempt.careful:
+            if count in attempt.fatal:
+                where = f"{scene.where}, key {key!r:.80}"
+                raise UserCodeError(where, "RunError", _fatal("this key"), f"{where}: {_fatal('this key')}\n")
+            attempt.at(count)
         try:
+            if functions.order is not None:
+                values = sorted(values, key=functions.order)
             made = list(reduce_(key, values))
         except (Exception, SystemExit) as error:
-            raise explained(error, f"{where}, key {key!r:.80}", "reduce") from error
-        yield made
+            raise explained(error, f"{scene.where}, key {key!r:.80}", name) from error
+        take(made, key)
+        if not count % KEYS_BETWEEN_TICKS:
+            scene.reporter.tick()
 
 
-def _write(writer: PartWriter, reduced: Iterator[list[Any]]) -> Part | None:
-    gathered: list[Any] = []
-    records: list[Any] = []
-    rows = 0
-    for made in reduced:
-        records += made
-        if len(records) >= ROWS:
-            gathered.append(writer.gather(records))
-            rows += len(records)
-            records = []
-    if records:
-        gathered.append(writer.gather(records))
-    return writer.write(gathered, rows + len(records))
+def _taker(scene: _Scene, stage: int) -> Any:
+    """What takes the records of a key: an output, or the next stage's mapper and shuffle."""
+    sink = scene.sink
+    if isinstance(sink, RecordSink):
+        return sink.add
+    following = scene.functions.stages[stage]
+    mapper = following.mapper("")
+    name = suffixed("map", stage + 1)
+    map_ = None if mapper is None else checked(mapper, name, PAIRS)
+    pending = 0
+
+    def take(made: list[Any], key: Any) -> None:
+        nonlocal pending
+        pair: Any = (None, None)
+        try:
+            for record in made:
+                for pair in (record,) if map_ is None else map_(record):
+                    new_key, value = pair
+                    sink.groups[new_key].append(value)
+            check_last(pair)
+        except (Exception, SystemExit) as error:
+            said = name if map_ is not None else f"map: reduce{stage if stage > 1 else ''}"
+            raise explained(error, f"{scene.where}, key {key!r:.80}", said, pair) from error
+        pending += len(made)
+        if pending >= KEYS_BETWEEN_TICKS:
+            sink.check(pending)
+            pending = 0
+
+    return take

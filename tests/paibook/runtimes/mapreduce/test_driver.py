@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from paibook.clusters.inline import InlineCluster
 from paibook.errors import DataError, PlanError, ProgramError, RunCancelled, UserCodeError
-from paibook.runtimes.mapreduce import worker
+from paibook.runtimes.mapreduce import collector
 from paibook.runtimes.mapreduce.driver import Driver
 
 WORDS = """
@@ -68,7 +68,7 @@ def test_any_cut_gives_what_one_process_gives(
         oracle.setdefault(key, []).append(value)
     run.cluster = InlineCluster(slots)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(worker, "PENDING", pending)
+        patch.setattr(collector, "PENDING", pending)
         found = run.over(PAIRS + IDENTITY, items, reducers=reducers)
         totals = run.over(PAIRS + COMBINE + TOTAL, items, reducers=reducers)
     assert len(found) == len(oracle)

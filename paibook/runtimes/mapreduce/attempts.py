@@ -1,0 +1,83 @@
+"""Attempts: each try of a task leaves a mark, so that the next one learns which record ended its worker's process.
+
+A record that kills its process (a crash in C, memory beyond all bounds) cannot be caught. The first try runs at full
+speed; after it died, the next notes each record before it is mapped; two deaths at the same record are that record's
+doing.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from collections import Counter
+from pathlib import Path
+from types import TracebackType
+
+_ENDED, _UNWATCHED = -1, -2
+_SIZE = 8
+
+
+class Attempt:
+    """One try of one task; a context manager.
+
+    Args:
+        folder: The task's own, shared by all its attempts; None where workers share no folder: nothing is known then.
+
+    Attributes:
+        careful: Whether an earlier attempt died, so that ``at`` is to be called before each record.
+        fatal: Positions at which two earlier attempts died.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._marks: mmap.mmap | None = None
+        self.careful = False
+        self.fatal: frozenset[int] = frozenset()
+
+    def __enter__(self) -> Attempt:
+        if self._folder is None:
+            return self
+        self._folder.mkdir(parents=True, exist_ok=True)
+        ends = [_position(path) for path in self._folder.iterdir()]
+        died = [position for position in ends if position != _ENDED]
+        self.careful = bool(died)
+        self.fatal = frozenset(p for p, times in Counter(died).items() if times > 1 and p >= 0)
+        self._marks = _new_marks(self._folder)
+        self.at(_UNWATCHED)
+        return self
+
+    def at(self, position: int) -> None:
+        """Say which record (or key) comes now, counted from 0."""
+        if self._marks is not None:
+            struct.pack_into("<q", self._marks, 0, position)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.at(_ENDED)
+        if self._marks is not None:
+            self._marks.close()
+            self._marks = None
+
+
+def _new_marks(folder: Path) -> mmap.mmap:
+    number = len(list(folder.iterdir()))
+    while True:
+        try:
+            with (folder / str(number)).open("xb+") as file:
+                file.write(bytes(_SIZE))
+                file.flush()
+                return mmap.mmap(file.fileno(), _SIZE)
+        except FileExistsError:  # another attempt started at the same moment
+            number += 1
+
+
+def _position(path: Path) -> int:
+    content = path.read_bytes()
+    return struct.unpack("<q", content)[0] if len(content) == _SIZE else _UNWATCHED
+
+
+def is_shared(folder: Path, token: str) -> bool:
+    """Whether a file that the notebook wrote in a folder is seen here; runs on workers."""
+    return os.path.exists(folder / token)

@@ -1,0 +1,133 @@
+"""The collector: what a task's functions yield for the next shuffle, grouped by key, combined, cut and spilled."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from paibook.errors import DataError, UserCodeError
+from paibook.runtimes.mapreduce.job import StageFunctions
+from paibook.runtimes.mapreduce.memory import size_of_groups
+from paibook.runtimes.mapreduce.mistakes import PAIRS, checked, explained
+from paibook.runtimes.mapreduce.report import Report
+from paibook.runtimes.mapreduce.shuffle import Buckets, Groups, ShuffleWriter, add_groups, bucket_numbers
+
+PENDING = 500_000  # values after which combining them is worth while, whatever memory there is
+
+
+class Collector:
+    """Groups pairs for one stage's shuffle.
+
+    Args:
+        functions: The stage's.
+        writer: Where the groups go.
+        budget: Bytes that may be held as Python objects.
+        where: Names the task in errors.
+        report: Kept up to date.
+
+    Attributes:
+        groups: Key to values; a missing key makes its list itself, so that a loop may append without asking.
+    """
+
+    def __init__(
+        self, functions: StageFunctions, writer: ShuffleWriter, budget: int, where: str, report: Report
+    ) -> None:
+        self.groups: Groups = defaultdict(list)
+        self._functions = functions
+        self._writer = writer
+        self._budget = budget
+        self._where = where
+        self._report = report
+        self._since, self._next = 0, 0  # records seen since the last count, and before the next
+
+    def check(self, records: int) -> None:
+        """Combine, and spill where that is not enough; to be called after each batch of records."""
+        self._since += records
+        if self._since < self._next:
+            return
+        held = sum(map(len, self.groups.values()))
+        size = held * self._value_size(held)
+        # Counting is done only as often as the number of values may have doubled.
+        doubles = held < PENDING // 2 and size < self._budget // 2
+        self._next = self._next + self._since if doubles else 0
+        self._since = 0
+        if held < PENDING and size < self._budget:
+            return
+        self._next = 0
+        if self._functions.combine is not None:
+            self.groups = self._combined()
+            left = sum(map(len, self.groups.values()))
+            if left * self._value_size(left) < self._budget // 2 and 2 * left <= max(held, PENDING):
+                return
+        elif size < self._budget:
+            return
+        self._spill()
+
+    def close(self) -> Buckets:
+        """Hand on the rest; everything, cut into buckets.
+
+        Raises:
+            UserCodeError: ``combine`` or ``partition`` raised, or a key or value cannot be sent.
+            DataError: The disk is full.
+        """
+        self.groups = self._combined()
+        self._pack()
+        buckets = self._writer.close()
+        self._report.bytes_out += self._writer.bytes
+        self._report.records_out += sum(segment.values for bucket in buckets for segment in bucket)
+        return buckets
+
+    def _spill(self) -> None:
+        before = self._writer.bytes
+        self._pack()
+        self._report.spills += 1
+        self._report.spilled_bytes += self._writer.bytes - before
+
+    def _value_size(self, held: int) -> int:
+        return max(1, size_of_groups(self.groups) // max(1, held))
+
+    def _combined(self) -> Groups:
+        """The groups after ``combine``; a lone value has nothing to be combined with and stays as it is."""
+        if self._functions.combine is None or not self.groups:
+            return self.groups
+        combine = checked(self._functions.combine, "combine", PAIRS)
+        made: Groups = defaultdict(list)
+        pair: Any = (None, None)
+        key = None
+        try:
+            for key, values in self.groups.items():
+                if len(values) == 1:
+                    made[key].append(values[0])
+                    continue
+                for pair in combine(key, values):
+                    new_key, value = pair
+                    made[new_key].append(value)
+        except (Exception, SystemExit) as error:
+            raise explained(error, f"{self._where}, key {key!r:.80}", "combine", pair) from error
+        return made
+
+    def _pack(self) -> None:
+        groups, self.groups = self.groups, defaultdict(list)
+        if not groups:
+            return
+        held = sum(map(len, groups.values()))
+        size = max(1, size_of_groups(groups) // max(1, held))
+        numbers = self._numbers(groups)
+        try:
+            add_groups(self._writer, groups, numbers, size)
+        except DataError:
+            raise
+        except Exception as error:  # pickling runs the values' own code, which may raise anything
+            raise self._cannot_be_sent(error) from error
+
+    def _numbers(self, groups: Groups) -> Any:
+        try:
+            return bucket_numbers(groups.keys(), len(self._writer.buckets), self._functions.partition)
+        except Exception as error:
+            if self._functions.partition is not None:
+                raise explained(error, self._where, "partition") from error
+            raise self._cannot_be_sent(error) from error
+
+    def _cannot_be_sent(self, error: Exception) -> UserCodeError:
+        message = f"what map yielded cannot be sent to a reducer: {type(error).__name__}: {error}"
+        return UserCodeError(self._where, "ProgramError", message, f"{self._where}: {message}\n")

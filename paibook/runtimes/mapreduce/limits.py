@@ -1,0 +1,32 @@
+"""Limits: what a task may hold in memory before it spills."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import psutil
+
+SHARE = 0.5  # of what is free under the bound: the estimate is rough, and packing what is held needs room as well
+LEAST = 8 << 20  # below this a task would do nothing but spill
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What each worker process may use.
+
+    Attributes:
+        memory: Bytes in all, or None for a fair share of the machine.
+        threads: Tasks that run at once in a process.
+    """
+
+    memory: int | None = None
+    threads: int = 1
+
+    def budget(self) -> int:
+        """Bytes the calling task may hold, as Python objects."""
+        if self.memory is None:
+            cores = os.cpu_count() or 1
+            return int(psutil.virtual_memory().total * SHARE / 2 / cores)
+        free = self.memory - psutil.Process().memory_info().rss
+        return max(LEAST, int(free * SHARE / self.threads))

@@ -1,0 +1,361 @@
+"""Declarative reducers: ``reduce = pai.Sum()`` says what is wanted, and combines where map runs without being told to.
+
+Each works on the values of one key (``combine``, ``reduce``) and on whole tables (``partial``, ``final``), with equal
+results. As in SQL, ``None`` is left out (only ``Count`` counts it), and a key with nothing else has the result ``None``
+(an empty list for ``TopK`` and ``Distinct``). NaN makes a sum or mean NaN, is passed over by ``Min`` and ``Max``, stands
+last in ``TopK``, and is one value to ``Distinct``.
+
+A value that was combined already travels as a ``Partial``; a raw value and a partial one may stand in the same list.
+"""
+
+from __future__ import annotations
+
+import heapq
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from paibook.errors import ProgramError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    import pyarrow
+
+Column = Any  # pyarrow.ChunkedArray or pyarrow.Array
+
+
+class Partial:
+    """The state of some values of a key that were combined."""
+
+    __slots__ = ("state",)
+
+    def __init__(self, state: Any) -> None:
+        self.state = state
+
+    def __repr__(self) -> str:
+        return f"Partial({self.state!r:.60})"
+
+
+class Reducer(ABC):
+    """Reduces the values of a key to one result; records are ``(key, result)`` pairs.
+
+    Attributes:
+        width: Columns of state for each column of values.
+    """
+
+    width = 1
+
+    def combine(self, key: Any, values: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+        """Where map ran: values and partial states become one partial state."""
+        yield key, Partial(self._state(values))
+
+    def reduce(self, key: Any, values: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+        """The record of a key."""
+        yield key, self._result(self._state(values))
+
+    def partial(self, table: pyarrow.Table, keys: Sequence[str]) -> pyarrow.Table:
+        """Combine the rows of a table: each key once, with the state of each other column.
+
+        Args:
+            table: Key columns, and columns of values, each of which is reduced on its own.
+            keys: Names of the key columns, at least one.
+
+        Raises:
+            WrongYield: No other column, or one of a type that this reducer does not take.
+        """
+        names = _others(table, keys)
+        self.check_values(names)
+        made_keys, states = self._partial(table.select(list(keys)).columns, table.select(names).columns)
+        return _named(keys, made_keys, [label for name in names for label in self._labels(name)], states)
+
+    def final(self, table: pyarrow.Table, keys: Sequence[str]) -> pyarrow.Table:
+        """Reduce tables that ``partial`` made, below each other: each key once, with the result of each column.
+
+        Args:
+            table: Concatenated results of ``partial``.
+            keys: Names of the key columns.
+        """
+        names = _others(table, keys)
+        made_keys, results = self._final(table.select(list(keys)).columns, table.select(names).columns)
+        return _named(keys, made_keys, names[:: self.width], results)
+
+    def states(self, table: pyarrow.Table, keys: Sequence[str]) -> tuple[list[Any], list[Any]]:
+        """What ``partial`` made of one column of values, as keys and values for ``combine`` and ``reduce``."""
+        from paibook.runtimes.mapreduce.pairs import lists_of
+
+        found, values = lists_of(table, keys)
+        return found, [Partial(value) for value in values]
+
+    def check_values(self, names: Sequence[str]) -> None:
+        """Refuse a table that has nothing to reduce.
+
+        Raises:
+            WrongYield: Saying so.
+        """
+        if not names:
+            from paibook.runtimes.mapreduce.mistakes import WrongYield
+
+            raise WrongYield(f"{self!r} reduces the columns beside the key's, and the table has none; add one")
+
+    def _state(self, values: Sequence[Any]) -> Any:
+        if Partial not in set(map(type, values)):
+            return self._lifted(values)
+        states: list[Any] = []
+        for is_partial, some in groupby(values, lambda value: type(value) is Partial):
+            # In order of arrival, which Distinct shows.
+            states += [value.state for value in some] if is_partial else [self._lifted(list(some))]
+        return states[0] if len(states) == 1 else self._joined(states)
+
+    @abstractmethod
+    def _lifted(self, values: Sequence[Any]) -> Any:
+        """The state of raw values, at least one."""
+
+    @abstractmethod
+    def _joined(self, states: list[Any]) -> Any:
+        """The state of several states together."""
+
+    def _result(self, state: Any) -> Any:
+        return state
+
+    @abstractmethod
+    def _partial(self, keys: Sequence[Column], values: Sequence[Column]) -> tuple[list[Column], list[Column]]:
+        """Keys once each, and ``width`` columns of state for each of values."""
+
+    @abstractmethod
+    def _final(self, keys: Sequence[Column], states: Sequence[Column]) -> tuple[list[Column], list[Column]]:
+        """Keys once each, and one column of results for every ``width`` of states."""
+
+    def _labels(self, name: str) -> list[str]:
+        return [name]
+
+    def __repr__(self) -> str:
+        return f"pai.{type(self).__name__}()"
+
+
+class Sum(Reducer):
+    """The sum of the values; whole numbers never overflow."""
+
+    def _lifted(self, values: Sequence[Any]) -> Any:
+        return _sum(values)
+
+    def _joined(self, states: list[Any]) -> Any:
+        return _sum(states)
+
+    def _partial(self, keys: Sequence[Column], values: Sequence[Column]) -> tuple[list[Column], list[Column]]:
+        from paibook.runtimes.mapreduce.aggregates import grouped
+
+        return grouped(keys, values, ["sum"] * len(values))
+
+    def _final(self, keys: Sequence[Column], states: Sequence[Column]) -> tuple[list[Column], list[Column]]:
+        from paibook.runtimes.mapreduce.aggregates import narrowed
+
+        found, sums = self._partial(keys, states)
+        return found, list(map(narrowed, sums))
+
+
+class Count(Reducer):
+    """How many values there are, ``None`` included."""
+
+    _function = "count_all"
+
+    def _lifted(self, values: Sequence[Any]) -> Any:
+        return len(values)
+
+    def _joined(self, states: list[Any]) -> Any:
+        return sum(states)
+
+    def _partial(self, keys: Sequence[Column], values: Sequence[Column]) -> tuple[list[Column], list[Column]]:
+        from paibook.runtimes.mapreduce.aggregates import grouped
+
+        return grouped(keys, values, [self._function] * len(values))
+
+    def _final(self, keys: Sequence[Column], states: Sequence[Column]) -> tuple[list[Column], list[Column]]:
+        return Sum()._partial(keys, states)
+
+
+class Min(Reducer):
+    """The least value."""
+
+    _function = "min"
+
+    def _lifted(self, values: Sequence[Any]) -> Any:
+        return _extreme(min, values)
+
+    def _joined(self, states: list[Any]) -> Any:
+        return self._lifted(states)
+
+    def _partial(self, keys: Sequence[Column], values: Sequence[Column]) -> tuple[list[Column], list[Column]]:
+        from paibook.runtimes.mapreduce.aggregates import grouped
+
+        return grouped(keys, values, [self._function] * len(values))
+
+    def _final(self, keys: Sequence[Column], states: Sequence[Column]) -> tuple[list[Column], list[Column]]:
+        return self._partial(keys, states)
+
+
+class Max(Min):
+    """The greatest value."""
+
+    _function = "max"
+
+    def _lifted(self, values: Sequence[Any]) -> Any:
+        return _extreme(max, values)
+
+
+class Mean(Reducer):
+    """The arithmetic mean; of columns, always a float."""
+
+    width = 2
+
+    def _lifted(self, values: Sequence[Any]) -> Any:
+        known = _known(values)
+        return _sum(known), len(known)
+
+    def _joined(self, states: list[Any]) -> Any:
+        return _sum([total for total, _ in states]), sum(count for _, count in states)
+
+    def _result(self, state: Any) -> Any:
+        total, count = state
+        return total / count if count else None
+
+    def _partial(self, keys: Sequence[Column], values: Sequence[Column]) -> tuple[list[Column], list[Column]]:
+        from paibook.runtimes.mapreduce.aggregates import grouped
+
+        return grouped(keys, [value for value in values for _ in range(2)], ["sum", "count"] * len(values))
+
+    def _final(self, keys: Sequence[Column], states: Sequence[Column]) -> tuple[list[Column], list[Column]]:
+        from paibook.runtimes.mapreduce.aggregates import grouped, means
+
+        found, made = grouped(keys, states, ["sum"] * len(states))
+        return found, list(map(means, made[::2], made[1::2]))
+
+    def _labels(self, name: str) -> list[str]:
+        return [name, f"{name} (count)"]
+
+
+class _Lists(Reducer):
+    """Keeps some of the values, as a list."""
+
+    def _joined(self, states: list[Any]) -> Any:
+        return self._lifted([value for state in states for value in state])
+
+    def _partial(self, keys: Sequence[Column], values: Sequence[Column]) -> tuple[list[Column], list[Column]]:
+        return self._kept(keys, values, 1)
+
+    def _final(self, keys: Sequence[Column], states: Sequence[Column]) -> tuple[list[Column], list[Column]]:
+        return self._kept(keys, states, 2)
+
+    def _kept(self, keys: Sequence[Column], values: Sequence[Column], depth: int) -> Any:
+        from paibook.runtimes.mapreduce.aggregates import grouped, members
+
+        found, lists = grouped(keys, values, ["list"] * len(values))
+        return found, [self._of_members(*members(some, depth), len(some)) for some in lists]
+
+    @abstractmethod
+    def _of_members(self, parents: Any, values: Any, groups: int) -> Column:
+        """The list of each group, from its members."""
+
+
+class TopK(_Lists):
+    """The ``k`` greatest values, the greatest first (``largest=False``: the least).
+
+    Raises:
+        ProgramError: ``k`` is not a whole number, 1 or more.
+    """
+
+    def __init__(self, k: int, largest: bool = True) -> None:
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise ProgramError(f"pai.TopK(k) takes a whole number, 1 or more; got {k!r}")
+        self.k = k
+        self.largest = largest
+
+    def _lifted(self, values: Sequence[Any]) -> Any:
+        numbers = [value for value in values if value is not None and value == value]
+        made = (heapq.nlargest if self.largest else heapq.nsmallest)(self.k, numbers)
+        if len(made) < self.k and len(numbers) < len(values):
+            made += [value for value in values if value is not None and value != value][: self.k - len(made)]
+        return made
+
+    def _of_members(self, parents: Any, values: Any, groups: int) -> Column:
+        from paibook.runtimes.mapreduce.aggregates import greatest
+
+        return greatest(parents, values, groups, self.k, self.largest)
+
+    def __repr__(self) -> str:
+        return f"pai.TopK({self.k}{'' if self.largest else ', largest=False'})"
+
+
+class Distinct(_Lists):
+    """The values without repetitions, in order of first appearance; they must be hashable."""
+
+    def _lifted(self, values: Sequence[Any]) -> Any:
+        made = dict.fromkeys(_known(values))
+        strange = [value for value in made if value != value]
+        for value in strange[1:]:  # NaN equals nothing, so every copy of it is a key of its own
+            del made[value]
+        return list(made)
+
+    def _of_members(self, parents: Any, values: Any, groups: int) -> Column:
+        from paibook.runtimes.mapreduce.aggregates import distinct
+
+        return distinct(parents, values, groups)
+
+
+class CountDistinct(Distinct):
+    """How many different values there are."""
+
+    def _result(self, state: Any) -> Any:
+        return len(state)
+
+    def _final(self, keys: Sequence[Column], states: Sequence[Column]) -> tuple[list[Column], list[Column]]:
+        import pyarrow.compute as compute
+
+        found, lists = super()._final(keys, states)
+        return found, [compute.list_value_length(some).cast("int64") for some in lists]
+
+
+def _others(table: pyarrow.Table, keys: Sequence[str]) -> list[str]:
+    return [name for name in table.column_names if name not in keys]
+
+
+def _named(
+    keys: Sequence[str], key_columns: Iterable[Column], names: Sequence[str], columns: Sequence[Column]
+) -> pyarrow.Table:
+    import pyarrow
+
+    return pyarrow.table([*key_columns, *columns], names=[*keys, *names])
+
+
+def _known(values: Sequence[Any]) -> Sequence[Any]:
+    return [value for value in values if value is not None] if type(None) in set(map(type, values)) else values
+
+
+def _sum(values: Sequence[Any]) -> Any:
+    if not values:
+        return None
+    try:
+        return sum(values)
+    except TypeError:
+        known = _known(values)
+        if not known:
+            return None
+        if isinstance(known[0], (str, bytes, list, tuple)):
+            raise TypeError(f"pai.Sum() and pai.Mean() add numbers; got {type(known[0]).__name__} values") from None
+        return sum(known[1:], known[0])  # durations and whatever else has a + but no zero
+
+
+def _extreme(function: Any, values: Sequence[Any]) -> Any:
+    try:
+        made = function(values)
+        if isinstance(made, float) and made != made:  # a NaN that came first beats everything
+            made = function([value for value in values if value is not None and value == value], default=made)
+        return made
+    except TypeError:
+        return function(_ordered(values), default=None) if None in values else function(values)
+
+
+def _ordered(values: Sequence[Any]) -> list[Any]:
+    known = [value for value in values if value is not None]
+    return [value for value in known if value == value] or known

@@ -1,0 +1,279 @@
+"""The scheduler: the tasks of one stage side by side, a few at a time; attempts, backups of stragglers, progress."""
+
+from __future__ import annotations
+
+import queue
+import statistics
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from paibook.clusters.contract import Event, Pending, Tasks
+from paibook.errors import RunCancelled, RunError
+from paibook.runtimes.contract import Progress, RunContext
+from paibook.runtimes.mapreduce.checkpoint import Checkpoint
+from paibook.runtimes.mapreduce.report import Report
+from paibook.runtimes.mapreduce.steps import Done
+from paibook.runtimes.mapreduce.worker import described
+
+ATTEMPTS = 4  # of a task whose worker's process ended under it
+POLL_SECONDS = 0.25
+SLOW = 2.0  # times the median duration, after which a task near the end gets a backup
+LEAST_SECONDS = 2.0  # a task younger than this is no straggler
+LIVE = ("records_in", "bytes_in", "spills", "spilled_bytes")
+
+
+@dataclass(frozen=True)
+class Call:
+    """A task to be run: ``function(number, *args)``."""
+
+    number: int
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+
+
+@dataclass(eq=False)
+class _Attempt:
+    call: Call
+    pending: Pending[Any]
+    began: float | None = None  # when its worker took it up
+    is_backup: bool = False
+
+
+@dataclass
+class _Stage:
+    """A stage as it stands."""
+
+    name: str
+    total: int
+    waiting: list[Call]
+    done: dict[int, Done] = field(default_factory=dict)
+    running: dict[int, list[_Attempt]] = field(default_factory=dict)
+    failures: Counter[int] = field(default_factory=Counter)
+    durations: list[float] = field(default_factory=list)
+    live: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    backups: int = 0
+    retried: int = 0
+    kept: dict[int, Pending[Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage gave.
+
+    Attributes:
+        done: Of each task, in order of their numbers.
+        kept: The pending results themselves, where their content stays on the workers.
+        retried, backups: Attempts beyond the first.
+        seconds: From the first submission to the last result.
+    """
+
+    done: list[Done]
+    kept: list[Pending[Any]]
+    retried: int
+    backups: int
+    seconds: float
+
+
+class Scheduler:
+    """Runs stages one after the other and forgets every task at the end.
+
+    Args:
+        tasks: The cluster's.
+        context: The run's; its cancellation ends the wait.
+        window: Tasks submitted at once.
+        backups: Whether a straggler gets a second attempt elsewhere.
+        checkpoint: Remembers what has finished.
+    """
+
+    def __init__(
+        self, tasks: Tasks, context: RunContext, window: int, backups: bool, checkpoint: Checkpoint | None
+    ) -> None:
+        self._tasks = tasks
+        self._context = context
+        self._window = max(1, window)
+        self._backups = backups
+        self._checkpoint = checkpoint
+        self._submitted: list[Pending[Any]] = []
+        self._news: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self._counters: Counter[str] = Counter()
+        context.on_cancel(lambda: self._news.put(("cancel", None)))
+
+    def submit(self, function: Callable[..., Any], *args: Any, label: str) -> Pending[Any]:
+        """Submit a task that belongs to no stage."""
+        self._context.check_cancelled()
+        pending = self._tasks.submit(function, *args, label=label)
+        self._submitted.append(pending)
+        return pending
+
+    def run(
+        self, name: str, calls: Sequence[Call], stays: bool = False, accept: Callable[[Done], None] | None = None
+    ) -> StageResult:
+        """Run a stage to its end.
+
+        Args:
+            name: Shown, and leads the names of its tasks.
+            calls: In order of their numbers.
+            stays: Leave the results' content on the workers and bring what describes it.
+            accept: Looks at each result as it comes; may raise to end the run.
+
+        Raises:
+            RunCancelled: The run was stopped.
+            RunError: A task's workers kept dying.
+            Exception: What the first task that failed raised.
+        """
+        began = time.monotonic()
+        known = self._checkpoint.finished(name) if self._checkpoint is not None and not stays else {}
+        stage = _Stage(name, len(calls), [call for call in reversed(calls) if call.number not in known])
+        stage.done.update(known)
+        for done in known.values():
+            if accept is not None:
+                accept(done)
+        self._show(stage)
+        while len(stage.done) < stage.total:
+            self._context.check_cancelled()
+            self._fill(stage, stays)
+            self._take(stage, stays, accept)
+        for done in stage.done.values():
+            self._counters.update(done.report.counters)
+        numbers = [call.number for call in calls]
+        return StageResult(
+            [stage.done[number] for number in numbers],
+            [stage.kept[number] for number in numbers if number in stage.kept],
+            stage.retried,
+            stage.backups,
+            time.monotonic() - began,
+        )
+
+    def release(self) -> None:
+        """Cancel what runs and forget every result."""
+        submitted, self._submitted = self._submitted, []
+        self._tasks.release(submitted)
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """The program's counters over all stages that have ended."""
+        return dict(self._counters)
+
+    def _fill(self, stage: _Stage, stays: bool) -> None:
+        while stage.waiting and sum(map(len, stage.running.values())) < self._window:
+            self._start(stage, stage.waiting.pop(), stays)
+        if self._backups and not stage.waiting and not stays:
+            for attempt in stragglers(stage.running, stage.durations, time.monotonic(), self._tasks.slots):
+                stage.backups += 1
+                self._start(stage, attempt.call, stays, is_backup=True)
+                self._show(stage)
+
+    def _start(self, stage: _Stage, call: Call, stays: bool, is_backup: bool = False) -> None:
+        def on_event(event: Event) -> None:
+            if event.kind == "progress":
+                self._news.put(("progress", (call.number, attempts, event.data)))
+            else:
+                self._context.emit(event)
+
+        attempts: list[_Attempt] = []  # filled below: events may come before submit returns
+        pending = self._tasks.submit(
+            call.function, call.number, *call.args, label=stage.name, number=call.number, on_event=on_event
+        )
+        self._submitted.append(pending)
+        watched = pending
+        if stays:
+            stage.kept[call.number] = pending
+            watched = self._tasks.submit(described, pending, label=f"{stage.name}-described", number=call.number)
+            self._submitted.append(watched)
+        attempt = _Attempt(call, watched, None, is_backup)
+        attempts.append(attempt)
+        stage.running.setdefault(call.number, []).append(attempt)
+        watched.add_done_callback(lambda _pending: self._news.put(("done", attempt)))
+
+    def _take(self, stage: _Stage, stays: bool, accept: Callable[[Done], None] | None) -> None:
+        """Wait for news, and take all there is."""
+        try:
+            kind, news = self._news.get(timeout=POLL_SECONDS)
+        except queue.Empty:
+            return
+        if kind == "cancel":
+            raise RunCancelled("the run was stopped")
+        if kind == "progress":
+            number, attempts, data = news
+            for attempt in attempts:
+                attempt.began = attempt.began or time.monotonic()
+            if "started" not in data and number not in stage.done and number in stage.running:
+                stage.live[number] = data
+                self._show(stage)
+            return
+        if news in stage.running.get(news.call.number, ()):
+            self._end(stage, news, stays, accept)
+
+    def _end(self, stage: _Stage, attempt: _Attempt, stays: bool, accept: Callable[[Done], None] | None) -> None:
+        number = attempt.call.number
+        error = attempt.pending.exception()
+        if isinstance(error, RunError) and not isinstance(error, RunCancelled):
+            self._retry(stage, attempt, error, stays)
+            return
+        if error is not None:
+            raise error
+        done: Done = attempt.pending.result()
+        if accept is not None:
+            accept(done)
+        stage.done[number] = done
+        stage.live.pop(number, None)
+        if attempt.began is not None:
+            stage.durations.append(time.monotonic() - attempt.began)
+        if self._checkpoint is not None and not stays:
+            self._checkpoint.add(stage.name, number, done)
+        losers = [other.pending for other in stage.running.pop(number) if other is not attempt]
+        if losers:
+            # A straggler may be stopped for good: nobody waits until it hears that it lost.
+            threading.Thread(target=self._tasks.release, args=(losers,), daemon=True).start()
+        self._show(stage)
+
+    def _retry(self, stage: _Stage, attempt: _Attempt, error: RunError, stays: bool) -> None:
+        number = attempt.call.number
+        stage.failures[number] += 1
+        if stage.failures[number] >= ATTEMPTS:
+            raise error
+        attempts = stage.running[number]
+        attempts.remove(attempt)
+        stage.retried += 1
+        if not attempts:
+            self._start(stage, attempt.call, stays)
+        self._show(stage)
+
+    def _show(self, stage: _Stage) -> None:
+        reports = [done.report for done in stage.done.values()]
+        details = {name.removesuffix("_in"): float(self._total(name, reports, stage)) for name in LIVE}
+        details["running"] = float(len(stage.running))
+        details["retried"], details["backups"] = float(stage.retried), float(stage.backups)
+        counters = Counter(self._counters)
+        for report in reports:
+            counters.update(report.counters)
+        for live in stage.live.values():
+            counters.update(live.get("counters", {}))
+        self._context.progress(
+            Progress(stage.name, len(stage.done), stage.total, details=details, counters=dict(counters))
+        )
+
+    @staticmethod
+    def _total(name: str, reports: Sequence[Report], stage: _Stage) -> int:
+        finished = sum(getattr(report, name) for report in reports)
+        return int(finished + sum(live.get(name, 0) for live in stage.live.values()))
+
+
+def stragglers(
+    running: Mapping[int, list[_Attempt]], durations: Sequence[float], now: float, slots: int
+) -> list[_Attempt]:
+    """Attempts that deserve a backup: the slowest near the end of a stage, as many as there are idle slots.
+
+    Dean and Ghemawat, MapReduce: Simplified Data Processing on Large Clusters, 2004, section 3.6.
+    """
+    idle = slots - sum(map(len, running.values()))
+    if idle < 1 or not durations:
+        return []
+    limit = max(LEAST_SECONDS, SLOW * statistics.median(durations))
+    alone = [attempts[0] for attempts in running.values() if len(attempts) == 1]
+    slow = [a for a in alone if a.began is not None and now - a.began > limit]
+    return sorted(slow, key=lambda a: a.began or now)[:idle]

@@ -1,0 +1,147 @@
+"""The shuffle of tables: rows cut into buckets by key, packed as Arrow streams, and put together again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy
+import pyarrow
+import pyarrow.types
+
+from paibook.runtimes.mapreduce.arrow_partition import table_hashes
+from paibook.runtimes.mapreduce.mistakes import WrongYield
+
+KEY = "key"
+
+
+def key_columns(table: pyarrow.Table, keys: Sequence[str], where: str) -> list[str]:
+    """The names of a table's key columns: those asked for, else ``key``, else the first.
+
+    Args:
+        table: What a function of the cell made.
+        keys: Those of ``--key``; empty where the line has none.
+        where: What the function is called in messages.
+
+    Raises:
+        WrongYield: It has no such column, or one that cannot be a key; says what it has.
+    """
+    names = table.column_names
+    found = list(keys) or ([KEY] if KEY in names else names[:1])
+    if not found:
+        raise WrongYield(f"{where} returned a table without columns; a column of keys is needed")
+    for name in found:
+        if names.count(name) != 1:
+            count = "no column" if name not in names else f"{names.count(name)} columns"
+            listed = ", ".join(names)
+            raise WrongYield(f"{where} returned a table with {count} named {name!r}; --key names one of: {listed}")
+        kind = table.schema.field(name).type
+        if pyarrow.types.is_nested(kind):
+            raise WrongYield(f"{where} returned {kind} values in the key column {name!r}; keys are texts or numbers")
+    return found
+
+
+def partition_table(table: pyarrow.Table, keys: Sequence[str], buckets: int) -> list[pyarrow.Table | None]:
+    """Cut a table into buckets by the stable hashes of its keys; rows keep their order.
+
+    Args:
+        table: Any.
+        keys: Names of its key columns.
+        buckets: How many, at least 1.
+
+    Returns:
+        For each bucket its rows, or None where there are none. They share memory.
+    """
+    if buckets == 1 or not table.num_rows:
+        return [table if table.num_rows else None] + [None] * (buckets - 1)
+    return split_table(table, table_hashes(table, keys) % numpy.uint32(buckets), buckets)
+
+
+def split_table(table: pyarrow.Table, numbers: Any, buckets: int) -> list[pyarrow.Table | None]:
+    """Cut a table into buckets by each row's number.
+
+    Args:
+        table: Any.
+        numbers: The bucket of each row, 0 to ``buckets - 1``.
+        buckets: How many.
+    """
+    # numpy sorts small whole numbers by radix: one pass for each byte.
+    narrow = numpy.asarray(numbers).astype(_narrow(buckets))
+    order = numpy.argsort(narrow, kind="stable")
+    ends = numpy.cumsum(numpy.bincount(narrow, minlength=buckets)).tolist()
+    rows = taken_rows(table, order)
+    starts = [0, *ends[:-1]]
+    return [rows.slice(start, end - start) if end > start else None for start, end in zip(starts, ends, strict=True)]
+
+
+def taken_rows(table: pyarrow.Table, order: numpy.ndarray[Any, Any]) -> pyarrow.Table:
+    """The rows of a table at given places, in one chunk where Arrow's limits allow."""
+    indices = pyarrow.array(order)
+    columns = [_taken(column, order, indices) for column in table.columns]
+    return pyarrow.Table.from_arrays(columns, schema=table.schema)
+
+
+def pack_table(table: pyarrow.Table) -> pyarrow.Buffer:
+    """A table as an Arrow stream.
+
+    Not compressed: on local disks, LZ4 takes more time than the bytes it saves.
+    """
+    sink = pyarrow.BufferOutputStream()
+    with pyarrow.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def unpack_table(content: Any) -> pyarrow.Table:
+    """The table that ``pack_table`` was given; it lies in ``content`` itself, which may be a map of a file.
+
+    Args:
+        content: bytes, an Arrow buffer, or any other buffer.
+    """
+    with pyarrow.ipc.open_stream(pyarrow.py_buffer(content)) as reader:
+        return reader.read_all()
+
+
+def concat_tables(tables: Sequence[pyarrow.Table]) -> pyarrow.Table:
+    """Tables below each other; columns that differ in type take the wider one, missing ones become null.
+
+    Raises:
+        pyarrow.ArrowException: Types that have nothing in common, such as text and numbers.
+    """
+    if len(tables) < 2:
+        return tables[0] if tables else pyarrow.table({})
+    first = tables[0].schema
+    if all(table.schema.equals(first) for table in tables):
+        return pyarrow.concat_tables(tables)
+    filled = [table for table in tables if table.num_rows] or list(tables[:1])
+    return pyarrow.concat_tables(map(_without_guesses, filled), promote_options="permissive")
+
+
+def _without_guesses(table: pyarrow.Table) -> pyarrow.Table:
+    """A column of nulls alone has whatever type somebody guessed: let it take that of the others."""
+    columns = [
+        pyarrow.chunked_array([pyarrow.nulls(len(column))]) if column.null_count == len(column) else _plain(column)
+        for column in table.columns
+    ]
+    return pyarrow.table(columns, names=table.column_names)
+
+
+def _plain(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
+    kind = column.type
+    return column.cast(kind.value_type) if pyarrow.types.is_dictionary(kind) else column
+
+
+def _taken(column: pyarrow.ChunkedArray, order: numpy.ndarray[Any, Any], indices: pyarrow.Array) -> Any:
+    kind = column.type
+    if column.null_count == 0 and (pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind)):
+        # numpy gathers numbers in half the time.
+        return pyarrow.array(column.to_numpy()[order])
+    if column.num_chunks > 1:
+        column = column.combine_chunks()  # chunk by chunk, taking looks each row's chunk up
+    return column.take(indices)
+
+
+def _narrow(buckets: int) -> type[numpy.unsignedinteger[Any]]:
+    if buckets <= 1 << 8:
+        return numpy.uint8
+    return numpy.uint16 if buckets <= 1 << 16 else numpy.uint32
