@@ -18,12 +18,14 @@ from paibook.data.partitions import split_records, split_table
 from paibook.errors import DataError
 
 OPEN_FILES = 500  # at once; processes may commonly open 1024
+_OVERHEAD = 60  # bytes that Python needs for a text beside its characters
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class PartSink:
     """Writes one task's parts.
 
-    Tables are gathered until they make a good row group, then written. A part file has one schema; where a later
+    Records are gathered until they make a good row group, then written. A part file has one schema; where a later
     chunk does not fit (whole numbers, then fractions) another file is begun, and the driver unifies them. With
     partition columns each folder has files of its own; of too many open ones the least recently used is closed.
 
@@ -42,7 +44,7 @@ class PartSink:
         self._by, self._buffer = partition_by, buffer
         self._place = f"partition {number}"
         self._partitions: pyarrow.Schema | None = None
-        self._pending: dict[str, list[pyarrow.Table]] = {}
+        self._pending: dict[str, list[Any]] = {}  # of each folder: tables, or lines
         self._pending_bytes = 0
         self._open: OrderedDict[str, PartFile] = OrderedDict()
         self._parts: list[Part] = []
@@ -76,9 +78,7 @@ class PartSink:
         content = _plain(content)
         for folder, rows in self._split(content):
             self._pending.setdefault(folder, []).append(rows)
-        self._pending_bytes += content.nbytes
-        if self._pending_bytes >= self._buffer:
-            self._flush()
+        self._note(content.nbytes)
 
     def close(self) -> list[Part]:
         """Finish all files, on disk for certain.
@@ -117,7 +117,14 @@ class PartSink:
             schema, split = split_records(records, self._by, self._place)
             self._widen(schema)
         for folder, some in split:
-            self._file(folder, None).write(list(map(json_line, some)))
+            lines = list(map(json_line, some))
+            self._pending.setdefault(folder, []).extend(lines)
+            self._note(sum(map(len, lines)) + _OVERHEAD * len(lines))
+
+    def _note(self, size: int) -> None:
+        self._pending_bytes += size
+        if self._pending_bytes >= self._buffer:
+            self._flush()
 
     def _widen(self, schema: pyarrow.Schema) -> None:
         known = self._partitions
@@ -125,8 +132,11 @@ class PartSink:
 
     def _flush(self) -> None:
         pending, self._pending, self._pending_bytes = self._pending, {}, 0
-        for folder, tables in pending.items():
-            content = concatenated(tables, self._place)
+        for folder, gathered in pending.items():
+            if self._format == "jsonl":
+                self._file(folder, None).write(gathered)
+                continue
+            content = concatenated(gathered, self._place)
             file = self._file(folder, content.schema)
             assert file.schema is not None
             file.write(content if content.schema.equals(file.schema) else in_schema(content, file.schema))
@@ -176,7 +186,7 @@ def json_line(record: Any) -> str:
         DataError: It holds what JSON does not.
     """
     try:
-        return json.dumps(record, ensure_ascii=False) + "\n"
+        return _encode(record) + "\n"
     except (TypeError, ValueError) as error:
         raise DataError(f"a record cannot be written as JSON ({error}): {record!r:.80}") from error
 
