@@ -27,7 +27,19 @@ _LAZY = {
     "Constant": "paibook.runtimes.ps.initializers",
     "Normal": "paibook.runtimes.ps.initializers",
     "Uniform": "paibook.runtimes.ps.initializers",
+    "counter": "paibook.runtimes.mapreduce.task",
+    "output": "paibook.runtimes.mapreduce.task",
+    "resource": "paibook.runtimes.mapreduce.task",
+    "task": "paibook.runtimes.mapreduce.task",
+    "Sum": "paibook.runtimes.mapreduce.reducers",
+    "Count": "paibook.runtimes.mapreduce.reducers",
+    "Min": "paibook.runtimes.mapreduce.reducers",
+    "Max": "paibook.runtimes.mapreduce.reducers",
+    "Mean": "paibook.runtimes.mapreduce.reducers",
+    "TopK": "paibook.runtimes.mapreduce.reducers",
+    "Distinct": "paibook.runtimes.mapreduce.reducers",
 }
+_RENAMED = {"task": "current"}
 
 
 def __getattr__(name: str) -> Any:
@@ -35,7 +47,7 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("paibook.algorithms")
     if name not in _LAZY:
         raise AttributeError(f"module 'paibook' has no attribute {name!r}")
-    return getattr(importlib.import_module(_LAZY[name]), name)
+    return getattr(importlib.import_module(_LAZY[name]), _RENAMED.get(name, name))
 
 
 def __dir__() -> list[str]:

@@ -9,13 +9,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from paibook.errors import PaibookError
 from paibook.metrics import MetricStream
 from paibook.plan import Plan
-from paibook.run import RunRecord
+from paibook.run import SUMMARY, RunRecord
 
 
 class RunHistory:
@@ -74,6 +75,14 @@ class RunHistory:
     def metrics(self, run_id: str) -> MetricStream:
         """The metrics of a run."""
         return MetricStream.load(self.directory(run_id) / "metrics.jsonl")
+
+    def summary(self, run_id: str) -> dict[str, Any] | None:
+        """What a run said of itself at its end; None where it did not come so far."""
+        try:
+            summary: dict[str, Any] = json.loads((self.directory(run_id) / SUMMARY).read_text())
+        except (OSError, ValueError):
+            return None
+        return summary
 
     def delete(self, run_id: str) -> None:
         """Remove a run's folder. Raises ``PaibookError`` while it runs."""

@@ -22,6 +22,7 @@ from paibook.runtimes.contract import Driver, Progress, RunContext
 
 GRACE_SECONDS = 2.0
 SAVED_BYTES = 50_000_000
+SUMMARY = "summary.json"
 STATES = ("running", "done", "failed", "cancelled")
 
 
@@ -63,6 +64,7 @@ class Run:
         directory: The run's own folder: ``plan.json``, ``run.json``, ``metrics.jsonl``, ``output.jsonl``.
         variables: Values for the driver, by name.
         on_event, on_progress: Called from background threads.
+        resumed: Whether an earlier process began it.
     """
 
     # How a front end draws the run's metrics; the notebook surface sets it, since it knows what can be shown.
@@ -76,6 +78,7 @@ class Run:
         variables: Mapping[str, Any],
         on_event: Callable[[Event], None] | None = None,
         on_progress: Callable[[Progress], None] | None = None,
+        resumed: bool = False,
     ) -> None:
         self.record = record
         self.plan = plan
@@ -90,7 +93,10 @@ class Run:
         self._output_lock = threading.Lock()
         self._unsaved = ""
         self._saved = 0
-        self._context = RunContext(record.id, directory, variables, self._emit, self._on_progress, self.metrics)
+        self._summary: dict[str, Any] | None = None
+        self._context = RunContext(
+            record.id, directory, variables, self._emit, self._on_progress, self.metrics, resumed, self._summarise
+        )
         (directory / "plan.json").write_text(plan.to_json())
         record.save(directory)
 
@@ -108,6 +114,11 @@ class Run:
     def state(self) -> str:
         """``running``, ``done``, ``failed`` or ``cancelled``."""
         return self.record.state
+
+    @property
+    def summary(self) -> dict[str, Any] | None:
+        """What there is to say of it at its end: stages, counters, largest keys; None for models that say nothing."""
+        return self._summary
 
     def done(self) -> bool:
         """Whether it has ended, one way or another."""
@@ -213,6 +224,10 @@ class Run:
         first_line = (error_text(error).strip() or type(error).__name__).splitlines()[0]
         self._end("cancelled" if cancelled else "failed", first_line)
         self._future.set_exception(error)
+
+    def _summarise(self, summary: dict[str, Any]) -> None:
+        self._summary = summary
+        (self.directory / SUMMARY).write_text(json.dumps(summary, indent=2))
 
     def _time_out(self) -> None:
         self._timed_out = True

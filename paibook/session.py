@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import cloudpickle
@@ -87,6 +88,34 @@ class Session:
         run.pushed.update(sizes)
         self._remember(run)
         return run.start(driver, cluster)
+
+    def resume(
+        self,
+        run_id: str,
+        on_event: Callable[[Event], None] | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> Run:
+        """Go on with a run whose notebook ended before it did, from the tasks that had finished.
+
+        Raises:
+            PlanError: It runs, it has ended, or its programming model keeps no finished tasks.
+            PaibookError: No run, or several, are called so.
+        """
+        record = self.history.find(run_id)
+        plan = self.history.plan(record.id)
+        directory = self.history.directory(record.id)
+        if record.state == "running":
+            raise PlanError(f"run {record.id} is still running")
+        if plan.runtime != "mapreduce" or not (directory / "work").is_dir():
+            raise PlanError(
+                f"run {record.id} cannot be resumed: only a %%pai_mapreduce run whose notebook ended before it did "
+                f"leaves its finished tasks; this one is a {plan.runtime} run, {record.state}"
+            )
+        cluster = self._known(plan.cluster) or self._adopt(connect(plan.cluster))
+        again = replace(record, state="running", ended=None, error="", pid=os.getpid(), started=time.time())
+        run = Run(again, plan, directory, {}, on_event, on_progress, resumed=True)
+        self._remember(run)
+        return run.start(driver_of(plan.runtime), cluster)
 
     def _remember(self, run: Run) -> None:
         # Results can be large: beyond the latest, only the history on disk knows a run that has ended.

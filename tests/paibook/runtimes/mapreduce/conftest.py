@@ -35,6 +35,7 @@ class Runner:
         self.progress: list[Progress] = []
         self.cluster: Any = InlineCluster(slots=2)
         self.runs = 0
+        self.summary: dict[str, Any] = {}
 
     def plan(self, source: str, *inputs: Any, push: tuple[str, ...] = (), hp: Any = None, **options: Any) -> Plan:
         out = options.get("out")
@@ -42,7 +43,7 @@ class Runner:
         return Plan(
             "mapreduce",
             Program("\n" + textwrap.dedent(source).lstrip("\n"), "Cell In[7]"),
-            options={"inputs": [str(i) if isinstance(i, Path) else i for i in inputs], "out_kind": kind, **options},
+            options={"inputs": [str(i) if isinstance(i, Path) else i for i in inputs], "out_kind": kind} | options,
             hyperparameters=hp or {},
             push=push,
         )
@@ -56,7 +57,11 @@ class Runner:
             self.events.append,
             self.progress.append,
             MetricStream(),
+            summarise=self.take_summary,
         )
+
+    def take_summary(self, summary: dict[str, Any]) -> None:
+        self.summary = summary
 
     def __call__(self, source: str, *inputs: Any, variables: dict[str, Any] | None = None, **options: Any) -> Any:
         plan = self.plan(source, *inputs, **options)

@@ -1,0 +1,216 @@
+"""The model beyond map and reduce: stages, named inputs and outputs, counters, resources, bad records, order."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paibook.clusters.inline import InlineCluster
+from paibook.errors import DataError, PlanError, ProgramError, UserCodeError
+
+IDENTITY = "\ndef reduce(key, values):\n    yield key, values\n"
+NUMBERS = "def map(record):\n    yield record % 3, record\n"
+
+
+def test_stages_follow_each_other(run: Any) -> None:
+    source = """
+    def map(record):
+        for word in record.split():
+            yield word, 1
+    def reduce(key, values):
+        yield sum(values), key
+    def reduce2(key, values):
+        yield key, sorted(values)
+    """
+    assert run.over(source, ["a b a", "c b a"]) == [(1, ["c"]), (2, ["b"]), (3, ["a"])]
+    assert [stage["name"] for stage in run.summary["stages"]] == ["map", "reduce", "reduce2"]
+
+
+def test_a_second_map_takes_the_records_of_the_first_reduce(run: Any) -> None:
+    source = """
+    def map(record):
+        yield record, 1
+    def reduce(key, values):
+        yield {"word": key, "n": len(values)}
+    def map2(record):
+        yield record["n"] % 2, record["word"]
+    def combine2(key, values):
+        yield key, "".join(values)
+    def reduce2(key, values):
+        yield key, sorted("".join(values))
+    """
+    assert run.over(source, list("aabbbcd")) == [(0, ["a"]), (1, ["b", "c", "d"])]
+
+
+def test_each_named_input_has_its_mapper(run: Any) -> None:
+    source = """
+    def map_users(record):
+        yield record["id"], ("user", record["name"])
+    def map_orders(record):
+        yield record["user"], ("order", record["price"])
+    def reduce(key, values):
+        names = [v for kind, v in values if kind == "user"]
+        for kind, price in values:
+            if kind == "order":
+                for name in names:
+                    yield name, price
+    """
+    users = [{"id": 1, "name": "Ada"}, {"id": 2, "name": "Bob"}]
+    orders = [{"user": 1, "price": 3}, {"user": 2, "price": 5}, {"user": 1, "price": 7}, {"user": 9, "price": 1}]
+    inputs = [{"variable": "users", "name": "users"}, {"variable": "orders", "name": "orders"}]
+    found = run(source, *inputs, variables={"users": users, "orders": orders})
+    assert sorted(found) == [("Ada", 3), ("Ada", 7), ("Bob", 5)]
+
+
+def test_a_mapper_of_no_input_is_refused(run: Any) -> None:
+    source = "def map_user(record):\n    yield 1, 1\ndef map(record):\n    yield 1, 1\n" + IDENTITY
+    with pytest.raises(ProgramError, match=r"'map_user' is the mapper of no input.*did you mean map_users\?"):
+        run(source, {"variable": "users", "name": "users"}, variables={"users": [1]})
+
+
+def test_records_go_to_named_outputs(run: Any, tmp_path: Path) -> None:
+    source = """
+    def map(record):
+        yield record % 2, record
+    def reduce(key, values):
+        for value in values:
+            if value > 5:
+                yield pai.output("large", {"value": value})
+            else:
+                yield {"value": value}
+    """
+    outputs = {"large": {"kind": "path", "target": str(tmp_path / "large.jsonl")}}
+    found = run.over(source, range(10), out=str(tmp_path / "small.parquet"), outputs=outputs)
+    assert sorted(found[""].read()["value"]) == [0, 1, 2, 3, 4, 5]
+    assert sorted(found["large"].read()["value"]) == [6, 7, 8, 9]
+    with pytest.raises(UserCodeError, match="the output 'large', which the line does not name"):
+        run.over(source, range(10))
+
+
+def test_without_reduce_the_records_of_map_are_the_result(run: Any) -> None:
+    source = "reduce = None\ndef map(record):\n    if record % 2:\n        yield {'n': record}\n"
+    assert run.over(source, range(6)) == [{"n": 1}, {"n": 3}, {"n": 5}]
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_counters_are_exact_and_hooks_are_called(run: Any, slots: int) -> None:
+    run.cluster = InlineCluster(slots)
+    source = """
+    def setup(task):
+        task.seen = 0
+    def map(record):
+        pai.task().seen += 1
+        pai.counter("odd").add(record % 2)
+        yield "n", 1
+    def cleanup(task):
+        if task.stage == "map":
+            yield "cleanup", task.seen
+    def reduce(key, values):
+        yield key, sum(values)
+    """
+    assert run.over(source.replace("def reduce", "def reduce"), range(25)) == [("cleanup", 25), ("n", 25)]
+    assert run.summary["counters"] == {"odd": 12}
+
+
+def test_resources_are_there(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "stop.txt").write_text("the\na\n")
+    source = """
+    stop = set(pai.resource("stop.txt").read_text().split())
+    def map(record):
+        assert pai.resource("stop.txt").exists()
+        if record not in stop:
+            yield record, 1
+    """
+    assert run.over(
+        source + IDENTITY.replace("\n", "\n    "), ["the", "b"], resources=[str(tmp_path / "stop.txt")]
+    ) == [("b", [1])]
+    with pytest.raises(DataError, match=r"--resource .*none\.txt: there is no such file"):
+        run.over(NUMBERS + IDENTITY, [1], resources=[str(tmp_path / "none.txt")])
+
+
+def test_bad_records_are_skipped_and_kept(run: Any) -> None:
+    source = "def map(record):\n    yield 'n', int(record)\ndef reduce(key, values):\n    yield sum(values)"
+    items = ["1", "x", "2", "y", "3"]
+    assert run.over(source, items, max_bad=2) == [6]
+    lines = [json.loads(line) for line in (run.directory / "bad.jsonl").read_text().splitlines()]
+    assert {line["record"] for line in lines} == {"x", "y"}
+    assert all("ValueError" in line["error"] and "item" in line["place"] for line in lines)
+    assert run.summary["bad"]["records"] == 2
+    with pytest.raises(DataError, match="2 bad records, more than --max-bad 1 allows; the first: .*ValueError"):
+        run.over(source, items, max_bad=1)
+    with pytest.raises(DataError, match="more than --max-bad 10% allows"):
+        run.over(source, items, max_bad=0.1)
+
+
+def test_a_bad_record_leaves_nothing_behind(run: Any) -> None:
+    source = "def map(record):\n    yield 'seen', record\n    if record == 2:\n        raise ValueError\n" + IDENTITY
+    assert run.over(source, [1, 2, 3], max_bad=1) == [("seen", [1, 3])]
+
+
+def test_values_come_in_the_order_asked_for(run: Any) -> None:
+    source = NUMBERS + "def order(value):\n    return -value\n" + IDENTITY
+    assert run.over(source, range(8)) == [(0, [6, 3, 0]), (1, [7, 4, 1]), (2, [5, 2])]
+
+
+def test_the_cell_partitions_by_itself(run: Any) -> None:
+    source = NUMBERS + "def partition(key, partitions):\n    return key % partitions\n" + IDENTITY
+    assert run.over(source, range(6), reducers=2) == [(0, [0, 3]), (1, [1, 4]), (2, [2, 5])]
+    wrong = NUMBERS + "def partition(key, partitions):\n    return partitions\n" + IDENTITY
+    with pytest.raises(UserCodeError, match=r"partition\(key, partitions\) returned 2 for the key"):
+        run.over(wrong, range(6), reducers=2)
+
+
+def test_keys_are_sorted_on_request(run: Any) -> None:
+    assert [key for key, _ in run.over(NUMBERS + IDENTITY, range(9), sort="desc")] == [2, 1, 0]
+    with pytest.raises(UserCodeError, match="--sort: the keys cannot be compared"):
+        run.over("def map(record):\n    yield record, 1\n" + IDENTITY, [1, "a"], sort="asc", reducers=1)
+
+
+@pytest.mark.parametrize(
+    ("reducer", "expected"),
+    [
+        ("Sum()", 45),
+        ("Count()", 10),
+        ("Min()", 0),
+        ("Max()", 9),
+        ("Mean()", 4.5),
+        ("TopK(2)", [9, 8]),
+        ("Distinct()", list(range(10))),
+    ],
+)
+def test_declarative_reducers(run: Any, reducer: str, expected: Any) -> None:
+    source = f"def map(record):\n    yield 'all', record\n    yield record, record\nreduce = pai.{reducer}\n"
+    for slots in (1, 3):
+        run.cluster = InlineCluster(slots)
+        found = dict(run.over(source, range(10)))
+        assert found["all"] == expected
+        assert len(found) == 11
+
+
+@pytest.mark.parametrize("combine", ["", "def combine(key, values):\n    yield key, sum(values)\n"])
+def test_a_small_memory_changes_nothing(run: Any, monkeypatch: pytest.MonkeyPatch, combine: str) -> None:
+    monkeypatch.setattr("paibook.runtimes.mapreduce.limits.Limits.budget", lambda self: 20_000)
+    words = [f"w{i * 7919 % 997}" for i in range(20_000)]
+    source = (
+        "def map(record):\n    yield record, 1\n" + combine + "def reduce(key, values):\n    yield key, sum(values)\n"
+    )
+    assert run.over(source, words, reducers=2) == sorted(Counter(words).items())
+    assert sum(stage["spilled_bytes"] for stage in run.summary["stages"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_bad": -1}, "--max-bad"),
+        ({"sample": 2}, "--sample"),
+        ({"sort": "up"}, "--sort"),
+        ({"inputs": [{"table": "x"}]}, "an input is a path or a variable"),
+    ],
+)
+def test_wrong_options_are_named(run: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(PlanError, match=message):
+        run.over(NUMBERS + IDENTITY, [1], **options)
