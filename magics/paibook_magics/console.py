@@ -93,7 +93,7 @@ class Console:
         if self._run is None:
             self._progress.finish()
         else:
-            self._progress.finish(self._run.state, getattr(self._run, "summary", None))
+            self._progress.finish(self._run.state, self._run.summary)
 
     def _curves_of(self, run: Run) -> LiveCurves:
         if self._curves is None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 from paibook.errors import PaibookError, PlanError
-from paibook.history import RunHistory
-from paibook.run import Run, RunRecord
+from paibook.run import RunRecord
 from paibook.session import Session
 from paibook_magics.console import Console, title_of
 from paibook_magics.following import follow_blocking
@@ -141,16 +140,15 @@ class Lines:
         print(f"{record.id}: {record.state}{': ' + record.error if record.error else ''}")
         print(plan_bundle(plan)["text/plain"])
         print(read_output(history.directory(record.id), "stdout"), end="")
-        if (summary := _summary(history, record.id)) is not None:
+        if (summary := history.summary(record.id)) is not None:
             print(summary_text(summary, with_tables=True))
         metrics = history.metrics(record.id)
         return Shown(bundle(metrics, title_of(plan))) if len(metrics) else None
 
     def _resume(self, run_id: str) -> Any:
         record = self._find(run_id)
-        session: Any = self._session
         console = Console()
-        run: Run = session.resume(record.id, console.on_event, console.on_progress)
+        run = self._session.resume(record.id, console.on_event, console.on_progress)
         try:
             console.watch(run)
         except BaseException:
@@ -158,11 +156,6 @@ class Lines:
             raise
         follow_blocking(run, console)
         return keep(run, self._namespace)
-
-
-def _summary(history: RunHistory, run_id: str) -> Mapping[str, Any] | None:
-    read = getattr(history, "summary", None)
-    return None if read is None else read(run_id)
 
 
 def _table(rows: Any, **options: Any) -> Any:

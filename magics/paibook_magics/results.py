@@ -10,6 +10,8 @@ from paibook.run import Run
 from paibook_magics.mapreduce_planning import output_variables
 from paibook_magics.sizes import describe
 
+MAIN = ""  # name of the main output of a run that has several
+
 
 def keep(run: Run, namespace: MutableMapping[str, Any], out: str | None = None) -> Any:
     """Put a run's results into the notebook's variables, and say what went where.
@@ -25,7 +27,7 @@ def keep(run: Run, namespace: MutableMapping[str, Any], out: str | None = None) 
     result = run.result()
     _keep_pulled(getattr(result, "pulled", {}), getattr(result, "differs", ()), namespace)
     if run.plan.runtime == "mapreduce":
-        _keep_outputs(run, namespace)
+        result = _keep_named(run, result, namespace)
         out = run.plan.options["out"] if run.plan.options.get("out_kind") == "variable" else None
     if out is not None:
         namespace[out] = _by_rank(result) if run.plan.runtime == "allreduce" else result
@@ -34,17 +36,18 @@ def keep(run: Run, namespace: MutableMapping[str, Any], out: str | None = None) 
     return _short(result) if run.plan.runtime != "allreduce" else None
 
 
-def _keep_outputs(run: Run, namespace: MutableMapping[str, Any]) -> None:
-    """The named outputs: variables are set, and each is named with what it got."""
-    values: Mapping[str, Any] = getattr(run, "outputs", {})
+def _keep_named(run: Run, result: Any, namespace: MutableMapping[str, Any]) -> Any:
+    """Set the variables of the named outputs, say what each output got, and return the main one."""
+    outputs = run.plan.options.get("outputs")
+    if not outputs:
+        return result
     for name, variable in output_variables(run.plan).items():
-        if name in values:
-            namespace[variable] = values[name]
-    written = (getattr(run, "summary", None) or {}).get("outputs", {})
-    for name, output in (run.plan.options.get("outputs") or {}).items():
-        if name in written:
-            rows = written[name]["rows"]
-            print(f"{output['target']}: {rows:,} record{'s' * (rows != 1)} of the output {name!r}")
+        namespace[variable] = result[name]
+    rows = {name: written["rows"] for name, written in (run.summary or {}).get("outputs", {}).items()}
+    for name, output in outputs.items():
+        if name in rows:
+            print(f"{output['target']}: {rows[name]:,} record{'s' * (rows[name] != 1)} of the output {name!r}")
+    return result[MAIN]
 
 
 def _keep_pulled(pulled: Mapping[str, Any], differs: Collection[str], namespace: MutableMapping[str, Any]) -> None:

@@ -69,7 +69,7 @@ class StageMeters:
         stage = self._stages.setdefault(progress.stage, _Stage(progress, now))
         stage.update(progress, now)
         # A new one each time: who draws them may be going through the old one.
-        self.counters = {**self.counters, **getattr(progress, "counters", {})}
+        self.counters = {**self.counters, **progress.counters}
         if _at_work(progress):
             for other in list(self._stages.values()):
                 other.wait_for(now)
@@ -88,7 +88,7 @@ class _Stage:
     def update(self, progress: Progress, now: float) -> None:
         if self._began is None and _at_work(progress):
             # A stage is announced long before its first task begins, and says nothing until then.
-            self._began = now if _details(progress).get("running") and not progress.done else self._latest
+            self._began = now if progress.details.get("running") and not progress.done else self._latest
         self._progress, self._latest = progress, now
 
     def wait_for(self, now: float) -> None:
@@ -100,16 +100,11 @@ class _Stage:
         progress = self._progress
         seconds = self._latest - self._began if self._began is not None else 0.0
         left = _left(progress.done, progress.total, seconds)
-        return Reading(progress.stage, progress.unit, progress.done, progress.total, seconds, left, _details(progress))
+        return Reading(progress.stage, progress.unit, progress.done, progress.total, seconds, left, progress.details)
 
 
 def _at_work(progress: Progress) -> bool:
-    details = _details(progress)
-    return bool(progress.done or details.get("running") or details.get("records"))
-
-
-def _details(progress: Progress) -> Mapping[str, float]:
-    return getattr(progress, "details", {})
+    return bool(progress.done or progress.details.get("running") or progress.details.get("records"))
 
 
 def _left(done: float, total: float | None, seconds: float) -> float | None:

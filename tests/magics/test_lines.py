@@ -168,7 +168,7 @@ class TestRuns:
     ) -> None:
         shown, bare = run(session, "1"), run(session, "2")
         told = {shown.id: SUMMARY}
-        monkeypatch.setattr(RunHistory, "summary", lambda history, run_id: told.get(run_id), raising=False)
+        monkeypatch.setattr(RunHistory, "summary", lambda history, run_id: told.get(run_id))
         lines.runs(f"show {bare.id}")
         assert "records" not in capsys.readouterr().out
         lines.runs(f"show {shown.id}")

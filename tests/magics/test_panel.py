@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
 import pytest
@@ -14,15 +12,6 @@ from hypothesis import strategies as st
 from paibook.runtimes.contract import Progress
 from paibook_magics.panel import badges, counters_text, panel
 from paibook_magics.stage_meters import Reading, StageMeters
-
-
-@dataclass(frozen=True)
-class Report(Progress):
-    """Progress with details and counters."""
-
-    details: Mapping[str, float] = field(default_factory=dict)
-    counters: Mapping[str, int] = field(default_factory=dict)
-
 
 DETAILS = {
     "running": 8,
@@ -39,7 +28,7 @@ def readings() -> list[Reading]:
     meters = StageMeters()
     meters.update(Progress("map", 0, 120), 0)
     meters.update(Progress("reduce", 0, 16), 0)
-    meters.update(Report("map", 48, 120, details=DETAILS), 12.4)
+    meters.update(Progress("map", 48, 120, details=DETAILS), 12.4)
     return meters.read()
 
 
@@ -118,7 +107,7 @@ class TestHtml:
     @given(st.text(min_size=1), st.text(), st.text())
     def test_names_cannot_break_out(self, name: str, counter: str, note: str) -> None:
         meters = StageMeters()
-        meters.update(Report(name, 1, 2, unit=counter), 0)
+        meters.update(Progress(name, 1, 2, unit=counter), 0)
         page = panel(meters.read(), {counter: 1}, note)["text/html"]
         plain = panel(meters.read(), {"x": 1}, "x")["text/html"]
         assert page.count("<div") <= plain.count("<div")

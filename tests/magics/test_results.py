@@ -47,9 +47,8 @@ class TestMapReduce:
         written = {"": {"rows": 1}, "bad": {"rows": 1234}, "odd": {"rows": 1}}
         run = ended(
             "mapreduce",
-            [1],
+            {"": [1], "odd": ["x"], "bad": "a data set"},
             {"out": None, "out_kind": "none", "outputs": outputs},
-            outputs={"odd": ["x"], "bad": "a data set"},
             summary={"outputs": written},
         )
         namespace: dict[str, Any] = {}

@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
 import pytest
 
 from paibook.runtimes.contract import Progress
 from paibook_magics.stage_meters import Reading, StageMeters
-
-
-@dataclass(frozen=True)
-class Report(Progress):
-    """Progress with details and counters."""
-
-    details: Mapping[str, float] = field(default_factory=dict)
-    counters: Mapping[str, int] = field(default_factory=dict)
 
 
 def read(*reports: tuple[float, Progress]) -> list[Reading]:
@@ -30,8 +19,8 @@ class TestTime:
     def test_a_stage_takes_its_time_from_its_first_work_on(self) -> None:
         (reading,) = read(
             (0, Progress("map", 0, 4)),
-            (5, Report("map", 0, 4, details={"running": 2})),
-            (8, Report("map", 1, 4, details={"running": 2})),
+            (5, Progress("map", 0, 4, details={"running": 2})),
+            (8, Progress("map", 1, 4, details={"running": 2})),
         )
         assert reading.seconds == 3
 
@@ -67,21 +56,23 @@ class TestState:
     @pytest.mark.parametrize(
         ("report", "state"),
         [
-            (Report("map", 0, 4), "waiting"),
-            (Report("map", 0, 4, details={"running": 1}), "running"),
-            (Report("map", 0, 4, details={"records": 9}), "running"),
-            (Report("map", 3, 4), "running"),
-            (Report("map", 4, 4), "done"),
-            (Report("map", 0, 0), "done"),
-            (Report("train", 0, None), "waiting"),
-            (Report("train", 7, None), "running"),
+            (Progress("map", 0, 4), "waiting"),
+            (Progress("map", 0, 4, details={"running": 1}), "running"),
+            (Progress("map", 0, 4, details={"records": 9}), "running"),
+            (Progress("map", 3, 4), "running"),
+            (Progress("map", 4, 4), "done"),
+            (Progress("map", 0, 0), "done"),
+            (Progress("train", 0, None), "waiting"),
+            (Progress("train", 7, None), "running"),
         ],
     )
-    def test_follows_from_the_numbers(self, report: Report, state: str) -> None:
+    def test_follows_from_the_numbers(self, report: Progress, state: str) -> None:
         assert read((0, report))[0].state == state
 
     def test_what_has_stopped_neither_runs_nor_ends(self) -> None:
-        (reading,) = read((0, Progress("map", 0, 4)), (9, Report("map", 2, 4, details={"running": 2, "records": 900})))
+        (reading,) = read(
+            (0, Progress("map", 0, 4)), (9, Progress("map", 2, 4, details={"running": 2, "records": 900}))
+        )
         stopped = reading.stopped()
         assert (reading.left, reading.detail("running")) == (9, 2)
         assert (stopped.left, stopped.detail("running"), stopped.detail("records")) == (None, 0, 900)
@@ -89,18 +80,18 @@ class TestState:
 
 class TestNumbers:
     def test_rates_are_of_the_stages_own_time(self) -> None:
-        (reading,) = read((0, Progress("map", 0, 4)), (10, Report("map", 2, 4, details={"records": 500})))
+        (reading,) = read((0, Progress("map", 0, 4)), (10, Progress("map", 2, 4, details={"records": 500})))
         assert reading.rate("records") == 50
         assert reading.rate("bytes") is None
         assert reading.rate("tasks") == 0.2
 
     def test_too_short_a_time_has_no_rate(self) -> None:
-        assert read((0, Report("map", 2, 4, details={"records": 500})))[0].rate("records") is None
+        assert read((0, Progress("map", 2, 4, details={"records": 500})))[0].rate("records") is None
 
     def test_counters_are_those_of_the_run(self) -> None:
         meters = StageMeters()
-        meters.update(Report("map", 1, 2, counters={"bad": 1, "words": 7}), 0)
+        meters.update(Progress("map", 1, 2, counters={"bad": 1, "words": 7}), 0)
         before = meters.counters
-        meters.update(Report("reduce", 0, 2, counters={"bad": 3}), 1)
+        meters.update(Progress("reduce", 0, 2, counters={"bad": 3}), 1)
         assert meters.counters == {"bad": 3, "words": 7}
         assert before == {"bad": 1, "words": 7}  # whoever is drawing it goes on undisturbed
