@@ -25,7 +25,7 @@ def join(
     """Join the records of two inputs that have the same key, as SQL does: a missing key matches nothing.
 
     Args:
-        left, right: Inputs of records. For each key those of ``right`` are held in memory: give the smaller as right.
+        left, right: Inputs of records. All records of one key are in memory at once.
         on: Key column or columns; ``left_on`` and ``right_on`` where their names differ.
         how: ``"inner"``; ``"left"`` keeps left records without a match; ``"semi"`` keeps left records that have one,
             ``"anti"`` those that have none, both without the right's columns.

@@ -1,7 +1,6 @@
 """Join: records of two inputs that have the same key, as in SQL: a missing key matches nothing.
 
-``order`` lets the right side come first, so that a key's left records stream past those of the right, which alone are
-held in memory: give the smaller side as ``right``.
+``order`` lets a key's right records come first, so that each left record can be answered as soon as it is seen.
 
 Hyperparameters: ``left_on``, ``right_on`` (lists of columns), ``how`` (``inner``, ``left``, ``semi``, ``anti``),
 ``suffix`` (added to a column of the right that the left has too).
