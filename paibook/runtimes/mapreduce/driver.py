@@ -13,7 +13,7 @@ from paibook.data.dataset import Dataset
 from paibook.data.frames import common_schema, frame
 from paibook.data.parts import Part, rewrite
 from paibook.data.splits import file_splits
-from paibook.data.staging import Staging, check_target
+from paibook.data.staging import Staging, check_target, commit_all
 from paibook.data.variables import variable_splits
 from paibook.errors import PlanError, RunError
 from paibook.plan import Plan
@@ -118,7 +118,8 @@ class _MapReduce:
             done = result.done
         results = self._collected(done, stagings)
         self._context.check_cancelled()
-        datasets = {name: staging.commit(self._parts(done, name, staging)) for name, staging in stagings.items()}
+        parts = [self._parts(done, name, staging) for name, staging in stagings.items()]
+        datasets = dict(zip(stagings, commit_all(list(stagings.values()), parts), strict=True))
         results.update(datasets)
         self._summarise(datasets, results)
         return results[MAIN] if len(self._targets) == 1 else Results(results)
@@ -199,6 +200,7 @@ class _MapReduce:
             self._options.get("max_bad"),
             descending=sort == "desc",
             must_sort=sort is not None,
+            keys=tuple(self._options.get("key") or ()),
         )
 
     def _write_to(self, stagings: Mapping[str, Staging], number: int, with_keys: bool) -> WriteTo:
@@ -213,8 +215,10 @@ class _MapReduce:
         made = {}
         for target in self._targets:
             if target.path is not None:
-                path = check_target(target.path, overwrite)
-                staging = Staging(path, self._context.run, overwrite, resume=self._context.resumed)
+                # A run that died may have shown its output already.
+                path = check_target(target.path, overwrite or self._context.resumed)
+                by = tuple(self._options.get("partition_by") or ()) if target.name == MAIN else ()
+                staging = Staging(path, self._context.run, overwrite, self._context.resumed, by)
                 made[target.name] = stack.enter_context(staging)
         return made
 
@@ -246,9 +250,8 @@ class _MapReduce:
     def _parts(self, done: Sequence[Done], name: str, staging: Staging) -> list[Part]:
         parts: list[Part] = []
         for task in done:
-            value = task.value[name]
-            parts += value if isinstance(value, list) else [] if value is None else [value]
-        return self._in_one_schema(parts, name, staging)
+            parts += task.value[name]
+        return parts if staging.shown else self._in_one_schema(parts, name, staging)
 
     def _in_one_schema(self, parts: list[Part], name: str, staging: Staging) -> list[Part]:
         """The parts, those written again whose columns differ from what all have in common."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from paibook.data.staging import check_target
 from paibook.data.formats import check_format
 from paibook.data.inputs import find_files
+from paibook.data.staging import check_target
 from paibook.errors import DataError, PlanError
 from paibook.runtimes.mapreduce.outline import MAGIC
 from paibook.runtimes.mapreduce.steps import MAIN

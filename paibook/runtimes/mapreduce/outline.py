@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from paibook.errors import ProgramError
 from paibook.program import Program
+from paibook.runtimes.mapreduce.forms import form_of_node, imports_of
 
 MAGIC = "%%pai_mapreduce"
 SIGNATURES = {
@@ -88,9 +89,21 @@ def outline(program: Program, inputs: Collection[str] = ()) -> Outline:
     required = {"map": SIGNATURES["map"]} if without or not mappers else {}
     if stages[0].has_reduce:
         required["reduce"] = SIGNATURES["reduce"]
-    program.check(MAGIC, required, _optional(len(stages), mappers))
+    of_tables = _of_tables(program)
+    signatures = _optional(len(stages), mappers)
+    program.check(
+        MAGIC,
+        {name: parameters for name, parameters in required.items() if name not in of_tables},
+        {name: parameters for name, parameters in signatures.items() if name not in of_tables},
+    )
     _refuse_strangers(program, defined, len(stages), inputs)
     return Outline(tuple(stages), mappers)
+
+
+def _of_tables(program: Program) -> set[str]:
+    """Functions annotated for batches, whose parameters are tables."""
+    imports = imports_of(program.tree())
+    return {name for name, node in program.functions().items() if form_of_node(node, imports) != "records"}
 
 
 def _stages(program: Program, defined: set[str]) -> list[StageOutline]:

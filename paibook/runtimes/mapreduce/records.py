@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from paibook.data.parts import ROWS
+import pyarrow
+
+from paibook.data.sinks import PartSink
 from paibook.errors import UserCodeError
 from paibook.runtimes.mapreduce.job import portable
 from paibook.runtimes.mapreduce.report import Report
 from paibook.runtimes.mapreduce.steps import MAIN, Rows, WriteTo
 from paibook.runtimes.mapreduce.task import Output
+
+ROWS = 50_000  # records turned into columns at once
 
 
 class RecordSink:
@@ -23,13 +27,10 @@ class RecordSink:
     """
 
     def __init__(self, sink: WriteTo, module: str, where: str, report: Report) -> None:
-        self._sink = sink
-        self._module = module
-        self._where = where
-        self._report = report
+        self._with_keys = sink.with_keys and sink.writers[MAIN] is None
+        self._module, self._where, self._report = module, where, report
         self._records: dict[str, list[Any]] = {name: [] for name in sink.writers}
-        self._chunks: dict[str, list[Any]] = {name: [] for name in sink.writers}
-        self._rows: dict[str, int] = dict.fromkeys(sink.writers, 0)
+        self._sinks: dict[str, PartSink] = {name: w.open() for name, w in sink.writers.items() if w is not None}
         self._keys: list[Any] = []
         self._ends: list[int] = []
 
@@ -41,36 +42,50 @@ class RecordSink:
             DataError: They cannot be written.
         """
         main = self._records[MAIN]
-        for record in made:
-            if type(record) is Output:
-                self._named(record)
-            else:
-                main.append(record)
-        if self._sink.writers[MAIN] is None:
-            if self._sink.with_keys:
-                self._keys.append(key)
-                self._ends.append(len(main))
+        if any(type(record) is Output for record in made):
+            for record in made:
+                if type(record) is Output:
+                    self._named(record)
+                else:
+                    main.append(record)
+        else:
+            main += made
+        if self._with_keys:
+            self._keys.append(key)
+            self._ends.append(len(main))
         elif len(main) >= ROWS:
-            self._gather(MAIN)
+            self._flush(MAIN)
+
+    def add_table(self, rows: pyarrow.Table) -> None:
+        """Take the rows of a table, as dicts where they go to the notebook."""
+        self._with_keys = False
+        if MAIN in self._sinks:
+            self._report.records_out += rows.num_rows
+            self._sinks[MAIN].add_table(rows)
+        else:
+            self._records[MAIN] += rows.to_pylist()
 
     def close(self, comparable: bool) -> dict[str, Any]:
-        """For each output its ``Rows`` or its part; None where a part has no records.
+        """For each output its ``Rows`` or its parts.
 
         Args:
             comparable: Whether the keys came in their order.
         """
         made: dict[str, Any] = {}
-        for name, writer in self._sink.writers.items():
-            count = self._rows[name] + len(self._records[name])
-            self._report.records_out += count
-            if writer is None:
-                keys = (self._keys, self._ends) if name == MAIN and comparable and self._sink.with_keys else None
-                made[name] = self._packed(self._records[name], keys)
+        for name in self._records:
+            if name in self._sinks:
+                self._flush(name)
+                made[name] = self._sinks[name].close()
                 continue
-            self._gather(name)
-            part = writer.write(self._chunks[name], count)
-            made[name] = part
+            self._report.records_out += len(self._records[name])
+            keys = (self._keys, self._ends) if name == MAIN and comparable and self._with_keys else None
+            made[name] = self._packed(self._records[name], keys)
         return made
+
+    def abort(self) -> None:
+        """Remove what was written."""
+        for sink in self._sinks.values():
+            sink.abort()
 
     def _named(self, output: Output) -> None:
         if output.name not in self._records or output.name == MAIN:
@@ -82,15 +97,15 @@ class RecordSink:
             raise UserCodeError(self._where, "ProgramError", message, f"{self._where}: {message}\n")
         records = self._records[output.name]
         records.append(output.record)
-        if self._sink.writers[output.name] is not None and len(records) >= ROWS:
-            self._gather(output.name)
+        if len(records) >= ROWS:
+            self._flush(output.name)
 
-    def _gather(self, name: str) -> None:
-        records, self._records[name] = self._records[name], []
-        writer = self._sink.writers[name]
-        if records and writer is not None:
-            self._rows[name] += len(records)
-            self._chunks[name].append(writer.gather(records))
+    def _flush(self, name: str) -> None:
+        if name in self._sinks:
+            records = self._records[name]
+            self._report.records_out += len(records)
+            self._sinks[name].add(records)
+            records.clear()
 
     def _packed(self, records: list[Any], keys: Any) -> Rows:
         try:

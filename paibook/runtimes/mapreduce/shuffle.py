@@ -84,19 +84,20 @@ class ShuffleWriter:
         self._path = None if folder is None else folder / f"{name}-{uuid.uuid4().hex[:12]}.shuffle"
         self._file: Any = None
 
-    def add(self, bucket: int, content: bytes, segment: Segment) -> None:
+    def add(self, bucket: int, content: Any, segment: Segment) -> None:
         """Append packed content to a bucket; ``segment`` says what it is.
 
         Raises:
             DataError: The disk is full.
         """
         if self._path is None:
-            segment = replace(segment, source=bytes(content), offset=0, length=len(content))
+            segment = replace(segment, source=bytes(content), offset=0, length=memoryview(content).nbytes)
         else:
             self._write(content)
-            segment = replace(segment, source=str(self._path), offset=self.bytes, length=len(content))
+            size = memoryview(content).nbytes
+            segment = replace(segment, source=str(self._path), offset=self.bytes, length=size)
         self.buckets[bucket].append(segment)
-        self.bytes += len(content)
+        self.bytes += segment.length
 
     def close(self) -> Buckets:
         """All segments, on disk by now."""
@@ -113,7 +114,7 @@ class ShuffleWriter:
             self._file.close()
             self._path.unlink(missing_ok=True)
 
-    def _write(self, content: bytes) -> None:
+    def _write(self, content: Any) -> None:
         assert self._path is not None
         try:
             if self._file is None:
@@ -223,10 +224,10 @@ def blocks(segments: Iterable[Segment]) -> Iterator[Block]:
         yield unpack(packed_keys), counts, unpack(packed_values)
 
 
-def merged(segments: Iterable[Segment]) -> Groups:
-    """All groups of segments in memory; values stand in the order of the segments."""
+def merged(found: Iterable[Block]) -> Groups:
+    """All groups of blocks in memory; values stand in the order of the blocks."""
     groups: defaultdict[Any, list[Any]] = defaultdict(list)
-    for keys, counts, values in blocks(segments):
+    for keys, counts, values in found:
         if counts is None:
             for key, value in zip(keys, values, strict=True):
                 groups[key].append(value)

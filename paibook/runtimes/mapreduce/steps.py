@@ -52,6 +52,7 @@ class Step:
         max_bad: What the run may skip.
         descending: Whether keys are reduced from the greatest down.
         must_sort: Whether keys that cannot be compared are an error.
+        keys: Key columns of tables.
     """
 
     sink: ShuffleTo | WriteTo
@@ -60,6 +61,7 @@ class Step:
     max_bad: int | float | None = None
     descending: bool = False
     must_sort: bool = False
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from paibook.runtimes.mapreduce.bad_records import BadFile
 from paibook.runtimes.mapreduce.report import Report
 from paibook.runtimes.mapreduce.scheduler import StageResult
 
-SUMMED = ("records_in", "records_out", "bytes_in", "bytes_out", "spilled_bytes")
+SUMMED = ("records_in", "records_out", "bytes_in", "bytes_out", "spills", "spilled_bytes")
 
 
 def stage_summary(name: str, result: StageResult) -> dict[str, Any]:

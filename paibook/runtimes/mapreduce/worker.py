@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from heapq import nlargest
 from operator import length_hint
 from pathlib import Path
@@ -15,6 +16,7 @@ from paibook.data.batch import Batch
 from paibook.errors import UserCodeError
 from paibook.runtimes.mapreduce.attempts import Attempt
 from paibook.runtimes.mapreduce.bad_records import BadRecords
+from paibook.runtimes.mapreduce.batch_tasks import is_of_tables, map_tables, mixed_blocks, reduced_table, takes_tables
 from paibook.runtimes.mapreduce.collector import Collector
 from paibook.runtimes.mapreduce.external import Spills, grouped
 from paibook.runtimes.mapreduce.garbage import rare_collection
@@ -24,8 +26,9 @@ from paibook.runtimes.mapreduce.mistakes import PAIRS, RECORDS, check_last, chec
 from paibook.runtimes.mapreduce.outline import suffixed
 from paibook.runtimes.mapreduce.records import RecordSink
 from paibook.runtimes.mapreduce.report import KeySize, Report, Reporter
-from paibook.runtimes.mapreduce.shuffle import Segment, ShuffleWriter, blocks, merged, ordered
+from paibook.runtimes.mapreduce.shuffle import Segment, ShuffleWriter, merged, ordered
 from paibook.runtimes.mapreduce.steps import Done, ShuffleTo, Step
+from paibook.runtimes.mapreduce.table_collector import TableCollector
 from paibook.runtimes.mapreduce.task import Task, running
 
 KEYS_BETWEEN_TICKS = 4096
@@ -57,7 +60,7 @@ class _Scene:
     step: Step
     attempt: Attempt
     reporter: Reporter
-    sink: Collector | RecordSink
+    sink: Collector | TableCollector | RecordSink
 
     @property
     def report(self) -> Report:
@@ -79,10 +82,15 @@ def map_task(number: int, job: Job, split: Any, input: str, step: Step) -> Done:
         UserCodeError: The program's function raised or yielded something wrong; names the record's file and line.
         DataError: A record cannot be read, too many are bad, or the disk is full.
     """
-    with _scene("map", number, job, step) as scene:
-        name = f"map_{input}" if input in job.outline.mappers else "map"
-        mapper = scene.functions.stages[0].mapper(input)
-        assert mapper is not None
+    name = f"map_{input}" if input in job.outline.mappers else "map"
+    mapper = load(job, f"map task {number}").stages[0].mapper(input)
+    assert mapper is not None
+    of_tables = takes_tables(mapper)
+    with _scene("map", number, job, step, of_tables, input) as scene:
+        if of_tables:
+            map_tables(mapper, name, split, _table_taker(scene), scene.where, scene.attempt, partial(_count, scene))
+            _clean_up(scene)
+            return _done(scene, False)
         bad = BadRecords(step.max_bad) if step.max_bad is not None else None
         mapping = _Mapping(scene, checked(mapper, name, PAIRS if not job.outline.is_map_only else RECORDS), name, bad)
         for batch in split.batches():
@@ -109,9 +117,18 @@ def reduce_task(number: int, job: Job, stage: int, segments: list[Any], step: St
         DataError: The records cannot be written.
     """
     flat = [s for item in segments for s in (item if isinstance(item, list) else [item])]
-    with _scene(suffixed("reduce", stage), number, job, step) as scene:
-        functions = scene.functions.stages[stage - 1]
+    name = suffixed("reduce", stage)
+    functions = load(job, f"{name} task {number}").stages[stage - 1]
+    of_tables = is_of_tables(functions, flat)
+    with _scene(name, number, job, step, of_tables) as scene:
         scene.report.bytes_in = sum(segment.length for segment in flat)
+        if of_tables:
+            scene.report.records_in = sum(segment.values for segment in flat)
+            if flat:
+                made = reduced_table(functions, name, flat, step.keys, scene.where)
+                _next_taker(scene, stage)(made)
+            _clean_up(scene)
+            return _done(scene, False)
         with _spill_folder(step) as folder:
             items, comparable = _items(scene, functions, flat, folder)
             if step.must_sort and not comparable:
@@ -123,7 +140,7 @@ def reduce_task(number: int, job: Job, stage: int, segments: list[Any], step: St
 
 
 @contextmanager
-def _scene(stage: str, number: int, job: Job, step: Step) -> Iterator[_Scene]:
+def _scene(stage: str, number: int, job: Job, step: Step, of_tables: bool = False, input: str = "") -> Iterator[_Scene]:
     where = f"{stage} task {number}"
     functions = load(job, where)
     task = Task(stage, number, functions.resources)
@@ -131,11 +148,15 @@ def _scene(stage: str, number: int, job: Job, step: Step) -> Iterator[_Scene]:
     folder = None if step.folder is None else step.folder / "attempts" / f"{stage}-{number}"
     with running(task), Attempt(folder) as attempt:
         writer = None
-        sink: Collector | RecordSink
+        sink: Collector | TableCollector | RecordSink
         if isinstance(step.sink, ShuffleTo):
             writer = ShuffleWriter(step.folder, step.sink.buckets, f"{stage}-{number}")
-            budget = step.limits.budget()
-            sink = Collector(functions.stages[step.sink.stage - 1], writer, budget, where, report)
+            following, budget = functions.stages[step.sink.stage - 1], step.limits.budget()
+            if of_tables and (stage == "map" or _shuffles_tables(following)):
+                tagged = bool(input)
+                sink = TableCollector(following, step.keys, writer, budget, where, report, input, tagged)
+            else:
+                sink = Collector(following, writer, budget, where, report)
         else:
             sink = RecordSink(step.sink, functions.module, where, report)
         scene = _Scene(where, functions, task, step, attempt, Reporter(report, task.counters), sink)
@@ -145,6 +166,8 @@ def _scene(stage: str, number: int, job: Job, step: Step) -> Iterator[_Scene]:
         except BaseException:
             if writer is not None:
                 writer.abort()
+            if isinstance(sink, RecordSink):
+                sink.abort()
             raise
 
 
@@ -162,22 +185,71 @@ def _clean_up(scene: _Scene) -> None:
     made = _call_hook(scene, scene.functions.cleanup, "cleanup")
     if not made:
         return
-    if isinstance(scene.sink, RecordSink):
-        scene.sink.add(made)
+    sink = scene.sink
+    if isinstance(sink, RecordSink):
+        sink.add(made)
         return
+    if isinstance(sink, TableCollector):
+        message = "cleanup(task) yielded pairs, but map returns tables; yield nothing there"
+        raise UserCodeError(scene.where, "ProgramError", message, f"{scene.where}: {message}\n")
     pair: Any = None
     try:
         for pair in made:
             key, value = pair
-            scene.sink.groups[key].append(value)
+            sink.groups[key].append(value)
     except Exception as error:
         raise explained(error, scene.where, "map", pair) from error
 
 
 def _done(scene: _Scene, comparable: bool) -> Done:
     sink = scene.sink
-    value = sink.close() if isinstance(sink, Collector) else sink.close(comparable)
+    value = sink.close(comparable) if isinstance(sink, RecordSink) else sink.close()
     return Done(value, scene.reporter.close())
+
+
+def _shuffles_tables(following: StageFunctions) -> bool:
+    mapper = following.mapper("")
+    return mapper is None or takes_tables(mapper)
+
+
+def _table_taker(scene: _Scene) -> Callable[[Any], None]:
+    """What takes a table that map returned."""
+    sink = scene.sink
+    if isinstance(sink, RecordSink):
+        return sink.add_table
+    assert isinstance(sink, TableCollector)
+    return sink.add
+
+
+def _next_taker(scene: _Scene, stage: int) -> Callable[[Any], None]:
+    """What takes the table that a reduce returned: an output, or the next stage's mapper and shuffle."""
+    sink = scene.sink
+    if isinstance(sink, RecordSink):
+        return sink.add_table
+    mapper = scene.functions.stages[stage].mapper("")
+    if isinstance(sink, TableCollector):
+        if mapper is None:
+            return sink.add
+        name = suffixed("map", stage + 1)
+        return lambda rows: map_tables(
+            mapper, name, _Tables(rows), sink.add, scene.where, scene.attempt, partial(_count, scene)
+        )
+    take = _taker(scene, stage)
+    return lambda rows: take(rows.to_pylist(), None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tables:
+    rows: Any
+
+    def tables(self) -> Iterator[Any]:
+        yield self.rows
+
+
+def _count(scene: _Scene, rows: Any) -> None:
+    scene.report.records_in += rows.num_rows
+    scene.report.bytes_in += rows.nbytes
+    scene.reporter.tick()
 
 
 class _Mapping:
@@ -191,6 +263,7 @@ class _Mapping:
 
     def run(self, batch: Batch) -> None:
         sink = self._scene.sink
+        assert not isinstance(sink, TableCollector)
         if self._watched:
             self._watch(batch)
         elif isinstance(sink, Collector):
@@ -235,6 +308,7 @@ class _Mapping:
 
     def _watch(self, batch: Batch) -> None:
         attempt, sink = self._scene.attempt, self._scene.sink
+        assert not isinstance(sink, TableCollector)
         for index, record in enumerate(batch.records):
             position = self._position + index
             if position in attempt.fatal:
@@ -284,13 +358,14 @@ def _items(
     budget = scene.step.limits.budget()
     report = scene.report
     report.records_in = sum(segment.values for segment in segments)
+    found_blocks = mixed_blocks(functions, segments, scene.step.keys)
     if sum(segment.memory for segment in segments) <= budget:
-        items, comparable = ordered(merged(segments), scene.step.descending)
+        items, comparable = ordered(merged(found_blocks), scene.step.descending)
         report.largest = _largest(items)
         return _emptying(items), comparable
     spills = Spills()
     combine = _joining(functions, scene.where)
-    found, comparable = grouped(blocks(segments), budget, folder, combine, scene.step.descending, spills)
+    found, comparable = grouped(found_blocks, budget, folder, combine, scene.step.descending, spills)
     report.spills, report.spilled_bytes = spills.runs, spills.bytes
     return found, comparable
 
@@ -362,8 +437,12 @@ def _taker(scene: _Scene, stage: int) -> Any:
     sink = scene.sink
     if isinstance(sink, RecordSink):
         return sink.add
+    assert isinstance(sink, Collector)
     following = scene.functions.stages[stage]
     mapper = following.mapper("")
+    if takes_tables(mapper):
+        message = f"map{stage + 1} takes tables, but the reduce before it yields records; let both take the same"
+        raise UserCodeError(scene.where, "ProgramError", message, f"{scene.where}: {message}\n")
     name = suffixed("map", stage + 1)
     map_ = None if mapper is None else checked(mapper, name, PAIRS)
     pending = 0

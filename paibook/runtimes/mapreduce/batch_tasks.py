@@ -1,0 +1,139 @@
+"""Tasks of the fast path: mappers and reducers that take whole tables."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
+from typing import Any
+
+import pyarrow
+
+from paibook.data.frames import table as table_of_records
+from paibook.errors import UserCodeError
+from paibook.runtimes.mapreduce.attempts import Attempt
+from paibook.runtimes.mapreduce.batches import call
+from paibook.runtimes.mapreduce.forms import Form, form_of
+from paibook.runtimes.mapreduce.job import Function, StageFunctions
+from paibook.runtimes.mapreduce.mistakes import explained
+from paibook.runtimes.mapreduce.pairs import lists_of, table_of
+from paibook.runtimes.mapreduce.shuffle import Block, Segment, blocks
+from paibook.runtimes.mapreduce.table_shuffle import concat_tables, key_columns, unpack_table
+
+TakeTable = Callable[[pyarrow.Table], None]
+
+
+def takes_tables(function: Function | None) -> bool:
+    """Whether a function of the cell is annotated for batches."""
+    return function is not None and form_of(function) != "records"
+
+
+def tables_of(split: Any) -> Iterator[pyarrow.Table]:
+    """A split's rows as tables; by way of records where it has no faster one."""
+    if hasattr(split, "tables"):
+        yield from split.tables()
+        return
+    for batch in split.batches():
+        yield table_of_records(batch.records, "the input")
+
+
+def map_tables(
+    mapper: Function, name: str, split: Any, take: TakeTable, where: str, attempt: Attempt, tick: Callable[[Any], None]
+) -> None:
+    """Call a mapper with each table of a split.
+
+    Args:
+        mapper, name: The cell's function, and what it is called.
+        split: The rows.
+        take: Gets what it returns.
+        where: Names the task in errors.
+        attempt: Learns which table comes now.
+        tick: Called with each table that was read.
+
+    Raises:
+        UserCodeError: The mapper raised, returned no table, or a table ended its worker's process each time.
+    """
+    form: Form = form_of(mapper)
+    for number, rows in enumerate(tables_of(split)):
+        place = f"{where}, table {number} of its input"
+        if number in attempt.fatal:
+            message = "this table ended its worker's process each time (killed, crashed in C, or out of memory)"
+            raise UserCodeError(place, "RunError", message, f"{place}: {message}\n")
+        attempt.at(number)
+        try:
+            made = call(mapper, form, rows, name)
+        except (Exception, SystemExit) as error:
+            raise explained(error, place, name) from error
+        take(made)
+        tick(rows)
+
+
+def is_of_tables(functions: StageFunctions, segments: Sequence[Segment]) -> bool:
+    """Whether a partition is reduced as a table."""
+    if takes_tables(functions.reduce):
+        return True
+    return functions.reducer is not None and bool(segments) and all(s.form == "table" for s in segments)
+
+
+def reduced_table(
+    functions: StageFunctions, name: str, segments: Sequence[Segment], keys: Sequence[str], where: str
+) -> pyarrow.Table:
+    """Reduce one partition as a table.
+
+    Raises:
+        UserCodeError: ``reduce`` raised, or returned no table.
+    """
+    try:
+        if functions.reducer is not None:
+            rows = concat_tables([unpack_table(segment.read()) for segment in segments])
+            return functions.reducer.final(rows, key_columns(rows, keys, "map"))
+        function = functions.reduce
+        assert function is not None
+        inputs = _parameters(function)
+        if len(inputs) == 1:
+            return call(function, form_of(function), concat_tables(_tables(segments, keys)), name)
+        first, *others = (_tables_of_input(segments, keys, input, name) for input in inputs)
+        return call(function, form_of(function), first, name, *others)
+    except (Exception, SystemExit) as error:
+        raise explained(error, where, name) from error
+
+
+def mixed_blocks(functions: StageFunctions, segments: Sequence[Segment], keys: Sequence[str]) -> Iterator[Block]:
+    """A partition's groups, rows of tables among them, for a reducer that takes keys one by one."""
+    for segment in segments:
+        if segment.form != "table":
+            yield from blocks([segment])
+            continue
+        rows = unpack_table(segment.read())
+        if not rows.num_rows:
+            continue
+        names = key_columns(rows, keys, "map")
+        found = functions.reducer.states(rows, names) if functions.reducer is not None else lists_of(rows, names)
+        yield found[0], None, found[1]
+
+
+def _tables(segments: Sequence[Segment], keys: Sequence[str]) -> list[pyarrow.Table]:
+    return [_table(segment, keys) for segment in segments]
+
+
+def _table(segment: Segment, keys: Sequence[str]) -> pyarrow.Table:
+    if segment.form == "table":
+        return unpack_table(segment.read())
+    (found, counts, values), *_ = blocks([segment])
+    if counts is not None:
+        found = [key for key, count in zip(found, counts, strict=True) for key in repeat(key, count)]
+    return table_of(found, values, keys)
+
+
+def _tables_of_input(segments: Sequence[Segment], keys: Sequence[str], input: str, name: str) -> pyarrow.Table:
+    tables = _tables([segment for segment in segments if segment.input == input], keys)
+    if not tables:
+        known = ", ".join(sorted({s.input for s in segments if s.input})) or "none"
+        raise TypeError(f"{name} has a parameter {input!r}, but no input is called so (named: {known})")
+    return concat_tables(tables)
+
+
+def _parameters(function: Function) -> list[str]:
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(function).parameters.values()
+    return [p.name for p in parameters if p.kind in kinds and p.default is inspect.Parameter.empty]

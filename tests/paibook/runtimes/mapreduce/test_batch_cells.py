@@ -1,0 +1,126 @@
+"""Cells that take whole tables, and what they are mixed with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from paibook.clusters.inline import InlineCluster
+from paibook.errors import UserCodeError
+
+ROWS = pandas.DataFrame({"key": [i % 5 for i in range(100)], "value": list(range(100))})
+SUMS = ROWS.groupby("key")["value"].sum().to_dict()
+MAP = """
+import pandas as pd
+import pyarrow as pa
+def map(rows: pa.Table) -> pa.Table:
+    return rows
+"""
+
+
+def over(run: Any, source: str, **options: Any) -> Any:
+    return run.over(MAP + source, ROWS, **options)
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_a_declarative_reducer_takes_tables(run: Any, slots: int) -> None:
+    run.cluster = InlineCluster(slots)
+    found = over(run, "reduce = pai.Sum()\n")
+    assert {row["key"]: row["value"] for row in found} == SUMS
+    assert len(found) == 5
+    assert run.summary["stages"][0]["records_in"] == 100
+
+
+def test_a_reducer_of_frames_gets_all_rows_of_its_keys(run: Any, tmp_path: Path) -> None:
+    source = """
+def reduce(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.groupby("key", as_index=False)["value"].sum()
+"""
+    result = over(run, source, out=str(tmp_path / "sums.parquet"))
+    assert result.read().set_index("key")["value"].to_dict() == SUMS
+    assert result.rows == 5
+
+
+def test_a_combiner_of_frames(run: Any) -> None:
+    source = """
+def combine(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.groupby("key", as_index=False)["value"].sum()
+def reduce(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.groupby("key", as_index=False)["value"].sum()
+"""
+    found = over(run, source)
+    assert {row["key"]: row["value"] for row in found} == SUMS
+    assert run.summary["stages"][0]["records_out"] < 100
+
+
+def test_rows_of_tables_meet_a_reducer_of_keys(run: Any) -> None:
+    source = "def reduce(key, values):\n    yield key, sum(values)\n"
+    assert over(run, source) == sorted(SUMS.items())
+
+
+def test_pairs_meet_a_reducer_of_tables(run: Any) -> None:
+    source = """
+import pandas as pd
+def map(record):
+    yield record % 5, record
+def reduce(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.groupby("key", as_index=False)["value"].sum()
+"""
+    assert {row["key"]: row["value"] for row in run.over(source, range(100))} == SUMS
+
+
+def test_another_key_column(run: Any) -> None:
+    source = MAP.replace("return rows", "return rows.rename_columns(['user', 'key'])") + "reduce = pai.Count()\n"
+    found = run.over(source, ROWS, key=["user"])
+    assert {row["user"]: row["key"] for row in found} == dict.fromkeys(range(5), 20)
+    with pytest.raises(UserCodeError, match="no column named 'nothing'"):
+        run.over(source, ROWS, key=["nothing"])
+
+
+def test_a_reducer_gets_a_table_of_each_input(run: Any) -> None:
+    source = """
+import pandas as pd
+def map(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows
+def reduce(users: pd.DataFrame, orders) -> pd.DataFrame:
+    return users.merge(orders, on="key")
+"""
+    users = pandas.DataFrame({"key": [1, 2, 3], "name": ["Ada", "Bob", "Cid"]})
+    orders = pandas.DataFrame({"key": [1, 1, 3, 9], "price": [5, 6, 7, 8]})
+    inputs = [{"variable": "users", "name": "users"}, {"variable": "orders", "name": "orders"}]
+    found = run(source, *inputs, variables={"users": users, "orders": orders})
+    assert sorted((row["name"], row["price"]) for row in found) == [("Ada", 5), ("Ada", 6), ("Cid", 7)]
+
+
+def test_map_only_writes_tables(run: Any, tmp_path: Path) -> None:
+    source = MAP.replace("return rows", "return rows.filter(pa.compute.greater(rows['value'], 90))")
+    source = source.replace("import pyarrow as pa", "import pyarrow as pa, pyarrow.compute")
+    result = run.over(source + "reduce = None\n", ROWS, out=str(tmp_path / "few.parquet"))
+    assert sorted(result.read()["value"]) == list(range(91, 100))
+
+
+def test_a_second_stage_of_tables(run: Any) -> None:
+    source = "reduce = pai.Sum()\nreduce2 = pai.Count()\n"
+    source = source.replace(
+        "reduce2", "def map2(rows: pa.Table) -> pa.Table:\n    return rows.select(['key'])\nreduce2"
+    )
+    with pytest.raises(UserCodeError, match="reduces the columns beside the key's"):
+        over(run, source)
+    source = source.replace("rows.select(['key'])", "rows.set_column(0, 'key', pa.array(['all'] * len(rows)))")
+    assert over(run, source) == [{"key": "all", "value": 5}]
+
+
+def test_what_is_no_table_is_named(run: Any) -> None:
+    with pytest.raises(UserCodeError, match="map returned"):
+        run.over(MAP.replace("return rows", "return 7") + "reduce = pai.Sum()\n", ROWS)
+
+
+def test_parquet_files_are_read_as_tables(run: Any, tmp_path: Path) -> None:
+    pyarrow.parquet.write_table(pyarrow.Table.from_pandas(ROWS), tmp_path / "in.parquet", row_group_size=10)
+    found = run(MAP + "reduce = pai.Sum()\n", tmp_path / "in.parquet")
+    assert {row["key"]: row["value"] for row in found} == SUMS
