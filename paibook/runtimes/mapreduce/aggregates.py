@@ -1,7 +1,7 @@
 """Aggregates: one value for each key, computed on Arrow columns.
 
-Groups come in the order in which their keys first appear. As in SQL, nulls are left out, except by ``count_all``. Sums of
-whole numbers are exact: where 64 bits might not do, they are added up in 256.
+As in SQL, nulls are left out, except by ``count_all``. Sums of whole numbers are exact: where 64 bits might not do,
+they are added up in 256.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pyarrow.types as types
 
 from paibook.runtimes.mapreduce.arrow_partition import column_hashes
 from paibook.runtimes.mapreduce.mistakes import WrongYield
-from paibook.runtimes.mapreduce.table_shuffle import split_table
+from paibook.runtimes.mapreduce.table_shuffle import plain, split_table
 
 Column = Any  # pyarrow.ChunkedArray or pyarrow.Array
 EXACT = pyarrow.decimal256(76, 0)  # of sums beyond 64 bits; nobody else's columns are likely to have it
@@ -34,22 +34,21 @@ def grouped(
     Args:
         keys: At least one column.
         values: Columns as long as the keys.
-        functions: For each of ``values``: ``sum``, ``count`` (without nulls), ``count_all``, ``min``, ``max`` or
-            ``list``.
+        functions: For each of ``values``: ``sum``, ``count`` (without nulls), ``count_all``, ``min`` or ``max``.
 
     Returns:
-        The key columns with each key once, and the results.
+        The key columns with each key once, in no order (Arrow promises none), and the results.
 
     Raises:
         WrongYield: A column of a type that the function does not take.
     """
-    plain = [_as_key(key) for key in keys]
+    plain_keys = [_as_key(key) for key in keys]
     prepared = [_prepared(value, function) for value, function in zip(values, functions, strict=True)]
-    names = [f"k{i}" for i in range(len(plain))]
+    names = [f"k{i}" for i in range(len(plain_keys))]
     wanted: list[Any] = []
     for i, function in enumerate(functions):
         wanted.append((f"v{i}", "count", _COUNT_ALL) if function == "count_all" else (f"v{i}", function))
-    table = pyarrow.table([*plain, *prepared], names=[*names, *(f"v{i}" for i in range(len(prepared)))])
+    table = pyarrow.table([*plain_keys, *prepared], names=[*names, *(f"v{i}" for i in range(len(prepared)))])
     try:
         made = pyarrow.concat_tables(
             some.group_by(names, use_threads=False).aggregate(wanted) for some in _cut(table, len(names))
@@ -61,7 +60,15 @@ def grouped(
         _restored(made.column(len(names) + i), value.type, function)
         for i, (value, function) in enumerate(zip(values, functions, strict=True))
     ]
-    return made.columns[: len(names)], results
+    found = [_key_again(column, key) for column, key in zip(made.columns, keys, strict=False)]
+    return found, results
+
+
+def grouped_rows(keys: Sequence[Column]) -> tuple[list[Column], Any]:
+    """Each key once, and for each the list of the numbers of its rows."""
+    rows = pyarrow.array(numpy.arange(len(keys[0])))
+    found, (lists,) = grouped(keys, [rows], ["list"])
+    return found, _one(lists)
 
 
 def narrowed(sums: Column) -> Column:
@@ -76,22 +83,38 @@ def narrowed(sums: Column) -> Column:
     return sums
 
 
+def addable(column: Column) -> Column:
+    """A column in the type that its sums have; durations and nulls as they are.
+
+    Raises:
+        WrongYield: What is in it cannot be added up.
+    """
+    column = plain(column)
+    kind = column.type
+    return column if types.is_null(kind) or types.is_duration(kind) else _addable(column)
+
+
+def ones(rows: int) -> Column:
+    """A column of counts of single values."""
+    return pyarrow.array(numpy.ones(rows, numpy.int64))
+
+
 def means(totals: Column, counts: Column) -> Column:
     """Totals divided by counts, as floats; null where nothing was counted."""
     return compute.divide(totals.cast(pyarrow.float64(), safe=False), counts.cast(pyarrow.float64()))
 
 
-def members(lists: Column, depth: int) -> tuple[numpy.ndarray[Any, Any], Any]:
-    """The members of lists that are not null, each with the number of its list.
+def members(rows: Any, column: Column, depth: int) -> tuple[numpy.ndarray[Any, Any], Any]:
+    """The values of each group that are not null, each with the number of its group.
 
     Args:
-        lists: Lists of values (``depth`` 1), or lists of lists of values (2).
+        rows: From ``grouped_rows``.
+        column: Values (``depth`` 0) or lists of values (1).
         depth: How many lists to open.
     """
-    array = _one(lists)
-    parents = compute.list_parent_indices(array)
-    values = compute.list_flatten(array)
-    if depth == 2:
+    parents = compute.list_parent_indices(rows)
+    values = _one(plain(column)).take(compute.list_flatten(rows))
+    if depth:
         parents = parents.take(compute.list_parent_indices(values))
         values = compute.list_flatten(values)
     if values.null_count:
@@ -109,7 +132,7 @@ def greatest(parents: numpy.ndarray[Any, Any], values: Any, groups: int, k: int,
     how = "descending" if largest else "ascending"
     try:
         order = compute.sort_indices(
-            pyarrow.table({"p": parents, "v": values}), [("p", "ascending"), ("v", how)], null_placement="at_end"
+            pyarrow.table({"p": parents, "v": values}), [("p", "ascending"), ("v", how)]
         ).to_numpy()
     except (pyarrow.ArrowNotImplementedError, pyarrow.ArrowTypeError) as error:
         raise WrongYield(f"pai.TopK cannot put {values.type} values in order") from error
@@ -122,10 +145,11 @@ def greatest(parents: numpy.ndarray[Any, Any], values: Any, groups: int, k: int,
 
 def distinct(parents: numpy.ndarray[Any, Any], values: Any, groups: int) -> Any:
     """A list of the different values of each group, in order of first appearance."""
-    (owners, some), _ = grouped([pyarrow.array(parents), values], [], [])
-    numbers = owners.to_numpy()
-    order = numpy.argsort(numbers, kind="stable")
-    return _lists(_one(some).take(pyarrow.array(order)), numpy.bincount(numbers, minlength=groups))
+    places = pyarrow.array(numpy.arange(len(parents)))
+    (owners, some), (first,) = grouped([pyarrow.array(parents), values], [places], ["min"])
+    # Members stand group by group, so that the order of the places is that of the groups too.
+    order = numpy.argsort(first.to_numpy(), kind="stable")
+    return _lists(_one(some).take(pyarrow.array(order)), numpy.bincount(owners.to_numpy(), minlength=groups))
 
 
 def _lists(values: Any, counts: numpy.ndarray[Any, Any]) -> Any:
@@ -155,7 +179,7 @@ def _one(column: Column) -> Any:
 
 
 def _as_key(column: Column) -> Column:
-    column = _decoded(column)
+    column = plain(column)
     kind = column.type
     if types.is_null(kind):  # Arrow 26 crashes on a group-by of these
         return column.cast(pyarrow.int8())
@@ -166,16 +190,9 @@ def _as_key(column: Column) -> Column:
     return column.cast(pyarrow.int64()) if types.is_duration(kind) else column
 
 
-def _decoded(column: Column) -> Column:
-    kind = column.type
-    if types.is_dictionary(kind):
-        return column.cast(kind.value_type)
-    return column.cast(pyarrow.large_string()) if types.is_string_view(kind) else column
-
-
 def _prepared(column: Column, function: str) -> Column:
     """The column as a type that Arrow's kernel takes."""
-    column = _decoded(column)
+    column = plain(column)
     kind = column.type
     if types.is_null(kind) or types.is_duration(kind):
         column = column.cast(pyarrow.int64())
@@ -189,20 +206,28 @@ def _addable(column: Column) -> Column:
     if types.is_floating(kind):
         return column.cast(pyarrow.float64())
     if types.is_boolean(kind):
-        return column.cast(pyarrow.int8())
+        return column.cast(pyarrow.int8()).cast(pyarrow.int64())
     if types.is_integer(kind):
         ends = compute.min_max(column)
         bound = max(abs(ends["min"].as_py() or 0), abs(ends["max"].as_py() or 0)) * len(column)
         return column.cast(EXACT) if bound >= 1 << 63 else column.cast(pyarrow.int64())
     if types.is_decimal(kind):
-        return column.cast(pyarrow.decimal256(76, kind.scale)) if kind.bit_width == 256 else column
+        return column
     raise WrongYield(f"pai.Sum and pai.Mean add numbers; this column is of type {kind}")
 
 
+def _key_again(column: Column, key: Column) -> Column:
+    """A key column in the type it had."""
+    kind = plain(key.slice(0, 0)).type
+    if types.is_null(kind):
+        return pyarrow.chunked_array([pyarrow.nulls(len(column))])
+    return column.cast(kind)
+
+
 def _restored(result: Column, kind: Any, function: str) -> Column:
-    """Results of durations as durations again, and sums of nothing but nulls without a guessed type."""
-    if not function.startswith("count") and types.is_duration(kind):
-        return result.cast(pyarrow.list_(kind) if function == "list" else kind)
-    if types.is_null(kind) and function != "list" and not function.startswith("count"):
+    """Results of durations as durations again, and those of nothing but nulls without a guessed type."""
+    if function not in ("sum", "min", "max"):
+        return result
+    if types.is_null(kind):
         return pyarrow.chunked_array([pyarrow.nulls(len(result))])
-    return result
+    return result.cast(kind) if types.is_duration(kind) or (types.is_float16(kind) and function != "sum") else result

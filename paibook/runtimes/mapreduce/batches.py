@@ -48,7 +48,8 @@ def given(form: Form, table: pyarrow.Table) -> Any:
         ProgramError: Polars is not installed.
     """
     if form == "pandas":
-        return table.to_pandas()  # copied, so that the cell may write into it
+        # What pandas wrote may name columns to hide in an index: here all are columns.
+        return table.to_pandas(ignore_metadata=True)
     if form == "polars":
         return _polars().from_arrow(table)
     return table

@@ -2,136 +2,21 @@
 
 Each works on the values of one key (``combine``, ``reduce``) and on whole tables (``partial``, ``final``), with equal
 results. As in SQL, ``None`` is left out (only ``Count`` counts it), and a key with nothing else has the result ``None``
-(an empty list for ``TopK`` and ``Distinct``). NaN makes a sum or mean NaN, is passed over by ``Min`` and ``Max``, stands
+(an empty list for ``TopK`` and ``Distinct``). NaN makes a sum or mean NaN, is passed over by ``Min`` and ``Max``, comes
 last in ``TopK``, and is one value to ``Distinct``.
-
-A value that was combined already travels as a ``Partial``; a raw value and a partial one may stand in the same list.
 """
 
 from __future__ import annotations
 
 import heapq
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
-from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from paibook.errors import ProgramError
+from paibook.runtimes.mapreduce.reduction import Column, Partial, Reducer
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    import pyarrow
-
-Column = Any  # pyarrow.ChunkedArray or pyarrow.Array
-
-
-class Partial:
-    """The state of some values of a key that were combined."""
-
-    __slots__ = ("state",)
-
-    def __init__(self, state: Any) -> None:
-        self.state = state
-
-    def __repr__(self) -> str:
-        return f"Partial({self.state!r:.60})"
-
-
-class Reducer(ABC):
-    """Reduces the values of a key to one result; records are ``(key, result)`` pairs.
-
-    Attributes:
-        width: Columns of state for each column of values.
-    """
-
-    width = 1
-
-    def combine(self, key: Any, values: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
-        """Where map ran: values and partial states become one partial state."""
-        yield key, Partial(self._state(values))
-
-    def reduce(self, key: Any, values: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
-        """The record of a key."""
-        yield key, self._result(self._state(values))
-
-    def partial(self, table: pyarrow.Table, keys: Sequence[str]) -> pyarrow.Table:
-        """Combine the rows of a table: each key once, with the state of each other column.
-
-        Args:
-            table: Key columns, and columns of values, each of which is reduced on its own.
-            keys: Names of the key columns, at least one.
-
-        Raises:
-            WrongYield: No other column, or one of a type that this reducer does not take.
-        """
-        names = _others(table, keys)
-        self.check_values(names)
-        made_keys, states = self._partial(table.select(list(keys)).columns, table.select(names).columns)
-        return _named(keys, made_keys, [label for name in names for label in self._labels(name)], states)
-
-    def final(self, table: pyarrow.Table, keys: Sequence[str]) -> pyarrow.Table:
-        """Reduce tables that ``partial`` made, below each other: each key once, with the result of each column.
-
-        Args:
-            table: Concatenated results of ``partial``.
-            keys: Names of the key columns.
-        """
-        names = _others(table, keys)
-        made_keys, results = self._final(table.select(list(keys)).columns, table.select(names).columns)
-        return _named(keys, made_keys, names[:: self.width], results)
-
-    def states(self, table: pyarrow.Table, keys: Sequence[str]) -> tuple[list[Any], list[Any]]:
-        """What ``partial`` made of one column of values, as keys and values for ``combine`` and ``reduce``."""
-        from paibook.runtimes.mapreduce.pairs import lists_of
-
-        found, values = lists_of(table, keys)
-        return found, [Partial(value) for value in values]
-
-    def check_values(self, names: Sequence[str]) -> None:
-        """Refuse a table that has nothing to reduce.
-
-        Raises:
-            WrongYield: Saying so.
-        """
-        if not names:
-            from paibook.runtimes.mapreduce.mistakes import WrongYield
-
-            raise WrongYield(f"{self!r} reduces the columns beside the key's, and the table has none; add one")
-
-    def _state(self, values: Sequence[Any]) -> Any:
-        if Partial not in set(map(type, values)):
-            return self._lifted(values)
-        states: list[Any] = []
-        for is_partial, some in groupby(values, lambda value: type(value) is Partial):
-            # In order of arrival, which Distinct shows.
-            states += [value.state for value in some] if is_partial else [self._lifted(list(some))]
-        return states[0] if len(states) == 1 else self._joined(states)
-
-    @abstractmethod
-    def _lifted(self, values: Sequence[Any]) -> Any:
-        """The state of raw values, at least one."""
-
-    @abstractmethod
-    def _joined(self, states: list[Any]) -> Any:
-        """The state of several states together."""
-
-    def _result(self, state: Any) -> Any:
-        return state
-
-    @abstractmethod
-    def _partial(self, keys: Sequence[Column], values: Sequence[Column]) -> tuple[list[Column], list[Column]]:
-        """Keys once each, and ``width`` columns of state for each of values."""
-
-    @abstractmethod
-    def _final(self, keys: Sequence[Column], states: Sequence[Column]) -> tuple[list[Column], list[Column]]:
-        """Keys once each, and one column of results for every ``width`` of states."""
-
-    def _labels(self, name: str) -> list[str]:
-        return [name]
-
-    def __repr__(self) -> str:
-        return f"pai.{type(self).__name__}()"
+__all__ = ["Count", "CountDistinct", "Distinct", "Max", "Mean", "Min", "Partial", "Reducer", "Sum", "TopK"]
 
 
 class Sum(Reducer):
@@ -154,6 +39,11 @@ class Sum(Reducer):
         found, sums = self._partial(keys, states)
         return found, list(map(narrowed, sums))
 
+    def _lifted_column(self, column: Column) -> list[Column] | None:
+        from paibook.runtimes.mapreduce.aggregates import addable
+
+        return [addable(column)]
+
 
 class Count(Reducer):
     """How many values there are, ``None`` included."""
@@ -174,6 +64,11 @@ class Count(Reducer):
     def _final(self, keys: Sequence[Column], states: Sequence[Column]) -> tuple[list[Column], list[Column]]:
         return Sum()._partial(keys, states)
 
+    def _lifted_column(self, column: Column) -> list[Column] | None:
+        from paibook.runtimes.mapreduce.aggregates import ones
+
+        return [ones(len(column))]
+
 
 class Min(Reducer):
     """The least value."""
@@ -193,6 +88,9 @@ class Min(Reducer):
 
     def _final(self, keys: Sequence[Column], states: Sequence[Column]) -> tuple[list[Column], list[Column]]:
         return self._partial(keys, states)
+
+    def _lifted_column(self, column: Column) -> list[Column] | None:
+        return [column]
 
 
 class Max(Min):
@@ -231,6 +129,11 @@ class Mean(Reducer):
         found, made = grouped(keys, states, ["sum"] * len(states))
         return found, list(map(means, made[::2], made[1::2]))
 
+    def _lifted_column(self, column: Column) -> list[Column] | None:
+        from paibook.runtimes.mapreduce.aggregates import addable
+
+        return [addable(column), column.is_valid().cast("int64")]
+
     def _labels(self, name: str) -> list[str]:
         return [name, f"{name} (count)"]
 
@@ -242,16 +145,16 @@ class _Lists(Reducer):
         return self._lifted([value for state in states for value in state])
 
     def _partial(self, keys: Sequence[Column], values: Sequence[Column]) -> tuple[list[Column], list[Column]]:
-        return self._kept(keys, values, 1)
+        return self._kept(keys, values, 0)
 
     def _final(self, keys: Sequence[Column], states: Sequence[Column]) -> tuple[list[Column], list[Column]]:
-        return self._kept(keys, states, 2)
+        return self._kept(keys, states, 1)
 
     def _kept(self, keys: Sequence[Column], values: Sequence[Column], depth: int) -> Any:
-        from paibook.runtimes.mapreduce.aggregates import grouped, members
+        from paibook.runtimes.mapreduce.aggregates import grouped_rows, members
 
-        found, lists = grouped(keys, values, ["list"] * len(values))
-        return found, [self._of_members(*members(some, depth), len(some)) for some in lists]
+        found, rows = grouped_rows(keys)
+        return found, [self._of_members(*members(rows, some, depth), len(rows)) for some in values]
 
     @abstractmethod
     def _of_members(self, parents: Any, values: Any, groups: int) -> Column:
@@ -314,18 +217,6 @@ class CountDistinct(Distinct):
 
         found, lists = super()._final(keys, states)
         return found, [compute.list_value_length(some).cast("int64") for some in lists]
-
-
-def _others(table: pyarrow.Table, keys: Sequence[str]) -> list[str]:
-    return [name for name in table.column_names if name not in keys]
-
-
-def _named(
-    keys: Sequence[str], key_columns: Iterable[Column], names: Sequence[str], columns: Sequence[Column]
-) -> pyarrow.Table:
-    import pyarrow
-
-    return pyarrow.table([*key_columns, *columns], names=[*keys, *names])
 
 
 def _known(values: Sequence[Any]) -> Sequence[Any]:

@@ -54,7 +54,8 @@ def partition_table(table: pyarrow.Table, keys: Sequence[str], buckets: int) -> 
     """
     if buckets == 1 or not table.num_rows:
         return [table if table.num_rows else None] + [None] * (buckets - 1)
-    return split_table(table, table_hashes(table, keys) % numpy.uint32(buckets), buckets)
+    some = pyarrow.table([_hashable(table.column(key)) for key in keys], names=list(keys))
+    return split_table(table, table_hashes(some, keys) % numpy.uint32(buckets), buckets)
 
 
 def split_table(table: pyarrow.Table, numbers: Any, buckets: int) -> list[pyarrow.Table | None]:
@@ -120,15 +121,22 @@ def concat_tables(tables: Sequence[pyarrow.Table]) -> pyarrow.Table:
 def _without_guesses(table: pyarrow.Table) -> pyarrow.Table:
     """A column of nulls alone has whatever type somebody guessed: let it take that of the others."""
     columns = [
-        pyarrow.chunked_array([pyarrow.nulls(len(column))]) if column.null_count == len(column) else _plain(column)
+        pyarrow.chunked_array([pyarrow.nulls(len(column))]) if column.null_count == len(column) else plain(column)
         for column in table.columns
     ]
     return pyarrow.table(columns, names=table.column_names)
 
 
-def _plain(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
+def plain(column: Any) -> Any:
+    """A column without a dictionary or a view: not every function of Arrow takes these."""
     kind = column.type
-    return column.cast(kind.value_type) if pyarrow.types.is_dictionary(kind) else column
+    if pyarrow.types.is_dictionary(kind):
+        return column.cast(kind.value_type)
+    return column.cast(pyarrow.large_string()) if pyarrow.types.is_string_view(kind) else column
+
+
+def _hashable(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
+    return column.cast(pyarrow.int8()) if pyarrow.types.is_null(column.type) else column
 
 
 def _taken(column: pyarrow.ChunkedArray, order: numpy.ndarray[Any, Any], indices: pyarrow.Array) -> Any:
