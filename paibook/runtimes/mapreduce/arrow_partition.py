@@ -53,6 +53,10 @@ def _hashes(array: Any) -> Hashes:
         raise TypeError(f"a column of {array.type} cannot be a key: lists and structs have no hash")
     if pyarrow.types.is_dictionary(array.type):
         return _of_dictionary(array)
+    if pyarrow.types.is_null(array.type):
+        return numpy.full(len(array), stable_hash(None), numpy.uint32)
+    if pyarrow.types.is_string_view(array.type) or pyarrow.types.is_binary_view(array.type):
+        array = array.cast(pyarrow.large_binary())
     made = _of_fixed(array)
     if made is not None:
         return _with_nulls(made, array)

@@ -1,47 +1,35 @@
 """External grouping: a partition that does not fit in memory is cut into sorted runs on disk, which are merged.
 
 Knuth, The Art of Computer Programming, vol. 3, section 5.4; Graefe, Implementing Sorting in Database Systems, 2006.
+Keys that cannot be compared with each other are sorted by their hashes instead: equal keys meet all the same.
 """
 
 from __future__ import annotations
 
-import heapq
-import pickle
-import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from paibook.errors import DataError
-from paibook.runtimes.mapreduce.memory import size_of, size_of_groups
-from paibook.runtimes.mapreduce.partition import stable_hash
-from paibook.runtimes.mapreduce.shuffle import Block, Groups, with_one_nan
+import numpy
 
-FAN_IN = 32  # runs merged at once: each holds one block in memory
-Item = tuple[Any, list[Any]]
+from paibook.runtimes.mapreduce.key_order import NAN, common_kind, kind_of, with_one_nan
+from paibook.runtimes.mapreduce.memory import size_of_groups, size_of_items, size_of_lists
+from paibook.runtimes.mapreduce.partition import hashes_of
+from paibook.runtimes.mapreduce.runs import BlockFile, Item, Run, RunReader, Spills, write_run
+from paibook.runtimes.mapreduce.shuffle import Block, Groups
+from paibook.runtimes.mapreduce.spilled_values import SpilledValues, in_order
+
+__all__ = ["SpilledValues", "Spills", "grouped", "in_order"]
+
+FAN_IN = 32  # runs merged at once: each has one block in memory
+_DICT_ENTRY = 100  # bytes of a dict for each key, with its spare places
+_SHARE = 4  # the part of the budget that the blocks of merged runs take together
+
 Combine = Callable[[Any, list[Any]], list[Any]]
-
-
-@dataclass(slots=True)
-class Spills:
-    """What went to disk: runs, and their bytes."""
-
-    runs: int = 0
-    bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """A sorted run. ``kinds`` are those of its keys; ``by_hash`` tells by what it is sorted."""
-
-    path: Path
-    kinds: frozenset[Any]
-    by_hash: bool
+Found = Iterator[tuple[Any, Sequence[Any]]]
 
 
 def grouped(
@@ -51,28 +39,34 @@ def grouped(
     combine: Combine | None = None,
     descending: bool = False,
     spills: Spills | None = None,
-) -> tuple[Iterator[tuple[Any, Sequence[Any]]], bool]:
-    """Group blocks by key, holding about ``budget`` bytes.
+) -> tuple[Found, bool]:
+    """Group blocks by key, holding about ``budget`` bytes and the block just read.
 
     Args:
         blocks: Keys, how many values each has (None: one each), and the values, in order of arrival.
         budget: Bytes of Python objects, roughly.
-        folder: Where runs go; they are removed as soon as they are merged.
+        folder: Where runs go, if any are needed; they are removed when the result ends, is closed or forgotten.
         combine: Gives the values of a key in fewer values.
         descending: Whether the greatest key comes first.
         spills: Counts what is written.
 
     Returns:
-        Keys with their values, which stand in order of arrival, and whether the keys come in their order (else they
-        could not be compared). Values that exceed the budget come as a sequence that reads them from disk.
+        Keys with their values, which stand in order of arrival, and whether the keys come in their order (NaN last).
+        Else they could not be compared, and come in order of appearance or of their hashes. Values that exceed the
+        budget come as ``SpilledValues``, which live until the next key is asked for.
 
     Raises:
-        DataError: The disk is full.
+        DataError: The disk is full, or a block's file is gone.
+        Exception: Whatever ``combine``, hashing or pickling a key or a value raises.
     """
-    sorter = _Sorter(budget, folder, combine, descending, spills or Spills())
-    for keys, counts, values in blocks:
-        sorter.add(keys, counts, values)
-    return sorter.items()
+    sorter = _Sorter(budget, folder, combine, descending, spills if spills is not None else Spills())
+    try:
+        for keys, counts, values in blocks:
+            sorter.add(keys, counts, values)
+        return sorter.found()
+    except BaseException:
+        sorter.close()
+        raise
 
 
 class _Sorter:
@@ -80,189 +74,263 @@ class _Sorter:
         self._budget, self._folder, self._combine = budget, folder, combine
         self._descending, self._spills = descending, spills
         self._groups: Groups = defaultdict(list)
-        self._runs: list[_Run] = []
+        self._held = 0  # bytes, by estimate
+        self._home: TemporaryDirectory[str] | None = None
+        self._runs: list[Run] = []
+        self._nan: SpilledValues | None = None  # apart, since it has no place in any order
 
     def add(self, keys: list[Any], counts: list[int] | None, values: list[Any]) -> None:
-        start = 0
         groups = self._groups
+        before = len(groups)
+        keys = with_one_nan(keys)
         if counts is None:
             for key, value in zip(keys, values, strict=True):
                 groups[key].append(value)
         else:
+            start = 0
             for key, count in zip(keys, counts, strict=True):
                 groups[key].extend(values[start : start + count])
                 start += count
-        if size_of_groups(groups) < self._budget:
-            return
-        if self._combine is not None:
-            self._groups = defaultdict(list, {k: self._combine(k, v) for k, v in groups.items()})
-        if size_of_groups(self._groups) >= self._budget // 2:
-            self._spill()
+        new = len(groups) - before
+        self._held += size_of_items(values) + size_of_lists(new, len(values)) + new * _DICT_ENTRY
+        if new:
+            self._held += size_of_items(keys) * new // len(keys)
+        if self._held >= self._budget:
+            self._shrink()
 
-    def items(self) -> tuple[Iterator[tuple[Any, Sequence[Any]]], bool]:
+    def found(self) -> tuple[Found, bool]:
         if not self._runs:
-            items = list(with_one_nan(self._groups).items())
-            try:
-                items.sort(key=itemgetter(0), reverse=self._descending)
-            except TypeError:
-                return iter(list(self._groups.items())), False
-            return iter(items), True
+            items, comparable = _ordered(self._groups, self._descending)
+            self._groups = defaultdict(list)
+            return _emptying(items), comparable
         self._spill()
-        by_hash = len(frozenset().union(*(run.kinds for run in self._runs))) > 1 or any(r.by_hash for r in self._runs)
-        if by_hash:
+        kind = common_kind([run.kind for run in self._runs])
+        if kind is None:
             self._runs = [run if run.by_hash else self._resorted(run) for run in self._runs]
         while len(self._runs) > FAN_IN:
-            some, self._runs = self._runs[:FAN_IN], self._runs[FAN_IN:]
-            # The merged run holds the earliest values: it comes first.
-            self._runs.insert(0, self._written(self._pieces(some, by_hash), some[0].kinds, by_hash))
-        return self._joined(self._runs, by_hash), not by_hash
+            self._merge_some(kind)
+        return self._joined(self._opened(self._runs), kind is None), kind is not None
+
+    def close(self) -> None:
+        self._groups = defaultdict(list)
+        if self._home is not None:
+            self._home.cleanup()
+
+    def _shrink(self) -> None:
+        if self._combine is not None:
+            groups = self._groups
+            for key in list(groups):
+                values = self._combine(key, groups[key])
+                if values:
+                    groups[key] = values
+                else:
+                    del groups[key]
+            self._held = size_of_groups(groups)
+            if self._held < self._budget // 2:
+                return
+        self._spill()
 
     def _spill(self) -> None:
-        groups, self._groups = with_one_nan(self._groups), defaultdict(list)
+        groups, self._groups = self._groups, defaultdict(list)
+        held, self._held = self._held, 0
+        if NAN in groups:
+            self._nan = self._nan or self._values()
+            self._nan.extend(groups.pop(NAN))
         if not groups:
             return
-        kinds = frozenset(map(_kind, groups))
-        by_hash = len(kinds) > 1 or None in kinds
-        self._runs.append(self._written(iter(self._sorted(list(groups.items()), by_hash)), kinds, by_hash))
+        keys = list(groups)
+        kind = kind_of(keys)
+        keys = _by_hash(keys) if kind is None else sorted(keys, reverse=self._descending)
+        count = sum(map(len, groups.values()))
+        # Taken out one by one, so that memory is free again while the run is written.
+        items = ((key, groups.pop(key)) for key in keys)
+        self._runs.append(self._written(items, held, count, kind, kind is None))
 
-    def _sorted(self, items: list[Item], by_hash: bool) -> list[Item]:
-        if by_hash:
-            items.sort(key=lambda item: stable_hash(item[0]))
-        else:
-            items.sort(key=itemgetter(0), reverse=self._descending)
-        return items
-
-    def _resorted(self, run: _Run) -> _Run:
-        items = self._sorted([item for block in _blocks(run.path) for item in block], True)
-        return self._written(iter(items), run.kinds, True)
-
-    def _written(self, items: Iterator[Item], kinds: frozenset[Any], by_hash: bool) -> _Run:
-        path = self._folder / f"run-{uuid.uuid4().hex}.spill"
-        room = max(4096, self._budget // (4 * FAN_IN))
-        try:
-            with path.open("xb") as file:
-                for block in _cut(items, room):
-                    pickle.dump(block, file, protocol=5)
-                self._spills.bytes += file.tell()
-        except OSError as error:
-            path.unlink(missing_ok=True)
-            raise DataError(f"cannot write the sorted run {path}: {error.strerror}; free space there") from error
+    def _written(self, items: Iterable[Item], memory: int, values: int, kind: Any, by_hash: bool) -> Run:
+        file = BlockFile(self._place(), self._spills)
+        room = self._budget // (_SHARE * FAN_IN)
+        total = write_run(file, items, max(1, room * values // max(1, memory)))
         self._spills.runs += 1
-        return _Run(path, kinds, by_hash)
+        return Run(file, total, memory, kind, by_hash)
 
-    def _pieces(self, runs: Sequence[_Run], by_hash: bool) -> Iterator[Item]:
-        """Items of several runs in order; a key may come several times in a row. The runs' files go."""
-        order: Callable[[Item], Any] = (lambda item: stable_hash(item[0])) if by_hash else itemgetter(0)
+    def _resorted(self, run: Run) -> Run:
+        """A run by hash: as it was cut to fit in memory, so it fits again."""
+        groups: Groups = defaultdict(list)
+        for keys, counts, values in run.file.blocks():
+            start = 0
+            for key, count in zip(keys, counts or [1] * len(keys), strict=True):
+                groups[key].extend(values[start : start + count])
+                start += count
+        run.file.remove()
+        items = ((key, groups.pop(key)) for key in _by_hash(list(groups)))
+        return self._written(items, run.memory, run.values, None, True)
+
+    def _merge_some(self, kind: Any) -> None:
+        """Merge the smallest neighbours, and no more of them than needed (Knuth, 5.4.9).
+
+        Neighbours, for then the merged run can stand in their place and values stay in order.
+        """
+        width = min(FAN_IN, len(self._runs) - FAN_IN + 1)
+        totals = [sum(run.memory for run in self._runs[i : i + width]) for i in range(len(self._runs) - width + 1)]
+        first = totals.index(min(totals))
+        some = self._runs[first : first + width]
+        by_hash = kind is None
+        items = self._pieces(self._opened(some), by_hash)
+        merged = self._written(items, sum(r.memory for r in some), sum(r.values for r in some), kind, by_hash)
+        self._runs[first : first + width] = [merged]
+
+    def _opened(self, runs: Sequence[Run]) -> _Merge:
+        return _Merge(runs, self._descending and not runs[0].by_hash)
+
+    def _pieces(self, merge: _Merge, by_hash: bool) -> Iterator[Item]:
+        for items, pieces in merge.rounds():
+            for key, values in _by_key(items, by_hash, self._descending):
+                some = self._combine(key, values) if self._combine is not None and len(values) > 1 else values
+                if some:
+                    yield key, some
+            yield from pieces
+
+    def _joined(self, merge: _Merge, by_hash: bool) -> Found:
         try:
-            readers = [(item for block in _blocks(run.path) for item in block) for run in runs]
-            yield from heapq.merge(*readers, key=order, reverse=self._descending and not by_hash)
+            for items, pieces in merge.rounds():
+                yield from _by_key(items, by_hash, self._descending)
+                if by_hash:
+                    yield from self._of_one_hash(pieces)
+                else:
+                    yield from self._of_one_key(pieces)
+            if self._nan is not None:
+                yield NAN, self._nan
         finally:
-            for run in runs:
-                run.path.unlink(missing_ok=True)
+            merge.close()
+            self.close()
 
-    def _joined(self, runs: Sequence[_Run], by_hash: bool) -> Iterator[tuple[Any, Sequence[Any]]]:
-        pieces = self._pieces(runs, by_hash)
-        if by_hash:
-            for _, same in groupby(pieces, key=lambda item: stable_hash(item[0])):
-                groups: Groups = defaultdict(list)
-                for key, values in same:
-                    groups[key].extend(values)
-                yield from with_one_nan(groups).items()
-            return
-        for key, same in groupby(pieces, key=itemgetter(0)):
-            with ExitStack() as stack:
-                yield key, self._values(same, stack)
-
-    def _values(self, pieces: Iterator[Item], stack: ExitStack) -> Sequence[Any]:
+    def _of_one_key(self, pieces: Iterator[Item]) -> Found:
+        key: Any = None
         values: list[Any] = []
         held = 0
         spilled: SpilledValues | None = None
-        for _, piece in pieces:
+        first = True
+        for piece_key, piece in pieces:
+            if first:
+                key, first = piece_key, False
             values += piece
-            held += size_of(piece)
-            if held > self._budget:
-                if spilled is None:
-                    spilled = SpilledValues(self._folder / f"values-{uuid.uuid4().hex}.spill")
-                    stack.callback(spilled.close)
-                spilled.append(values)
-                self._spills.bytes += held
+            held += size_of_items(piece) + 8 * len(piece)
+            if held >= self._budget // 2 and self._combine is not None:
+                values = self._combine(key, values)
+                held = size_of_items(values) + 8 * len(values)
+            if held >= self._budget // 2:
+                spilled = spilled or self._values()
+                spilled.extend(values)
                 values, held = [], 0
-        if spilled is None:
-            return values
-        spilled.append(values)
-        return spilled
+        if spilled is not None:
+            spilled.extend(values)
+            yield key, spilled
+            spilled.close()
+        elif values or not first:
+            yield key, values
+
+    def _of_one_hash(self, pieces: Iterator[Item]) -> Found:
+        """Different keys may share a hash (all those of a class whose equality is its own do): then they are numbered,
+        and grouped by number. The different keys themselves must fit in memory."""
+        numbers: dict[Any, int] = {}
+        combine = self._combine
+        join = None if combine is None else lambda number, values: combine(keys[number], values)
+        sorter = _Sorter(self._budget // 2, self._place(), join, False, self._spills)
+        keys: list[Any] = []
+        try:
+            for key, values in pieces:
+                number = numbers.setdefault(key, len(numbers))
+                if number == len(keys):
+                    keys.append(key)
+                sorter.add([number], [len(values)], values)
+            for number, all_values in sorter.found()[0]:
+                yield keys[number], all_values
+        finally:
+            sorter.close()
+
+    def _values(self) -> SpilledValues:
+        self._spills.runs += 1
+        return SpilledValues(self._place(), self._budget, self._spills)
+
+    def _place(self) -> Path:
+        if self._home is None:
+            self._home = TemporaryDirectory(prefix="runs-", dir=self._folder, ignore_cleanup_errors=True)
+        return Path(self._home.name)
 
 
-class SpilledValues(Sequence[Any]):
-    """Values of one key that are more than memory holds: read from disk each time they are gone through."""
+class _Merge:
+    """Merges runs in rounds, each of what all of them have in memory.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._length = 0
+    Sorting the blocks of a round at once is faster than comparing item by item in a heap: Python's sort merges the runs
+    it finds.
+    """
 
-    def append(self, values: list[Any]) -> None:
-        """Add some at the end."""
-        with self._path.open("ab") as file:
-            pickle.dump(values, file, protocol=5)
-        self._length += len(values)
+    def __init__(self, runs: Sequence[Run], descending: bool) -> None:
+        self._runs, self._descending = runs, descending
+        self._readers: list[RunReader] = []
+
+    def rounds(self) -> Iterator[tuple[list[Item], Iterator[Item]]]:
+        """Items before some key (or hash), one run's after the other's, and then those at that key, in turn."""
+        try:
+            self._readers = [RunReader(run, self._descending) for run in self._runs]
+            while readers := [reader for reader in self._readers if not reader.ended]:
+                ends = [reader.last for reader in readers]
+                limit = max(ends) if self._descending else min(ends)
+                yield [item for reader in readers for item in reader.before(limit)], _all(readers, limit)
+        finally:
+            self.close()
 
     def close(self) -> None:
-        """Remove the file."""
-        self._path.unlink(missing_ok=True)
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __iter__(self) -> Iterator[Any]:
-        for block in _blocks(self._path):
-            yield from block
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return list(self)[index]
-        number = index + self._length if index < 0 else index
-        if not 0 <= number < self._length:
-            raise IndexError(index)
-        return next(value for i, value in enumerate(self) if i == number)
+        for reader in self._readers:
+            reader.close()
+        for run in self._runs:
+            run.file.remove()
 
 
-def _blocks(path: Path) -> Iterator[list[Any]]:
-    with path.open("rb") as file:
-        while True:
-            try:
-                block = pickle.load(file)
-            except EOFError:
-                return
-            yield block
+def _all(readers: list[RunReader], limit: Any) -> Iterator[Item]:
+    for reader in readers:
+        yield from reader.equal(limit)
 
 
-def _cut(items: Iterator[Item], room: int) -> Iterator[list[Item]]:
-    """Items in blocks of about ``room`` bytes; the values of a large key are cut too."""
-    block: list[Item] = []
-    held = 0
-    for key, values in items:
-        size = size_of(key) + size_of(values)
-        step = len(values) if size <= room else max(1, len(values) * room // size)
-        for start in range(0, len(values), max(1, step)):
-            piece = values[start : start + step]
-            block.append((key, piece))
-            held += size * len(piece) // len(values)
-            if held >= room:
-                yield block
-                block, held = [], 0
-    if block:
-        yield block
+def _by_key(items: list[Item], by_hash: bool, descending: bool) -> Iterator[Item]:
+    """Items with those of equal keys joined, in order."""
+    if by_hash:
+        groups: Groups = defaultdict(list)
+        for key, values in items:
+            groups[key].extend(values)
+        for key in _by_hash(list(groups)):
+            yield key, groups[key]
+        return
+    items.sort(key=itemgetter(0), reverse=descending)
+    rest = iter(items)
+    for last, held in rest:
+        for key, values in rest:
+            if key == last:
+                held += values
+                continue
+            yield last, held
+            last, held = key, values
+        yield last, held
 
 
-def _kind(key: Any) -> Any:
-    """What a key can be compared with; None where that is not known for certain."""
-    if isinstance(key, str):
-        return str
-    if isinstance(key, (int, float)):
-        return float if key == key else None
-    if isinstance(key, bytes):
-        return bytes
-    if type(key) is tuple:
-        kinds = tuple(map(_kind, key))
-        return None if None in kinds else kinds
-    return None
+def _by_hash(keys: list[Any]) -> list[Any]:
+    order = numpy.argsort(hashes_of(keys), kind="stable").tolist()
+    return [keys[number] for number in order]
+
+
+def _ordered(groups: Groups, descending: bool) -> tuple[list[tuple[Any, Sequence[Any]]], bool]:
+    nan = [(NAN, groups.pop(NAN))] if NAN in groups else []
+    items: list[tuple[Any, Sequence[Any]]] = list(groups.items())
+    try:
+        items.sort(key=itemgetter(0), reverse=descending)
+    except TypeError:
+        items = list(groups.items())  # a sort that fails leaves its list in disorder
+        return items + nan, False
+    return items + nan, True
+
+
+def _emptying(items: list[tuple[Any, Sequence[Any]]]) -> Found:
+    """The items, each forgotten once it was given, to hold no values longer than they are needed."""
+    items.reverse()
+    while items:
+        yield items.pop()

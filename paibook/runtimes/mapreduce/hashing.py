@@ -16,6 +16,8 @@ from collections.abc import Iterable
 from typing import Any
 from zlib import crc32
 
+import numpy
+
 _MASK = (1 << 64) - 1
 MIX = 0x9E3779B97F4A7C15  # 2**64 / golden ratio: spreads neighbouring numbers, as in Knuth's multiplicative hashing
 HASH_OF_NAN = 1
@@ -41,7 +43,7 @@ def stable_hash(key: Any) -> int:
         return crc32(key)
     if isinstance(key, tuple):
         return _combined(map(stable_hash, key), len(key))
-    if isinstance(key, numbers.Number):
+    if isinstance(key, numbers.Number) and not isinstance(key, numpy.timedelta64):  # which numpy takes for a number
         # Python hashes numbers by value, without a seed; except NaN, which it hashes by identity.
         return _mixed(hash(key)) if key == key else HASH_OF_NAN
     if isinstance(key, frozenset):
@@ -62,8 +64,10 @@ def _hash_of_other(key: Any) -> int:
         return _mixed(key.int & _MASK)
     if isinstance(key, pathlib.PurePath):
         return _text(str(key) if isinstance(key, pathlib.PurePosixPath) else str(key).lower())
-    if type(key).__module__ == "numpy" and hasattr(key, "item"):
-        return _hash_of_numpy_time(key) if key.dtype.kind in "mM" else stable_hash(key.item())
+    if isinstance(key, (numpy.datetime64, numpy.timedelta64)):
+        return _hash_of_numpy_time(key)
+    if isinstance(key, numpy.generic):
+        return stable_hash(key.item())
     if _has_generated_equality(key):
         fields = [f.name for f in dataclasses.fields(key) if f.compare]
         return _combined((stable_hash(getattr(key, name)) for name in fields), _text(type(key).__qualname__))

@@ -35,6 +35,12 @@ _FAMILIES: tuple[tuple[str, tuple[type, ...]], ...] = (
 
 def kind_of(keys: Sequence[Any]) -> Kind | None:
     """What the keys can be compared as; None where some could not be, or where it is not known."""
+    kind = _kind_within_tuples(keys)
+    return None if kind == "none" else kind
+
+
+def _kind_within_tuples(keys: Sequence[Any]) -> Kind | None:
+    """As ``kind_of``; None itself will do, since tuples do not compare what is equal."""
     types = set(map(type, keys))
     families = {_family(kind) for kind in types}
     if len(families) != 1 or None in families:
@@ -83,7 +89,7 @@ def _kind_of_tuples(keys: Sequence[Any]) -> Kind | None:
         columns: list[Sequence[Any]] = list(zip(*keys, strict=True))
     else:
         columns = [[key[place] for key in keys if len(key) > place] for place in range(max(widths))]
-    kinds = tuple(map(kind_of, columns))
+    kinds = tuple(map(_kind_within_tuples, columns))
     return None if None in kinds else kinds
 
 

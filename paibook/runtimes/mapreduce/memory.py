@@ -14,7 +14,7 @@ GROUPS_SAMPLE = 256
 VALUES_SAMPLE = 16  # of each group
 _SCALARS = frozenset({str, int, float, bool, bytes, type(None), complex})
 _LIST, _SLOT = 80, 8.5  # bytes of a list that was appended to, with its first places, and of each place it grew by
-_ARRAY = 112  # bytes of an array beside its numbers
+_ARRAY = 160  # bytes of an array beside its numbers
 
 
 def size_of(value: Any, depth: int = 3) -> int:

@@ -1,8 +1,8 @@
 """Packing: lists of Python values as bytes, in columns where they are homogeneous.
 
-Numbers leave as arrays as narrow as they allow, texts joined, equally long tuples column by column, and what repeats or
-is built of plain builtins by ``marshal``, which is faster than ``pickle``; any other list is pickled. Packing and
-unpacking give equal values of the same types.
+Numbers leave as arrays as narrow as they allow, texts joined (or numbered, where few are repeated), equally long tuples
+column by column, and what is built of plain builtins by ``marshal``, which is faster than ``pickle``; any other list is
+pickled. Packing and unpacking give equal values of the same types.
 """
 
 from __future__ import annotations
@@ -81,6 +81,10 @@ def _values(packed: tuple[Any, ...]) -> list[Any]:
         values = str(content[0], "utf-8", "surrogatepass").split(_SEPARATOR)
     elif kind == "numbers":
         values = numpy.frombuffer(content[1], content[0]).tolist()
+    elif kind == "few":
+        different = _values(content[0])
+        objects = numpy.fromiter(different, object, len(different))
+        values = objects[numpy.frombuffer(content[2], content[1])].tolist()
     elif kind == "tuples":
         values = list(zip(*map(_values, content[0]), strict=True))
     elif kind == "constant":
@@ -100,17 +104,27 @@ def _integers(values: Sequence[int]) -> tuple[Any, ...]:
         numbers = numpy.fromiter(values, "<i8", len(values))
     except OverflowError:  # beyond 64 bits
         return _marshalled(values)
-    least, greatest = int(numbers.min()), int(numbers.max())
-    if least == greatest:
-        return ("constant", least, len(values))
+    if numbers.min() == numbers.max():
+        return ("constant", values[0], len(values))
+    return ("numbers", *_narrow(numbers))
+
+
+def _narrow(numbers: numpy.ndarray[Any, Any]) -> tuple[str, bytes]:
+    """The type that is just wide enough, and the numbers in it."""
+    least, greatest = numbers.min(), numbers.max()
     code = next(info.dtype.str for info in _INTEGERS if info.min <= least and greatest <= info.max)
-    return ("numbers", code, numbers.astype(code).tobytes())
+    return code, numbers.astype(code).tobytes()
 
 
 def _texts(values: Sequence[str]) -> tuple[Any, ...]:
     if is_repetitive(values):
-        known: dict[str, str] = {}  # one object for equal texts: it is written, and made again, once
-        return _marshalled(list(map(known.setdefault, values, values)))
+        numbers = {text: number for number, text in enumerate(dict.fromkeys(values))}
+        codes = numpy.fromiter(map(numbers.__getitem__, values), "<i8", len(values))
+        return ("few", _joined(list(numbers)), *_narrow(codes))
+    return _joined(values)
+
+
+def _joined(values: Sequence[str]) -> tuple[Any, ...]:
     joined = _SEPARATOR.join(values)
     if joined.count(_SEPARATOR) != len(values) - 1:
         return _marshalled(values)
@@ -137,7 +151,7 @@ def _is_plain(values: Sequence[Any], kinds: set[type], depth: int) -> bool:
     if depth == 0 or not nested <= {list, tuple, dict}:
         return False
     for kind in nested:
-        some = values if len(kinds) == 1 else [value for value in values if type(value) is kind]
+        some: Sequence[Any] = values if len(kinds) == 1 else [value for value in values if type(value) is kind]
         inner = [list(chain.from_iterable(some))]
         if kind is dict:
             inner.append(list(chain.from_iterable(map(dict.values, some))))

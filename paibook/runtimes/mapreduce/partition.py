@@ -130,8 +130,8 @@ def _integers(values: numpy.ndarray[Any, Any]) -> Hashes:
 
 
 def _floats(values: numpy.ndarray[Any, Any]) -> Hashes:
-    """As CPython hashes floats: the mantissa times a power of two, modulo a Mersenne prime, where multiplying by a power
-    of two is a rotation of 61 bits (Python documentation, Hashing of numeric types)."""
+    """As CPython hashes floats: the mantissa times a power of two, modulo a Mersenne prime, where that power is a
+    rotation of 61 bits (Python documentation, Hashing of numeric types)."""
     finite = numpy.isfinite(values)
     mantissas, exponents = numpy.frexp(numpy.where(finite, values, 0).astype(numpy.float64))
     scaled = numpy.abs(mantissas) * 2.0**53

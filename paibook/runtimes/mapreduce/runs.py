@@ -181,7 +181,7 @@ class RunReader:
         return self._orders[-1]
 
     def before(self, limit: Any) -> list[Item]:
-        """Take the items that come before a key, of those in memory."""
+        """Take the items that come before a key (or hash), which is not after ``last``."""
         low, high = self._place, len(self._orders)
         if not self._descending:
             low = bisect_left(self._orders, limit, low)
@@ -189,10 +189,7 @@ class RunReader:
             while low < high:
                 middle = (low + high) // 2
                 low, high = (middle + 1, high) if self._orders[middle] > limit else (low, middle)
-        taken = self._items(low)
-        if low == len(self._orders):
-            self._load()
-        return taken
+        return self._items(low)
 
     def equal(self, limit: Any) -> Iterator[Item]:
         """Take the items at a key (or hash), which must come next if they come at all; reads on as needed."""

@@ -69,15 +69,18 @@ class SpilledValues(Sequence[Any]):
         step = max(1, self._length * (self._budget // 2) // max(1, self._memory))
         while part := sorted(islice(values, step), key=order):
             parts.append(self._beside(part))
-        while len(parts) > 1:
-            some, parts = parts[:FAN_IN], parts[FAN_IN:]
-            merged = self._beside(heapq.merge(*some, key=order))
-            for each in some:
-                each.close()
-            # Merged ones hold the earlier values, so they go first, unless more parts wait: then all in turn.
-            parts = _in_turn(parts, merged)
+        while len(parts) > 1:  # neighbours are merged, so that equal values keep their order
+            parts = [self._merged(parts[i : i + FAN_IN], order) for i in range(0, len(parts), FAN_IN)]
         self.close()
         return parts[0] if parts else self
+
+    def _merged(self, parts: list[SpilledValues], order: Callable[[Any], Any]) -> SpilledValues:
+        if len(parts) == 1:
+            return parts[0]
+        merged = self._beside(heapq.merge(*parts, key=order))
+        for part in parts:
+            part.close()
+        return merged
 
     def _beside(self, values: Iterable[Any]) -> SpilledValues:
         made = SpilledValues(self._folder, self._budget, self._spills)

@@ -67,7 +67,9 @@ EQUAL: list[tuple[Any, ...]] = [
     (Point(1, "a"), Point(1.0, "a")),
     (CaseBlind("A"), CaseBlind("a")),
     (datetime.datetime(2020, 1, 1, 12, tzinfo=utc), datetime.datetime(2020, 1, 1, 14, tzinfo=east)),
-    (datetime.datetime(2020, 1, 1), pandas.Timestamp("2020-01-01")),
+    (datetime.datetime(2020, 1, 1), pandas.Timestamp("2020-01-01"), numpy.datetime64("2020-01-01T00", "h")),
+    (datetime.date(2020, 1, 1), numpy.datetime64("2020-01-01", "D"), numpy.datetime64("2020-01-01", "ns")),
+    (datetime.timedelta(seconds=1), numpy.timedelta64(1, "s"), numpy.timedelta64(1000, "ms")),
     (datetime.timedelta(hours=24), datetime.timedelta(days=1), pandas.Timedelta(days=1)),
     (float("nan"), float("nan"), numpy.float64("nan")),
 ]
@@ -94,14 +96,23 @@ def test_keys_that_are_equal_hash_equal(one: Any, other: Any) -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.text()) | st.lists(st.tuples(st.text(), st.tuples(st.integers(), keys))), st.integers(1, 9))
+@given(
+    st.lists(st.text(st.characters()))  # lone surrogates included
+    | st.lists(st.integers())
+    | st.lists(st.integers(2**61 - 3, 2**61 + 3) | st.integers(-(2**61) - 3, -(2**61) + 3))
+    | st.lists(st.floats())
+    | st.lists(st.integers().map(float))
+    | st.lists(st.sampled_from(["a", "é", 1, None, ("a", 1)]), min_size=30)
+    | st.lists(st.tuples(st.text(), st.tuples(st.integers(), keys))),
+    st.integers(1, 9),
+)
 def test_the_fast_way_by_columns_agrees(all_keys: list[Any], count: int) -> None:
     assert partitions_of(all_keys, count) == [stable_hash(key) % count for key in all_keys]
 
 
 SAMPLE = (
     "['a', b'b', 1, 2.5, None, ..., ('a', 1, ('b',)), frozenset(['a', 'b', 'c']), int, len, json.dumps,"
-    " datetime.date(2020, 1, 1), datetime.datetime(2020, 1, 1), datetime.time(1, 2), uuid.UUID(int=7),"
+    " datetime.date(2020, 1, 2), datetime.datetime(2020, 1, 1), datetime.time(1, 2), uuid.UUID(int=7),"
     " PurePosixPath('/a/b'), complex(1, 2), signal.SIGINT, re.RegexFlag.A, Decimal('1.5'), HTTPStatus.OK]"
 )
 PROGRAM = f"""
