@@ -10,11 +10,11 @@ import numpy
 
 from paibook.runtimes.mapreduce.hashing import DAY, stable_hash
 from paibook.runtimes.mapreduce.partition import Hashes, combined_hashes, float_hashes, hashes_of, integer_hashes
+from paibook.runtimes.mapreduce.sampling import SAMPLE, is_sample_repetitive
 
 if TYPE_CHECKING:
     import pyarrow
 
-SAMPLE = 4096  # values looked at to learn whether few different ones are repeated
 _TO_MICROSECONDS = {"s": 1_000_000, "ms": 1000, "us": 1}
 
 
@@ -114,10 +114,8 @@ def _of_dictionary(array: Any) -> Hashes:
 
 
 def _is_repetitive(array: Any) -> bool:
-    import pyarrow.compute
-
-    sample = array[: SAMPLE // 2], array[max(SAMPLE // 2, len(array) - SAMPLE // 2) :]
-    return any(2 * pyarrow.compute.count_distinct(part).as_py() <= len(part) for part in sample if len(part))
+    places = numpy.arange(0, len(array), max(1, len(array) // SAMPLE))
+    return is_sample_repetitive(array.take(places).to_pylist(), len(array))
 
 
 def _with_nulls(made: Hashes, array: Any) -> Hashes:

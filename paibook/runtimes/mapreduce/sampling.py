@@ -17,8 +17,11 @@ def is_repetitive(values: Sequence[Any]) -> bool:
     Args:
         values: Hashable ones.
     """
-    count = len(values)
-    sample = values[:: max(1, count // SAMPLE)]
+    return is_sample_repetitive(values[:: max(1, len(values) // SAMPLE)], len(values))
+
+
+def is_sample_repetitive(sample: Sequence[Any], count: int) -> bool:
+    """As ``is_repetitive``, of ``count`` values of which a sample is at hand."""
     size = len(sample)
     again = size - len(set(sample))
     if 2 * again >= size > 0:

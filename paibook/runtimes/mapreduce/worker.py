@@ -18,7 +18,7 @@ from paibook.runtimes.mapreduce.attempts import Attempt
 from paibook.runtimes.mapreduce.bad_records import BadRecords
 from paibook.runtimes.mapreduce.batch_tasks import is_of_tables, map_tables, mixed_blocks, reduced_table, takes_tables
 from paibook.runtimes.mapreduce.collector import Collector
-from paibook.runtimes.mapreduce.external import Spills, grouped
+from paibook.runtimes.mapreduce.external import Spills, grouped, in_order
 from paibook.runtimes.mapreduce.garbage import rare_collection
 from paibook.runtimes.mapreduce.job import Function, Functions, Job, StageFunctions, load
 from paibook.runtimes.mapreduce.memory import size_of
@@ -423,7 +423,7 @@ def _reduce_all(
             attempt.at(count)
         try:
             if functions.order is not None:
-                values = sorted(values, key=functions.order)
+                values = in_order(values, functions.order)
             made = list(reduce_(key, values))
         except (Exception, SystemExit) as error:
             raise explained(error, f"{scene.where}, key {key!r:.80}", name) from error
