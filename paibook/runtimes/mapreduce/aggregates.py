@@ -20,7 +20,7 @@ from paibook.runtimes.mapreduce.table_shuffle import plain, split_table
 
 Column = Any  # pyarrow.ChunkedArray or pyarrow.Array
 EXACT = pyarrow.decimal256(76, 0)  # of sums beyond 64 bits; nobody else's columns are likely to have it
-LARGE = 1 << 20  # rows from which a group-by looks whether its hash table will leave the cache
+LARGE = 1 << 22  # rows from which a group-by looks whether its hash table will leave the cache
 _SAMPLE = 1 << 16
 _SLICES = 16
 _COUNT_ALL = compute.CountOptions("all")
