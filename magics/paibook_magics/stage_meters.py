@@ -87,8 +87,8 @@ class _Stage:
 
     def update(self, progress: Progress, now: float) -> None:
         if self._began is None and _at_work(progress):
-            # A stage is announced long before its first task begins, and says nothing until then.
-            self._began = now if progress.details.get("running") and not progress.done else self._latest
+            # A stage may be announced long before its first task begins; with something done already, it began unseen.
+            self._began = self._latest if progress.done or progress.details.get("records") else now
         self._progress, self._latest = progress, now
 
     def wait_for(self, now: float) -> None:

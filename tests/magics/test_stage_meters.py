@@ -28,6 +28,11 @@ class TestTime:
         (reading,) = read((2, Progress("map", 0, 4)), (8, Progress("map", 1, 4)))
         assert reading.seconds == 6
 
+    def test_nor_where_its_first_report_of_running_tasks_has_records_already(self) -> None:
+        first = Progress("map", 0, 4, details={"running": 2, "records": 90})
+        (reading,) = read((2, Progress("map", 0, 4)), (5, first))
+        assert (reading.seconds, reading.rate("records")) == (3, 30)
+
     def test_a_stage_that_was_announced_waits_for_the_one_before_it(self) -> None:
         reports = [
             (0.0, Progress("map", 0, 2)),
