@@ -99,12 +99,12 @@ class _Sorter:
             self._shrink()
 
     def found(self) -> tuple[Found, bool]:
-        if not self._runs:
+        if not self._runs and self._nan is None:
             items, comparable = _ordered(self._groups, self._descending)
             self._groups = defaultdict(list)
             return _emptying(items), comparable
         self._spill()
-        kind = common_kind([run.kind for run in self._runs])
+        kind = common_kind([run.kind for run in self._runs]) if self._runs else "real"  # nothing but NaN
         if kind is None:
             self._runs = [run if run.by_hash else self._resorted(run) for run in self._runs]
         while len(self._runs) > FAN_IN:
@@ -134,7 +134,8 @@ class _Sorter:
         groups, self._groups = self._groups, defaultdict(list)
         held, self._held = self._held, 0
         if NAN in groups:
-            self._nan = self._nan or self._values()
+            if self._nan is None:
+                self._nan = self._values()
             self._nan.extend(groups.pop(NAN))
         if not groups:
             return
@@ -180,7 +181,7 @@ class _Sorter:
         self._runs[first : first + width] = [merged]
 
     def _opened(self, runs: Sequence[Run]) -> _Merge:
-        return _Merge(runs, self._descending and not runs[0].by_hash)
+        return _Merge(runs, self._descending and not any(run.by_hash for run in runs))
 
     def _pieces(self, merge: _Merge, by_hash: bool) -> Iterator[Item]:
         for items, pieces in merge.rounds():
@@ -219,7 +220,8 @@ class _Sorter:
                 values = self._combine(key, values)
                 held = size_of_items(values) + 8 * len(values)
             if held >= self._budget // 2:
-                spilled = spilled or self._values()
+                if spilled is None:
+                    spilled = self._values()
                 spilled.extend(values)
                 values, held = [], 0
         if spilled is not None:

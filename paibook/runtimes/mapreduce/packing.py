@@ -1,30 +1,23 @@
 """Packing: lists of Python values as bytes, in columns where they are homogeneous.
 
 Numbers leave as arrays as narrow as they allow, texts joined (or numbered, where few are repeated), equally long tuples
-column by column, and what is built of plain builtins by ``marshal``, which is faster than ``pickle``; any other list is
-pickled. Packing and unpacking give equal values of the same types.
+column by column; any other list is pickled. (``marshal`` is no faster than ``pickle`` once the types of all values have
+been looked at, as they must be: it takes a subclass, or a numpy scalar, for something else.) Packing and unpacking give
+equal values of the same types.
 """
 
 from __future__ import annotations
 
-import marshal
 import pickle
-import sys
 from collections.abc import Sequence
-from itertools import chain
 from typing import Any
 
 import cloudpickle
 import numpy
 
-from paibook.errors import DataError
 from paibook.runtimes.mapreduce.sampling import is_repetitive
 
-MAX_DEPTH = 4  # of builtins within builtins; deeper ones (or circular ones) are pickled
-_SCALARS = frozenset({str, int, float, bool, type(None), bytes})
-_VERSION = f"{sys.implementation.name} {sys.version_info.major}.{sys.version_info.minor}"
 _SEPARATOR = "\x00"
-_FORMAT = 4  # of marshal: the first that writes an object it meets again as a reference, as pickle does
 _INTEGERS = tuple(numpy.iinfo(code) for code in ("<i1", "<i2", "<i4", "<i8"))
 
 
@@ -34,25 +27,18 @@ def pack(values: Sequence[Any]) -> bytes:
     Raises:
         Exception: Whatever pickling a value raises.
     """
-    return pickle.dumps((_VERSION, _columns(values)), protocol=5)
+    return pickle.dumps(_columns(values), protocol=5)
 
 
 def unpack(content: bytes) -> list[Any]:
-    """The list that ``pack`` was given.
-
-    Raises:
-        DataError: Another version of Python packed it.
-    """
-    version, packed = pickle.loads(content)
-    if version != _VERSION:
-        raise DataError(f"packed by {version}, read by {_VERSION}: let all workers run the same version of Python")
-    return _values(packed)
+    """The list that ``pack`` was given."""
+    return _values(pickle.loads(content))
 
 
 def _columns(values: Sequence[Any]) -> tuple[Any, ...]:
     kinds = set(map(type, values))
     if len(kinds) != 1:
-        return _mixed(values, kinds)
+        return _pickled(values)
     kind = kinds.pop()
     if kind is int:
         return _integers(values)
@@ -70,15 +56,13 @@ def _columns(values: Sequence[Any]) -> tuple[Any, ...]:
             return ("scalars", numbers.dtype.str, numbers.tobytes())
     elif kind is numpy.ndarray:
         return _arrays(values)
-    return _mixed(values, {kind})
+    return _pickled(values)
 
 
 def _values(packed: tuple[Any, ...]) -> list[Any]:
     kind, *content = packed
-    if kind == "marshal":
-        values: list[Any] = marshal.loads(content[0])
-    elif kind == "texts":
-        values = str(content[0], "utf-8", "surrogatepass").split(_SEPARATOR)
+    if kind == "texts":
+        values: list[Any] = str(content[0], "utf-8", "surrogatepass").split(_SEPARATOR)
     elif kind == "numbers":
         values = numpy.frombuffer(content[1], content[0]).tolist()
     elif kind == "few":
@@ -103,7 +87,7 @@ def _integers(values: Sequence[int]) -> tuple[Any, ...]:
     try:
         numbers = numpy.fromiter(values, "<i8", len(values))
     except OverflowError:  # beyond 64 bits
-        return _marshalled(values)
+        return _pickled(values)
     if numbers.min() == numbers.max():
         return ("constant", values[0], len(values))
     return ("numbers", *_narrow(numbers))
@@ -127,7 +111,7 @@ def _texts(values: Sequence[str]) -> tuple[Any, ...]:
 def _joined(values: Sequence[str]) -> tuple[Any, ...]:
     joined = _SEPARATOR.join(values)
     if joined.count(_SEPARATOR) != len(values) - 1:
-        return _marshalled(values)
+        return _pickled(values)
     return ("texts", joined.encode("utf-8", "surrogatepass"))
 
 
@@ -137,34 +121,6 @@ def _arrays(values: Sequence[Any]) -> tuple[Any, ...]:
     if len(forms) > 1 or not shape or dtype.kind not in "biufc":
         return _pickled(values)
     return ("arrays", dtype.str, (len(values), *shape), numpy.stack(values).tobytes())
-
-
-def _mixed(values: Sequence[Any], kinds: set[type]) -> tuple[Any, ...]:
-    return _marshalled(values) if _is_plain(values, kinds, MAX_DEPTH) else _pickled(values)
-
-
-def _is_plain(values: Sequence[Any], kinds: set[type], depth: int) -> bool:
-    """Whether all values, and all that they hold, are of the very types that ``marshal`` gives back as they were."""
-    nested = kinds - _SCALARS
-    if not nested:
-        return True
-    if depth == 0 or not nested <= {list, tuple, dict}:
-        return False
-    for kind in nested:
-        some: Sequence[Any] = values if len(kinds) == 1 else [value for value in values if type(value) is kind]
-        inner = [list(chain.from_iterable(some))]
-        if kind is dict:
-            inner.append(list(chain.from_iterable(map(dict.values, some))))
-        if not all(_is_plain(items, set(map(type, items)), depth - 1) for items in inner):
-            return False
-    return True
-
-
-def _marshalled(values: Sequence[Any]) -> tuple[Any, ...]:
-    try:
-        return ("marshal", marshal.dumps(list(values), _FORMAT))
-    except ValueError:  # a text, or all of them, above 2 GiB
-        return _pickled(values)
 
 
 def _pickled(values: Sequence[Any]) -> tuple[Any, ...]:

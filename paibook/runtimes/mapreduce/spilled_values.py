@@ -13,7 +13,7 @@ from paibook.runtimes.mapreduce.memory import size_of_items
 from paibook.runtimes.mapreduce.runs import BlockFile, Spills
 
 FAN_IN = 16  # sorted parts merged at once
-PARTS = 32  # blocks in a budget
+PARTS = 64  # blocks in a budget
 
 
 class SpilledValues(Sequence[Any]):
@@ -66,7 +66,8 @@ class SpilledValues(Sequence[Any]):
         """
         parts: list[SpilledValues] = []
         values = iter(self)
-        step = max(1, self._length * (self._budget // 2) // max(1, self._memory))
+        # A third, since sorting holds what ``order`` makes of the values as well.
+        step = max(1, self._length * (self._budget // 3) // max(1, self._memory))
         while part := sorted(islice(values, step), key=order):
             parts.append(self._beside(part))
         while len(parts) > 1:  # neighbours are merged, so that equal values keep their order

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from paibook.errors import DataError
@@ -122,6 +122,9 @@ def test_keys_come_in_order(folder: Path, keys: list[Any], budget: int, size: in
 
 @settings(deadline=None, max_examples=100)
 @given(mixed, budgets, st.integers(1, 7), st.booleans())
+@example([math.nan] * 9, 1, 1, False)
+@example([None, math.nan, None], 1, 1, True)
+@example([CaseBlind(text) for text in "aAbB" * 9], 400, 3, True)
 def test_equal_keys_meet_once(folder: Path, keys: list[Any], budget: int, size: int, descending: bool) -> None:
     items, _ = grouped(blocks_of(keys, size), budget, folder, descending=descending)
     found = collected(items)
