@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from glob import has_magic
 from pathlib import PurePosixPath
 from typing import Any
@@ -11,7 +11,15 @@ from typing import Any
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from paibook.data.fingerprints import Fingerprint, fingerprint_of
+from paibook.data.partitions import values_of
 from paibook.errors import DataError
+
+EXTRAS = {"s3": "s3", "s3a": "s3", "oss": "oss"}  # URL protocol to the extra that brings its driver
+_HDFS = (
+    "hdfs:// needs Hadoop's client libraries and a Java runtime on this machine and on the workers; set JAVA_HOME, "
+    "HADOOP_HOME and CLASSPATH (`hadoop classpath --glob`)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +29,15 @@ class File:
     Attributes:
         url: An absolute path, or a URL that fsspec opens.
         size: Bytes as stored.
+        fingerprint: Its state when it was found.
+        folders: What the folders between the input and the file say of columns: ``year=2024/`` is
+            ``{"year": "2024"}``.
     """
 
     url: str
     size: int
+    fingerprint: Fingerprint | None = None
+    folders: dict[str, str | None] = field(default_factory=dict)
 
 
 def find_files(pattern: str) -> list[File]:
@@ -34,16 +47,22 @@ def find_files(pattern: str) -> list[File]:
     or an underscore.
 
     Raises:
-        DataError: Nothing is there; names the pattern and the folder it was looked for in.
+        DataError: Nothing is there; names the pattern and the folder it was looked for in. Or its file system cannot
+            be reached, or needs an extra that is not installed.
     """
     try:
         fs, path = url_to_fs(pattern)
         found = _entries(fs, path)
+        files = [file for name, info in found for file in _expand(fs, name, info)]
+        missing = None if found else _nothing_found(fs, pattern, path)
     except (ValueError, ImportError, OSError) as error:
+        raise DataError(f"cannot look for the input {pattern!r}: {_advised(pattern, error)}") from error
+    except Exception as error:  # of a remote file system's library, each of which has errors of its own
+        if "://" not in pattern:
+            raise
         raise DataError(f"cannot look for the input {pattern!r}: {error}") from error
-    if not found:
-        raise DataError(_nothing_found(fs, pattern, path))
-    files = [file for name, info in found for file in _expand(fs, name, info)]
+    if missing:
+        raise DataError(missing)
     if not files:
         raise DataError(f"the input {pattern!r} is a folder without files: {path}")
     return list({file.url: file for file in files}.values())
@@ -64,17 +83,31 @@ def _expand(fs: Any, name: str, info: dict[str, Any]) -> Iterable[File]:
     if info["type"] != "directory":
         return [_file(fs, name, info)]
     root = PurePosixPath(name)
-    inside = sorted(fs.find(name, detail=True).items())
-    return [_file(fs, path, info) for path, info in inside if not _hidden(PurePosixPath(path).relative_to(root))]
+    inside = [(PurePosixPath(path).relative_to(root), path, info) for path, info in fs.find(name, detail=True).items()]
+    return [
+        _file(fs, path, info, values_of(below)) for below, path, info in sorted(inside, key=_path) if not _hidden(below)
+    ]
+
+
+def _path(entry: tuple[PurePosixPath, str, dict[str, Any]]) -> str:
+    return entry[1]
 
 
 def _hidden(path: PurePosixPath) -> bool:
     return any(part.startswith((".", "_")) for part in path.parts)
 
 
-def _file(fs: Any, name: str, info: dict[str, Any]) -> File:
+def _file(fs: Any, name: str, info: dict[str, Any], folders: dict[str, str | None] | None = None) -> File:
     url = name if isinstance(fs, LocalFileSystem) else fs.unstrip_protocol(name)
-    return File(url, int(info.get("size") or 0))
+    fingerprint = fingerprint_of(info)
+    return File(url, fingerprint.size, fingerprint, folders or {})
+
+
+def _advised(pattern: str, error: Exception) -> str:
+    protocol = pattern.partition("://")[0]
+    if isinstance(error, ImportError) and protocol in EXTRAS:
+        return f"{error}; install with `pip install 'paibook[{EXTRAS[protocol]}]'`, for the workers too"
+    return f"{error}; {_HDFS}" if protocol == "hdfs" else str(error)
 
 
 def _nothing_found(fs: Any, pattern: str, path: str) -> str:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import lzma
+import zlib
 from collections.abc import Iterator
+from itertools import repeat
 from typing import Any, BinaryIO
 
 from paibook.data.batch import Batch
-from paibook.data.formats import open_bytes
+from paibook.data.formats import compression_of, open_bytes
 from paibook.errors import DataError
 
 BLOCK = 1 << 20  # bytes read at once: large enough to make a block's overhead small, small enough for the cache
 END = 1 << 62
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _scan_json = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 
 
@@ -24,42 +28,111 @@ def text_batches(url: str, start: int = 0, stop: int = END) -> Iterator[Batch]:
         start, stop: Ranges that meet share no line and miss none.
 
     Raises:
-        DataError: Bytes that are not UTF-8; names the file and the line.
+        DataError: Bytes that are not UTF-8, or a compressed file that ends early; names the file and the line.
     """
-    for position, lines in _decoded(url, start, stop):
-        yield Batch(lines, lambda index, position=position: _place(url, position, index))  # type: ignore[misc]
+    for position, text in texts(url, start, stop):
+        lines = lines_of(text)
+        yield Batch(lines, lambda index, position=position: line_place(url, position, index))  # type: ignore[misc]
 
 
 def json_batches(url: str, start: int = 0, stop: int = END) -> Iterator[Batch]:
     """The JSON values on the lines that start in a range of bytes; blank lines are skipped.
 
     Raises:
-        DataError: A line that is not one JSON value; names the file and the line.
+        DataError: As ``text_batches``, and a line that is not one JSON value; names the file and the line.
     """
-    for position, lines in _decoded(url, start, stop):
-        values, numbers = _parse(lines, url, position)
+    for position, text in texts(url, start, stop):
+        values, numbers = _parse(lines_of(text), url, position)
 
         def place(index: int, position: int = position, numbers: list[int] | None = numbers) -> str:
-            return _place(url, position, numbers[index] if numbers else index)
+            return line_place(url, position, numbers[index] if numbers else index)
 
         yield Batch(values, place)
 
 
-def blocks(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
-    """Whole lines that start in a range, about ``BLOCK`` bytes at a time, each with the position of its first byte."""
+def blocks(file: BinaryIO, start: int, stop: int, size: int | None = None) -> Iterator[tuple[int, bytes]]:
+    """Whole lines that start in a range, about ``size`` bytes at a time, each with the position of its first byte."""
+    size = BLOCK if size is None else size
     if start:
         # The line that holds byte start - 1 belongs to the range before this one.
         file.seek(start - 1)
         start += len(file.readline()) - 1
     position = start
     while position < stop:
-        block = file.read(min(BLOCK, stop - position))
+        block = file.read(min(size, stop - position))
         if not block:
             return
         if not block.endswith(b"\n"):
             block += file.readline()
         yield position, block
         position += len(block)
+
+
+def stored_blocks(url: str, start: int, stop: int, size: int | None = None) -> Iterator[tuple[int, bytes]]:
+    """``blocks`` of a file, decompressed, without its byte order mark.
+
+    Raises:
+        DataError: The file is UTF-16, or compressed and ends early or is damaged; names the place.
+    """
+    reached = start
+    try:
+        with open_bytes(url) as file:
+            for position, block in blocks(file, start, stop, size):
+                reached = position + len(block)
+                yield position, without_mark(url, block) if position == 0 else block
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        if compression_of(url) is None or not reached:
+            raise
+        raise DataError(
+            f"cannot read {url} after line {line_number(url, reached) - 1:,}: {error}; the file is cut off or damaged: "
+            "fetch it again"
+        ) from error
+
+
+def without_mark(url: str, block: bytes) -> bytes:
+    """The first bytes of a file without a byte order mark.
+
+    Raises:
+        DataError: The mark is that of UTF-16.
+    """
+    if block.startswith(_UTF_16):
+        raise DataError(f"{url}, line 1: the file is UTF-16, as its first bytes say; convert the file to UTF-8")
+    return block.removeprefix(BOM)
+
+
+def texts(url: str, start: int, stop: int) -> Iterator[tuple[int, str]]:
+    """As ``stored_blocks``, as text.
+
+    Raises:
+        DataError: As ``stored_blocks``, and bytes that are not UTF-8; names the file and the line.
+    """
+    for position, block in stored_blocks(url, start, stop):
+        yield position, decoded(block, url, position)
+
+
+def decoded(block: bytes, url: str, position: int) -> str:
+    """The text of a block that starts at a byte of a file.
+
+    Raises:
+        DataError: Bytes that are not UTF-8; names the file and the line.
+    """
+    try:
+        return block.decode()
+    except UnicodeDecodeError as error:
+        place = line_place(url, position, block.count(b"\n", 0, error.start))
+        raise DataError(
+            f"{place}: byte 0x{block[error.start]:02x} is not UTF-8 ({error.reason}); convert the file to UTF-8"
+        ) from error
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a text without their newlines."""
+    if "\r" in text:
+        text = text.replace("\r\n", "\n")
+    lines = text.split("\n")
+    if not lines[-1]:
+        lines.pop()
+    return lines
 
 
 def line_number(url: str, position: int) -> int:
@@ -75,46 +148,25 @@ def line_number(url: str, position: int) -> int:
     return number
 
 
-def _decoded(url: str, start: int, stop: int) -> Iterator[tuple[int, list[str]]]:
-    with open_bytes(url) as file:
-        for position, block in blocks(file, start, stop):
-            if position == 0 and block.startswith(_BOM):
-                block = block[len(_BOM) :]
-            yield position, _lines(block, url, position)
-
-
-def _lines(block: bytes, url: str, position: int) -> list[str]:
-    try:
-        text = block.decode()
-    except UnicodeDecodeError as error:
-        place = _place(url, position, block.count(b"\n", 0, error.start))
-        raise DataError(
-            f"{place}: byte 0x{block[error.start]:02x} is not UTF-8 ({error.reason}); convert the file to UTF-8"
-        ) from error
-    if "\r" in text:
-        text = text.replace("\r\n", "\n")
-    lines = text.split("\n")
-    if not lines[-1]:
-        lines.pop()
-    return lines
+def line_place(url: str, position: int, index: int) -> str:
+    """Names a line: the one ``index`` lines after the line that starts at byte ``position``."""
+    return f"{url}, line {line_number(url, position) + index}"
 
 
 def _parse(lines: list[str], url: str, position: int) -> tuple[list[Any], list[int] | None]:
     """The values, and their lines' indices where those are not 0, 1, 2, ..."""
+    try:
+        found = list(map(_scan_json, lines, repeat(0)))
+    except (ValueError, RecursionError):
+        found = []
+    # A scanner that stops ends the map early; one that stops before the line's end met white space or an error.
+    if len(found) == len(lines) and [end for _, end in found] == list(map(len, lines)):
+        return [value for value, _ in found], None
     values: list[Any] = []
-    numbers: list[int] | None = None
+    numbers: list[int] = []
     for index, line in enumerate(lines):
-        try:
-            value, end = _scan_json(line, 0)
-        except (StopIteration, ValueError, RecursionError):
-            end = -1
-        if end != len(line):  # white space around the value, a blank line, or an error: the slow way tells which
-            if not line.strip():
-                numbers = list(range(index)) if numbers is None else numbers
-                continue
-            value = _one_value(line, url, position, index)
-        values.append(value)
-        if numbers is not None:
+        if line and not line.isspace():
+            values.append(_one_value(line, url, position, index))
             numbers.append(index)
     return values, numbers
 
@@ -125,10 +177,6 @@ def _one_value(line: str, url: str, position: int, index: int) -> Any:
     except (ValueError, RecursionError) as error:
         shown = line if len(line) <= 60 else line[:57] + "..."
         raise DataError(
-            f"{_place(url, position, index)}: not one JSON value on the line ({error}): {shown!r}; "
+            f"{line_place(url, position, index)}: not one JSON value on the line ({error}): {shown!r}; "
             "JSON that spans lines is read with the format 'document'"
         ) from error
-
-
-def _place(url: str, position: int, index: int) -> str:
-    return f"{url}, line {line_number(url, position) + index}"

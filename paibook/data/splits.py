@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-import lzma
-import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil
 from typing import Any, Protocol
 
-import fsspec
 import pyarrow
 import pyarrow.parquet
 
+from paibook.data.arrow_tables import gathered
 from paibook.data.batch import Batch
-from paibook.data.formats import LINE_FORMATS, check_format, compression_of, format_of
+from paibook.data.csv_cuts import record_borders
+from paibook.data.fingerprints import is_local
+from paibook.data.formats import (
+    DELIMITED,
+    LINE_FORMATS,
+    check_format,
+    compression_of,
+    delimiter_of,
+    format_of,
+    open_bytes,
+)
 from paibook.data.inputs import File, find_files
-from paibook.data.lines import END, json_batches, text_batches
-from paibook.data.tables import csv_batches, document_batches, parquet_batches
+from paibook.data.partitions import types_of
+from paibook.data.pieces import READ_ERRORS, FolderValues, Piece
+from paibook.data.schemas import guess_csv, guess_json, spread, unified
 from paibook.errors import DataError
 
 SPLITS_PER_SLOT = 4  # enough that a slow split does not hold up the run
 SMALLEST = 64 << 10  # bytes below which a task costs more than it brings
 LARGEST = 32 << 20  # bytes whose records fit a worker's memory several times over
 COMPRESSED = 4  # bytes of text in a stored byte, roughly
-
-_READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError, pyarrow.ArrowException)
+_IN_FOLDERS = (*DELIMITED, "jsonl", "parquet")  # formats whose records have fields
 
 
 class Split(Protocol):
@@ -39,38 +47,12 @@ class Split(Protocol):
             DataError: Naming the file and the place in it.
         """
 
+    def tables(self, columns: Sequence[str] | None = None) -> Iterator[pyarrow.Table]:
+        """The records as tables of up to about a million rows or 64 MB, or some columns of them.
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A file, or a range of one.
-
-    Attributes:
-        url: The file.
-        format: One of ``FORMATS``.
-        start, stop: Bytes of a line file, row groups of a Parquet file; None is the end.
-    """
-
-    url: str
-    format: str
-    start: int = 0
-    stop: int | None = None
-
-    def batches(self) -> Iterator[Batch]:
-        """The piece's records, in order."""
-        try:
-            yield from self._read()
-        except _READ_ERRORS as error:
-            raise DataError(f"cannot read {self.url} as {self.format}: {error}") from error
-
-    def _read(self) -> Iterator[Batch]:
-        if self.format == "parquet":
-            return parquet_batches(self.url, self.start, self.stop)
-        if self.format == "csv":
-            return csv_batches(self.url)
-        if self.format == "document":
-            return document_batches(self.url)
-        read = json_batches if self.format == "jsonl" else text_batches
-        return read(self.url, self.start, END if self.stop is None else self.stop)
+        Raises:
+            DataError: As ``batches``; a column that is not there.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,28 +66,46 @@ class FileSplit:
         for piece in self.pieces:
             yield from piece.batches()
 
+    def tables(self, columns: Sequence[str] | None = None) -> Iterator[pyarrow.Table]:
+        """The records of all pieces, in order, those of small files together."""
+        return gathered(table for piece in self.pieces for table in piece.tables(columns))
+
 
 def file_splits(
-    patterns: Sequence[str], slots: int, format: str | None = None, split_bytes: int | None = None
+    patterns: Sequence[str],
+    slots: int,
+    format: str | None = None,
+    split_bytes: int | None = None,
+    typed: bool = False,
+    partitions: pyarrow.Schema | None = None,
 ) -> list[FileSplit]:
     """Cut files into splits of about equal size, a few for each slot, in the order of the input.
+
+    Uncompressed line files are cut anywhere, Parquet between row groups, local uncompressed CSV between rows, for which
+    it is read once here (a gigabyte a second or so); other files stay whole. Small files share splits.
 
     Args:
         patterns: Paths, globs, folders and URLs.
         slots: Tasks that run at once.
         format: One of ``FORMATS``, or None to go by each file's extension.
         split_bytes: Size to aim at; chosen from the total where None.
+        typed: Guess the types of the columns of CSV and JSON Lines from some rows of all the input, so that
+            ``Split.tables`` gives the same ones for every split.
+        partitions: Types of columns that folders hold (``year=2024/``); guessed where None.
 
     Raises:
-        DataError: A pattern that matches nothing.
+        DataError: A pattern that matches nothing, or a file that cannot be read.
         PlanError: An unknown format.
     """
     check_format(format)
     files = [file for pattern in patterns for file in find_files(pattern)]
-    total = sum(_weight(file) for file in files)
+    total = sum(map(weight_of, files))
     size = split_bytes or min(LARGEST, max(SMALLEST, ceil(total / (SPLITS_PER_SLOT * max(1, slots)))))
-    weighted = [piece for file in files for piece in _cut(file, format_of(file.url, format), size)]
-    return [FileSplit(tuple(pieces)) for pieces in _group(weighted, size)]
+    types = types_of([file.folders for file in files]) if partitions is None else partitions
+    weighted = [cut for file in files for cut in _cut(_whole(file, format, types), file, size)]
+    if typed:
+        weighted = _typed(weighted)
+    return [FileSplit(tuple(pieces)) for pieces in group(weighted, size)]
 
 
 def records(split: Split) -> Iterator[Any]:
@@ -114,36 +114,12 @@ def records(split: Split) -> Iterator[Any]:
         yield from batch.records
 
 
-def _weight(file: File) -> int:
+def weight_of(file: File) -> int:
+    """About how many bytes a file has when decompressed."""
     return file.size * (COMPRESSED if compression_of(file.url) else 1)
 
 
-def _cut(file: File, format: str, size: int) -> list[tuple[Piece, int]]:
-    """A file's pieces, each with its weight in bytes."""
-    weight = _weight(file)
-    if weight <= size or (format not in LINE_FORMATS and format != "parquet"):
-        return [(Piece(file.url, format), weight)]
-    if format == "parquet":
-        return _cut_row_groups(file.url, size)
-    if compression_of(file.url):
-        return [(Piece(file.url, format), weight)]
-    count = ceil(file.size / size)
-    edges = [file.size * i // count for i in range(count + 1)]
-    return [(Piece(file.url, format, a, b), b - a) for a, b in pairwise(edges)]
-
-
-def _cut_row_groups(url: str, size: int) -> list[tuple[Piece, int]]:
-    try:
-        with fsspec.open(url, "rb") as file:
-            metadata = pyarrow.parquet.read_metadata(file)
-    except _READ_ERRORS as error:
-        raise DataError(f"cannot read {url} as parquet: {error}") from error
-    groups = [(i, metadata.row_group(i).total_byte_size) for i in range(metadata.num_row_groups)]
-    runs = _group(groups, size)
-    return [(Piece(url, "parquet", run[0], run[-1] + 1), size) for run in runs]
-
-
-def _group(weighted: Sequence[tuple[Any, int]], size: int) -> list[list[Any]]:
+def group(weighted: Sequence[tuple[Any, int]], size: int) -> list[list[Any]]:
     """Runs of neighbours that together weigh about ``size``."""
     runs: list[list[Any]] = []
     room = -1
@@ -154,3 +130,97 @@ def _group(weighted: Sequence[tuple[Any, int]], size: int) -> list[list[Any]]:
         runs[-1].append(item)
         room -= weight
     return runs
+
+
+def cut_csv(piece: Piece, size: int, stop: int) -> list[tuple[Piece, int]]:
+    """A piece of a local uncompressed CSV file in pieces of about ``size`` bytes, with their weights.
+
+    Args:
+        piece: It begins where a row does.
+        size: Bytes, about.
+        stop: Where it ends.
+    """
+    targets = _edges(piece.start, stop, size)[1:-1]
+    with open_bytes(piece.url) as file:
+        found = record_borders(file, targets, delimiter_of(piece.url, piece.format), piece.start)
+    edges = [piece.start, *(border for border in found if border < stop), stop]
+    return [(replace(piece, start=a, stop=b), b - a) for a, b in pairwise(edges)]
+
+
+def _whole(file: File, format: str | None, types: pyarrow.Schema) -> Piece:
+    format = format_of(file.url, format)
+    folders = FolderValues(file.folders, types) if types and format in _IN_FOLDERS else None
+    return Piece(file.url, format, fingerprint=file.fingerprint, folders=folders)
+
+
+def _cut(piece: Piece, file: File, size: int) -> list[tuple[Piece, int]]:
+    """A file's pieces, each with its weight in bytes."""
+    weight = weight_of(file)
+    if weight <= size:
+        return [(piece, weight)]
+    if piece.format == "parquet":
+        return _cut_row_groups(piece, size)
+    if compression_of(file.url) is None:
+        if piece.format in LINE_FORMATS:
+            edges = _edges(0, file.size, size)
+            return [(replace(piece, start=a, stop=b), b - a) for a, b in pairwise(edges)]
+        if piece.format in DELIMITED and is_local(file.url):
+            return _cut_csv_file(piece, file, size)
+    return [(piece, weight)]
+
+
+def _edges(start: int, stop: int, size: int) -> list[int]:
+    count = max(1, ceil((stop - start) / size))
+    return [start + (stop - start) * i // count for i in range(count + 1)]
+
+
+def _cut_csv_file(piece: Piece, file: File, size: int) -> list[tuple[Piece, int]]:
+    try:
+        return cut_csv(piece, size, file.size)
+    except READ_ERRORS as error:
+        raise DataError(f"cannot read {piece.url} as {piece.format}: {error}") from error
+
+
+def _cut_row_groups(piece: Piece, size: int) -> list[tuple[Piece, int]]:
+    groups = list(enumerate(row_groups(piece.url)))
+    return [(replace(piece, start=run[0], stop=run[-1] + 1), size) for run in group(groups, size)]
+
+
+def row_groups(url: str) -> list[int]:
+    """Sizes in bytes of a Parquet file's row groups.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    try:
+        with open_bytes(url) as file:
+            metadata = pyarrow.parquet.read_metadata(file)
+    except READ_ERRORS as error:
+        raise DataError(f"cannot read {url} as parquet: {error}") from error
+    return [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]
+
+
+def _typed(weighted: Sequence[tuple[Piece, int]]) -> list[tuple[Piece, int]]:
+    """The same pieces with the types of their columns."""
+    pieces = [piece for piece, _ in weighted]
+    schemas = {
+        "csv": _guessed([piece for piece in pieces if piece.format in DELIMITED]),
+        "jsonl": _guessed([piece for piece in pieces if piece.format == "jsonl"]),
+    }
+    schemas["tsv"] = schemas["csv"]
+    return [(replace(piece, schema=schemas.get(piece.format)), weight) for piece, weight in weighted]
+
+
+def _guessed(pieces: Sequence[Piece]) -> pyarrow.Schema | None:
+    if not pieces:
+        return None
+    found = []
+    for piece in (pieces[i] for i in spread(len(pieces))):
+        try:
+            if piece.format == "jsonl":
+                found.append(guess_json(piece.url, piece.start))
+            else:
+                found.append(guess_csv(piece.url, delimiter_of(piece.url, piece.format), piece.start))
+        except (*READ_ERRORS, DataError):
+            continue  # whoever reads the piece says what is wrong with it, and where
+    return unified(found, as_text=pieces[0].format != "jsonl")
