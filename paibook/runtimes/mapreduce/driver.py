@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from itertools import groupby
 from typing import Any
 
-from paibook.clusters.contract import Cluster, Pending
+from paibook.clusters.contract import Cluster
 from paibook.data.dataset import Dataset
 from paibook.data.frames import common_schema, frame
 from paibook.data.parts import Part, rewrite
@@ -105,7 +105,9 @@ class _MapReduce:
             self._checkpoint.remove()
 
     def _carry_out(self, state: State, stagings: Mapping[str, Staging]) -> Any:
-        job = self._scheduler.submit(hold, state.job, label="program")
+        job: Any = state.job
+        if not self._shared:
+            job = self._scheduler.submit(hold, job, label="program")
         shape = state.job.outline
         if shape.is_map_only:
             sink: ShuffleTo | WriteTo = self._write_to(stagings, 0, with_keys=False)
@@ -130,14 +132,14 @@ class _MapReduce:
         job = Job.pack(
             context.run, plan.program, variables, plan.hyperparameters, _input_names(plan), resources_of(plan.options)
         )
+        if self._shared:
+            job = job.in_file(self._checkpoint.folder / "program")
         buckets = self._options.get("reducers") or BUCKETS_PER_SLOT * slots
         if job.outline.stages[0].has_partition:
             buckets = self._options.get("reducers") or TASKS_PER_SLOT * slots
         return State(job, plan_splits(plan, context, slots), buckets, slots)
 
-    def _map(
-        self, state: State, job: Pending[Any], sink: ShuffleTo | WriteTo, stagings: Mapping[str, Staging]
-    ) -> StageResult:
+    def _map(self, state: State, job: Any, sink: ShuffleTo | WriteTo, stagings: Mapping[str, Staging]) -> StageResult:
         calls = []
         for number, (split, name) in enumerate(state.splits):
             to = self._write_to(stagings, number, with_keys=False) if isinstance(sink, WriteTo) else sink
@@ -151,7 +153,7 @@ class _MapReduce:
         self,
         stage: int,
         state: State,
-        job: Pending[Any],
+        job: Any,
         maps: StageResult,
         stagings: Mapping[str, Staging],
         last: bool,

@@ -11,7 +11,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -40,11 +40,27 @@ class Job:
         digest: Different for every run, so that no run sees another's variables.
         content: The pickled program, variables, hyperparameters and resources.
         outline: What the program defines.
+        path: The file that holds the content instead, where all workers share one.
     """
 
     digest: str
     content: bytes
     outline: Outline
+    path: Path | None = None
+
+    def in_file(self, path: Path) -> Job:
+        """The same with its content in a file.
+
+        As a dependency of tasks it would draw them all to the worker that holds it.
+
+        Raises:
+            DataError: The disk is full.
+        """
+        try:
+            path.write_bytes(self.content)
+        except OSError as error:
+            raise DataError(f"cannot write {path}: {error.strerror}; free space there") from error
+        return replace(self, content=b"", path=path)
 
     @classmethod
     def pack(
@@ -143,7 +159,8 @@ def load(job: Job, where: str) -> Functions:
 
 
 def _load(job: Job, where: str) -> Functions | UserCodeError:
-    program, variables, hyperparameters, contents = pickle.loads(job.content)
+    content = job.content if job.path is None else job.path.read_bytes()
+    program, variables, hyperparameters, contents = pickle.loads(content)
     # A real module: pickle finds the cell's classes in it by name, so that their instances are equal across workers.
     module = ModuleType(MODULE + job.digest)
     sys.modules[module.__name__] = module

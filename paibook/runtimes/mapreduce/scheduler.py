@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import statistics
 import threading
@@ -23,6 +24,7 @@ ATTEMPTS = 4  # of a task whose worker's process ended under it
 POLL_SECONDS = 0.25
 SLOW = 2.0  # times the median duration, after which a task near the end gets a backup
 LEAST_SECONDS = 2.0  # a task younger than this is no straggler
+MUTE_SECONDS = 10.0  # after which a task that nobody took up gets a backup
 LIVE = ("records_in", "bytes_in", "spills", "spilled_bytes")
 
 
@@ -40,7 +42,10 @@ class _Attempt:
     call: Call
     pending: Pending[Any]
     began: float | None = None  # when its worker took it up
+    submitted: float = field(default_factory=time.monotonic)
     is_backup: bool = False
+    done: Done | None = None
+    error: BaseException | None = None
 
 
 @dataclass
@@ -184,10 +189,24 @@ class Scheduler:
             stage.kept[call.number] = pending
             watched = self._tasks.submit(described, pending, label=f"{stage.name}-described", number=call.number)
             self._submitted.append(watched)
-        attempt = _Attempt(call, watched, None, is_backup)
+        attempt = _Attempt(call, watched, is_backup=is_backup)
         attempts.append(attempt)
         stage.running.setdefault(call.number, []).append(attempt)
-        watched.add_done_callback(lambda _pending: self._news.put(("done", attempt)))
+        watched.add_done_callback(lambda _pending: self._fetch(attempt))
+
+    def _fetch(self, attempt: _Attempt) -> None:
+        """Bring a result here, in a thread: a worker may stop between its word that it is done and the result."""
+
+        def fetch() -> None:
+            attempt.error = attempt.pending.exception()
+            if attempt.error is None:
+                try:
+                    attempt.done = attempt.pending.result()
+                except Exception as error:
+                    attempt.error = error
+            self._news.put(("done", attempt))
+
+        threading.Thread(target=fetch, name="paibook-fetch", daemon=True).start()
 
     def _take(self, stage: _Stage, stays: bool, accept: Callable[[Done], None] | None) -> None:
         """Wait for news, and take all there is."""
@@ -210,13 +229,14 @@ class Scheduler:
 
     def _end(self, stage: _Stage, attempt: _Attempt, stays: bool, accept: Callable[[Done], None] | None) -> None:
         number = attempt.call.number
-        error = attempt.pending.exception()
+        error = attempt.error
         if isinstance(error, RunError) and not isinstance(error, RunCancelled):
             self._retry(stage, attempt, error, stays)
             return
         if error is not None:
             raise error
-        done: Done = attempt.pending.result()
+        done = attempt.done
+        assert done is not None
         if accept is not None:
             accept(done)
         stage.done[number] = done
@@ -271,9 +291,10 @@ def stragglers(
     Dean and Ghemawat, MapReduce: Simplified Data Processing on Large Clusters, 2004, section 3.6.
     """
     idle = slots - sum(map(len, running.values()))
-    if idle < 1 or not durations:
-        return []
-    limit = max(LEAST_SECONDS, SLOW * statistics.median(durations))
+    limit = max(LEAST_SECONDS, SLOW * statistics.median(durations)) if durations else math.inf
     alone = [attempts[0] for attempts in running.values() if len(attempts) == 1]
-    slow = [a for a in alone if a.began is not None and now - a.began > limit]
-    return sorted(slow, key=lambda a: a.began or now)[:idle]
+    # What its worker did not even take up waits for one that does not answer.
+    slow = [
+        a for a in alone if now - (a.began or a.submitted) > (min(limit, MUTE_SECONDS) if a.began is None else limit)
+    ]
+    return sorted(slow, key=lambda a: a.began or a.submitted)[: max(0, idle)]
