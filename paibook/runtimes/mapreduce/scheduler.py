@@ -290,11 +290,17 @@ def stragglers(
 
     Dean and Ghemawat, MapReduce: Simplified Data Processing on Large Clusters, 2004, section 3.6.
     """
-    idle = slots - sum(map(len, running.values()))
+    idle = slots - len(running)
     limit = max(LEAST_SECONDS, SLOW * statistics.median(durations)) if durations else math.inf
-    alone = [attempts[0] for attempts in running.values() if len(attempts) == 1]
-    # What its worker did not even take up waits for one that does not answer.
+    # What its worker did not even take up, a backup too, waits for one that does not answer.
+    latest = [attempts[-1] for attempts in running.values() if len(attempts) < ATTEMPTS]
     slow = [
-        a for a in alone if now - (a.began or a.submitted) > (min(limit, MUTE_SECONDS) if a.began is None else limit)
+        attempt
+        for attempt in latest
+        if (
+            attempt.began is None
+            and now - attempt.submitted > (MUTE_SECONDS if attempt.is_backup else min(limit, MUTE_SECONDS))
+        )
+        or (attempt.began is not None and not attempt.is_backup and now - attempt.began > limit)
     ]
-    return sorted(slow, key=lambda a: a.began or a.submitted)[: max(0, idle)]
+    return sorted(slow, key=lambda attempt: attempt.began or attempt.submitted)[: max(0, idle)]
