@@ -38,6 +38,7 @@ _LAZY = {
     "Mean": "paibook.runtimes.mapreduce.reducers",
     "TopK": "paibook.runtimes.mapreduce.reducers",
     "Distinct": "paibook.runtimes.mapreduce.reducers",
+    "CountDistinct": "paibook.runtimes.mapreduce.reducers",
 }
 _RENAMED = {"task": "current"}
 

@@ -103,7 +103,8 @@ class RunHistory:
 
 def _is_driven(record: RunRecord) -> bool:
     try:
+        process = psutil.Process(record.pid)
         # A later process may have been given the same number.
-        return psutil.Process(record.pid).create_time() <= record.started + 1
+        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= record.started + 1
     except psutil.NoSuchProcess:
         return False

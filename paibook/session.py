@@ -57,7 +57,8 @@ class Session:
 
     def check(self, plan: Plan) -> None:
         """Refuse a plan that cannot work, before anything is launched."""
-        plan.program.compile()
+        if not plan.options.get("sql"):
+            plan.program.compile()
         driver_of(plan.runtime).check(plan)
 
     def run(

@@ -123,7 +123,7 @@ def json_tables(
 
     Args:
         url, start, stop: As for ``json_batches``.
-        columns: Those to read, all where None; null where a block has none of them.
+        columns: Those to read, all where None.
         schema: Types by name; others are guessed, block by block.
 
     Raises:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from fsspec.core import url_to_fs
@@ -35,8 +36,11 @@ def is_local(url: str) -> bool:
 
 def fingerprint_of(info: Mapping[str, Any]) -> Fingerprint:
     """The fingerprint in what fsspec's ``info`` tells of a file."""
-    version = next((str(info[name]) for name in _VERSIONS if info.get(name)), "")
-    return Fingerprint(int(info.get("size") or 0), version)
+    version = next((info[name] for name in _VERSIONS if info.get(name)), "")
+    # Some file systems tell one time as a number in listings and as a date of single files.
+    if isinstance(version, datetime):
+        version = version.timestamp()
+    return Fingerprint(int(info.get("size") or 0), str(version))
 
 
 def check_unchanged(url: str, was: Fingerprint | None) -> None:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
-from paibook.clusters.contract import Cluster
+from paibook.clusters.contract import Cluster, Tasks
 from paibook.data.dataset import Dataset
 from paibook.data.frames import common_schema, frame
 from paibook.data.parts import Part, rewrite
-from paibook.data.splits import file_splits
+from paibook.data.sampling import sampled
+from paibook.data.sources import input_splits
 from paibook.data.staging import Staging, check_target, commit_all
-from paibook.data.variables import variable_splits
-from paibook.errors import PlanError, RunError
+from paibook.data.variables import VariableSplit
+from paibook.errors import DataError, PlanError, RunError
 from paibook.plan import Plan
 from paibook.runtimes.contract import RunContext
 from paibook.runtimes.mapreduce.bad_records import BadFile, save, too_many
 from paibook.runtimes.mapreduce.balance import runs_of_buckets
 from paibook.runtimes.mapreduce.checkpoint import Checkpoint, State
+from paibook.runtimes.mapreduce.forms import form_of_node, imports_of
 from paibook.runtimes.mapreduce.job import Job
 from paibook.runtimes.mapreduce.limits import Limits
 from paibook.runtimes.mapreduce.options import check_options, inputs_of, resources_of, targets_of
@@ -30,7 +35,7 @@ from paibook.runtimes.mapreduce.scheduler import Call, Scheduler, StageResult
 from paibook.runtimes.mapreduce.shuffle import Segment
 from paibook.runtimes.mapreduce.steps import MAIN, Done, Rows, ShuffleTo, Step, WriteTo
 from paibook.runtimes.mapreduce.summary import run_summary
-from paibook.runtimes.mapreduce.worker import hold, map_task, reduce_task, select
+from paibook.runtimes.mapreduce.worker import hold, map_pending, map_task, reduce_task, select
 
 BUCKETS_PER_SLOT = 8  # fine enough for reduce tasks of equal size
 TASKS_PER_SLOT = 2
@@ -50,6 +55,8 @@ class Driver:
         Raises:
             ProgramError, PlanError, DataError, SyntaxError: Naming what is wrong.
         """
+        if plan.options.get("sql"):
+            raise PlanError("--sql is not ready in this version: write the query as map and reduce, or batch functions")
         outline(plan.program, _input_names(plan))
         check_options(plan.options)
 
@@ -87,7 +94,7 @@ class _MapReduce:
         self._shared = tasks.shares(str(probe))
         if state is None:
             state = self._laid_out(tasks.slots)
-            if self._shared:
+            if self._shared and all(getattr(split, "pending", None) is None for split, _ in state.splits):
                 self._checkpoint.save(state)
         asked = self._plan.resources.workers
         window = min(tasks.slots, asked) if asked else tasks.slots
@@ -137,13 +144,24 @@ class _MapReduce:
         buckets = self._options.get("reducers") or BUCKETS_PER_SLOT * slots
         if job.outline.stages[0].has_partition:
             buckets = self._options.get("reducers") or TASKS_PER_SLOT * slots
-        return State(job, plan_splits(plan, context, slots), buckets, slots)
+        return State(job, self._splits(), buckets, slots)
+
+    def _splits(self) -> list[tuple[Any, str]]:
+        splits = plan_splits(self._plan, self._context, self._cluster.tasks())
+        if not self._shared:
+            return splits
+        # In files the items of variables need not travel with the tasks, and are there for whoever resumes the run.
+        return [(s.saved(self._checkpoint.folder) if isinstance(s, VariableSplit) else s, name) for s, name in splits]
 
     def _map(self, state: State, job: Any, sink: ShuffleTo | WriteTo, stagings: Mapping[str, Staging]) -> StageResult:
         calls = []
         for number, (split, name) in enumerate(state.splits):
             to = self._write_to(stagings, number, with_keys=False) if isinstance(sink, WriteTo) else sink
-            calls.append(Call(number, map_task, (job, split, name, self._step(to))))
+            pending = getattr(split, "pending", None)
+            if pending is None:
+                calls.append(Call(number, map_task, (job, split, name, self._step(to))))
+            else:
+                calls.append(Call(number, map_pending, (job, split, name, self._step(to), pending)))
         result = self._scheduler.run("map", calls, self._stays(sink), self._accept)
         self._stages.append(("map", result))
         self._check_bad_share(result)
@@ -292,7 +310,7 @@ def _input_names(plan: Plan) -> list[str]:
     return sorted({entry.name for entry in inputs_of(plan.options)})
 
 
-def plan_splits(plan: Plan, context: RunContext, slots: int) -> list[tuple[Any, str]]:
+def plan_splits(plan: Plan, context: RunContext, tasks: Tasks) -> list[tuple[Any, str]]:
     """The splits of all inputs, in the order they are given, each with the name of its input.
 
     Raises:
@@ -300,18 +318,48 @@ def plan_splits(plan: Plan, context: RunContext, slots: int) -> list[tuple[Any, 
         PlanError: A variable the notebook does not have.
     """
     splits: list[tuple[Any, str]] = []
-    # Paths that follow each other are cut together, so that many small files share a task.
-    for (name, is_variable), entries in groupby(inputs_of(plan.options), lambda entry: (entry.name, entry.is_variable)):
-        values = [entry.value for entry in entries]
-        if not is_variable:
-            found: list[Any] = list(file_splits(values, slots, plan.options.get("format")))
-            splits += [(split, name) for split in found]
-            continue
-        for value in values:
-            if value not in context.variables:
-                raise PlanError(f"the input variable {value!r} is not defined in the notebook")
-            splits += [(split, name) for split in variable_splits(value, context.variables[value], slots)]
+    typed = bool(_table_mappers(plan))
+    for name, entries in groupby(inputs_of(plan.options), lambda entry: entry.name):
+        found: Sequence[Any] = input_splits(
+            [entry.entry for entry in entries],
+            tasks.slots,
+            context.variables,
+            plan.options.get("format"),
+            typed=typed,
+            compute=tasks.partitions,
+            output_of=partial(output_of, context.directory.parent),
+        )
+        fraction = plan.options.get("sample")
+        if fraction is not None:
+            found = sampled(found, fraction)
+        splits += [(split, name) for split in found]
     return splits
+
+
+def output_of(runs: Path, run: str) -> str:
+    """The path that a run wrote its main output to.
+
+    Raises:
+        DataError: No such run, several, or one that wrote no path.
+    """
+    found = [path for path in runs.glob("*/summary.json") if run and run in _ends(path.parent.name, run)]
+    if len(found) != 1:
+        raise DataError(f"run:{run}: {'several runs are' if found else 'no finished run is'} called so; see %pai_runs")
+    target: str = json.loads(found[0].read_text())["outputs"][MAIN]["target"]
+    if not target:
+        raise DataError(f"run:{run}: its result went to the notebook; name the variable instead")
+    return target
+
+
+def _ends(name: str, run: str) -> tuple[str, str]:
+    return name[: len(run)], name[-len(run) :]
+
+
+def _table_mappers(plan: Plan) -> list[str]:
+    """Mappers that take tables: columns then need one type in all of an input's files."""
+    imports = imports_of(plan.program.tree())
+    functions = plan.program.functions()
+    return [n for n in functions if n.startswith("map") and form_of_node(functions[n], imports) != "records"]
 
 
 def in_order(parts: Sequence[Rows], descending: bool = False) -> list[Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from paibook.data.formats import check_format
 from paibook.data.inputs import find_files
+from paibook.data.sources import kind_of
 from paibook.data.staging import check_target
 from paibook.errors import DataError, PlanError
 from paibook.runtimes.mapreduce.outline import MAGIC
@@ -17,16 +18,14 @@ from paibook.runtimes.mapreduce.steps import MAIN
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One input: a path, or a variable of the notebook.
+    """One input.
 
     Attributes:
-        value: The path or the variable's name.
-        is_variable: Which of both.
+        entry: A path, or a mapping of ``"path"``, ``"variable"`` or ``"run"`` to its value.
         name: The input's own name, or empty.
     """
 
-    value: str
-    is_variable: bool = False
+    entry: Any
     name: str = ""
 
 
@@ -61,8 +60,9 @@ def check_options(options: Mapping[str, Any]) -> None:
         raise PlanError(f"--sample is a share above 0 and up to 1, or 100%; got {sample!r}")
     inputs = inputs_of(options)
     for entry in inputs:
-        if not entry.is_variable:
-            find_files(entry.value)
+        kind, value = kind_of(entry.entry)
+        if kind == "path":
+            find_files(value)
     if options.get("out_kind") == "path" and not options.get("out"):
         raise PlanError("an output path is needed: -o PATH")
     resources_of(options)
@@ -90,7 +90,7 @@ def inputs_of(options: Mapping[str, Any]) -> list[Input]:
     """The inputs in the order they are given.
 
     Raises:
-        PlanError: There is none, or one is neither a path nor a variable.
+        PlanError: There is none, or one is neither a path nor a variable nor a run.
     """
     entries = options.get("inputs")
     if not entries:
@@ -99,14 +99,8 @@ def inputs_of(options: Mapping[str, Any]) -> list[Input]:
 
 
 def _input(entry: Any) -> Input:
-    if isinstance(entry, str):
-        return Input(entry)
-    if isinstance(entry, Mapping):
-        name = entry.get("name") or ""
-        for kind in ("path", "variable"):
-            if isinstance(entry.get(kind), str):
-                return Input(entry[kind], kind == "variable", name)
-    raise PlanError(f"an input is a path or a variable; got {entry!r}")
+    kind_of(entry)
+    return Input(entry, (entry.get("name") or "") if isinstance(entry, Mapping) else "")
 
 
 def targets_of(options: Mapping[str, Any]) -> list[Target]:

@@ -82,17 +82,18 @@ class TableCollector:
         try:
             rows = concat_tables(tables)
             keys = key_columns(rows, self._keys, "map")
-            rows = self._combined(rows, keys)
-            shares = partition_table(rows, keys, len(self._writer.buckets))
+            buckets = len(self._writer.buckets)
+            if self._functions.reducer is not None:
+                shares = self._functions.reducer.shuffled(rows, keys, buckets)
+            else:
+                shares = partition_table(self._combined(rows), keys, buckets)
         except (DataError, WrongYield, pyarrow.ArrowException) as error:
             raise explained(error, self._where, "map") from error
         for bucket, share in enumerate(shares):
             if share is not None:
                 self._pack(bucket, share)
 
-    def _combined(self, rows: pyarrow.Table, keys: Sequence[str]) -> pyarrow.Table:
-        if self._functions.reducer is not None:
-            return self._functions.reducer.partial(rows, keys)
+    def _combined(self, rows: pyarrow.Table) -> pyarrow.Table:
         combine = self._functions.combine
         if combine is None or form_of(combine) == "records":
             return rows

@@ -101,6 +101,11 @@ def map_task(number: int, job: Job, split: Any, input: str, step: Step) -> Done:
         return _done(scene, False)
 
 
+def map_pending(number: int, job: Job, split: Any, input: str, step: Step, value: Any) -> Done:
+    """As ``map_task``, for a split whose value was computed on the cluster and comes as the last argument."""
+    return map_task(number, job, split.with_value(value), input, step)
+
+
 @rare_collection()
 def reduce_task(number: int, job: Job, stage: int, segments: list[Any], step: Step) -> Done:
     """Reduce one partition, key after key, in order where keys can be compared.

@@ -140,7 +140,7 @@ def test_bad_records_are_skipped_and_kept(run: Any) -> None:
     assert {line["record"] for line in lines} == {"x", "y"}
     assert all("ValueError" in line["error"] and "item" in line["place"] for line in lines)
     assert run.summary["bad"]["records"] == 2
-    with pytest.raises(DataError, match="2 bad records, more than --max-bad 1 allows; the first: .*ValueError"):
+    with pytest.raises(DataError, match=r"2 bad records, more than --max-bad 1 allows; the first: .*ValueError"):
         run.over(source, items, max_bad=1)
     with pytest.raises(DataError, match="more than --max-bad 10% allows"):
         run.over(source, items, max_bad=0.1)
@@ -208,9 +208,33 @@ def test_a_small_memory_changes_nothing(run: Any, monkeypatch: pytest.MonkeyPatc
         ({"max_bad": -1}, "--max-bad"),
         ({"sample": 2}, "--sample"),
         ({"sort": "up"}, "--sort"),
-        ({"inputs": [{"table": "x"}]}, "an input is a path or a variable"),
+        ({"inputs": [{"table": "x"}]}, "an input is a path, a variable or a run"),
     ],
 )
 def test_wrong_options_are_named(run: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(PlanError, match=message):
         run.over(NUMBERS + IDENTITY, [1], **options)
+
+
+def test_a_sample_is_a_share_of_the_records(run: Any) -> None:
+    source = "def map(record):\n    yield 'n', 1\ndef reduce(key, values):\n    yield sum(values)"
+    (count,) = run.over(source, range(20_000), sample=0.1)
+    assert 1_700 < count < 2_300
+
+
+def test_the_output_of_a_run_is_an_input(run: Any, tmp_path: Path) -> None:
+    run.directory = tmp_path / "runs" / "20260101-000000-mapreduce-abcd"
+    run.directory.mkdir(parents=True)
+    run.over("reduce = None\ndef map(record):\n    yield {'n': record}\n", range(5), out=str(tmp_path / "five.parquet"))
+    (run.directory / "summary.json").write_text(json.dumps(run.summary))
+    source = "def map(record):\n    yield 'n', record['n']\ndef reduce(key, values):\n    yield sum(values)"
+    assert run(source, {"run": "abcd"}) == [10]
+    with pytest.raises(DataError, match="no finished run is called so"):
+        run(source, {"run": "nothing"})
+
+
+def test_a_dask_collection_is_computed_where_it_lies(run: Any) -> None:
+    bag = pytest.importorskip("dask.bag").from_sequence(range(10), npartitions=3)
+    source = "def map(record):\n    yield record % 2, record\ndef reduce(key, values):\n    yield key, sum(values)"
+    assert run.over(source, bag.map(lambda n: n * 2).map(lambda n: n // 2)) == [(0, 20), (1, 25)]
+    assert run.summary["stages"][0]["tasks"] == 3
