@@ -2,7 +2,7 @@
 
 ``requirements.lock`` pins what running paibook takes (every extra but test and lint); ``tests/requirements.lock`` pins
 what its tests and linters need beyond that. Each holds the transitive closure of what ``pyproject.toml`` names. Left
-out: local version labels (``+cpu``), and the card libraries that torch's own wheels pin exactly. ``environment.yml``
+out: drivers of remote storage, local version labels (``+cpu``), and the card libraries that torch's own wheels pin exactly. ``environment.yml``
 gives conda users the same versions of what ``pyproject.toml`` names.
 """
 
@@ -19,11 +19,20 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
 DEVELOPMENT = ("test", "lint")
+STORAGE = ("oss", "s3")  # drivers for a site's own storage: whoever has it installs them, nobody else needs them
 PINNED_BY_TORCH = ("nvidia-", "cuda-", "triton")
 KEPT = ("nvidia-ml-py",)
 CONDA_NAMES = {"torch": "pytorch"}
 # Not on conda-forge, or late there: conda users get these from pip.
-PIP_ONLY = ("anywidget", "import-linter", "ipyparallel", "nvidia-ml-py", "vl-convert-python")
+PIP_ONLY = (
+    "anywidget",
+    "fastdigest",
+    "import-linter",
+    "ipyparallel",
+    "nvidia-ml-py",
+    "stop-words",
+    "vl-convert-python",
+)
 
 
 def closure(requirements: Iterable[str]) -> dict[str, str]:
@@ -85,7 +94,8 @@ def environment(names: Iterable[str], pins: dict[str, str]) -> str:
 def main() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    running = [*project["dependencies"], *(r for name, rs in extras.items() if name not in DEVELOPMENT for r in rs)]
+    others = {name: rs for name, rs in extras.items() if name not in DEVELOPMENT + STORAGE}
+    running = [*project["dependencies"], *(requirement for rs in others.values() for requirement in rs)]
     base = closure(running)
     development = closure(requirement for name in DEVELOPMENT for requirement in extras[name])
     write(ROOT / "requirements.lock", base, "What running paibook takes, with every extra.")

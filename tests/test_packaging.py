@@ -42,11 +42,15 @@ def project() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
+STORAGE = ("oss", "s3")  # drivers that only those who have such storage install
+
+
 def direct(extras: bool = True) -> list[Requirement]:
     """What pyproject.toml names itself."""
     named = list(project()["dependencies"])
     if extras:
-        named += [text for texts in project()["optional-dependencies"].values() for text in texts]
+        optional = project()["optional-dependencies"]
+        named += [text for name, texts in optional.items() if name not in STORAGE for text in texts]
     return [Requirement(text) for text in named]
 
 

@@ -48,15 +48,6 @@ def reduce(user, values):
             ),
         ),
         (
-            "The same sums in SQL",
-            (
-                """%%pai_mapreduce --sql -i users=users orders=orders --as dataframe
-SELECT name, sum(price) AS total
-FROM users JOIN orders ON users.id = orders.user
-GROUP BY name""",
-            ),
-        ),
-        (
             "Two stages: how many words come how often",
             (
                 """%%pai_mapreduce -i docs --sort
