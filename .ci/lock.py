@@ -1,9 +1,9 @@
 """Write the locks and environment.yml from what is installed beside this interpreter: ``python .ci/lock.py``.
 
-``requirements.lock`` pins what running paibook takes (every extra but test and lint); ``tests/requirements.lock`` pins
-what its tests and linters need beyond that. Each holds the transitive closure of what ``pyproject.toml`` names. Left
-out: drivers of remote storage, local version labels (``+cpu``), and the card libraries that torch's own wheels pin exactly. ``environment.yml``
-gives conda users the same versions of what ``pyproject.toml`` names.
+``requirements.lock`` pins what running paibook takes (every extra but test and lint); ``tests/requirements.lock``
+pins what its tests and linters need beyond that. Each holds the transitive closure of what ``pyproject.toml`` names.
+Left out: drivers of remote storage, local version labels (``+cpu``), and the card libraries that torch's own wheels
+pin exactly. ``environment.yml`` gives conda users the same versions of what ``pyproject.toml`` names.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ import psutil
 from paibook.errors import PaibookError
 from paibook.metrics import MetricStream
 from paibook.plan import Plan
-from paibook.run import SUMMARY, RunRecord
+from paibook.run import RunRecord
+from paibook.runtimes.contract import SUMMARY
 
 
 class RunHistory:

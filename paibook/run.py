@@ -18,11 +18,10 @@ from paibook.errors import PaibookError, RunCancelled, RunError, UserCodeError
 from paibook.metrics import MetricStream, Recorder, recording
 from paibook.plan import Plan
 from paibook.program import error_text
-from paibook.runtimes.contract import Driver, Progress, RunContext
+from paibook.runtimes.contract import SUMMARY, Driver, Progress, RunContext
 
 GRACE_SECONDS = 2.0
 SAVED_BYTES = 50_000_000
-SUMMARY = "summary.json"
 STATES = ("running", "done", "failed", "cancelled")
 
 

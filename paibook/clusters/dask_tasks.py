@@ -15,13 +15,13 @@ from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
 import cloudpickle
-import numpy
 from distributed import Client, Future, get_worker
 from distributed.scheduler import KilledWorker
 
 from paibook.clusters.capture import captured
 from paibook.clusters.contract import Event, EventKind, OnEvent, Pending, Tasks
 from paibook.clusters.dask_calls import ask
+from paibook.clusters.delayed import delayed_values
 from paibook.clusters.engine_place import decode_event, encode_event
 from paibook.clusters.task_events import speaking
 from paibook.errors import ClusterError, RunCancelled, RunError
@@ -85,9 +85,7 @@ class DaskTasks(Tasks):
         return all(ask(self._client, os.path.exists, path).values())
 
     def partitions(self, collection: Any) -> list[Pending[Any]]:
-        delayed = collection if isinstance(collection, (list, tuple)) else collection.to_delayed()
-        flat = numpy.ravel(numpy.asarray(delayed, dtype=object)).tolist()
-        futures = self._client.compute(flat)
+        futures = self._client.compute(delayed_values(collection))
         return [DaskPending(future, f"partition {i}") for i, future in enumerate(futures)]  # type: ignore[misc]
 
     def _on_event(self, event: tuple[Any, Any]) -> None:

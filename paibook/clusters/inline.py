@@ -15,8 +15,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, TypeVar
 
-import numpy
-
 from paibook.clusters.capture import captured
 from paibook.clusters.contract import (
     Cluster,
@@ -30,6 +28,7 @@ from paibook.clusters.contract import (
     RankStatus,
     Tasks,
 )
+from paibook.clusters.delayed import delayed_values
 from paibook.clusters.display import mime_bundle
 from paibook.clusters.task_events import speaking
 from paibook.errors import ClusterError, RankLost, RunCancelled
@@ -144,9 +143,7 @@ class InlineTasks(Tasks):
         return True
 
     def partitions(self, collection: Any) -> list[Pending[Any]]:
-        delayed = collection if isinstance(collection, (list, tuple)) else collection.to_delayed()
-        flat = numpy.ravel(numpy.asarray(delayed, dtype=object)).tolist()
-        return [self.submit(value.compute) for value in flat]
+        return [self.submit(value.compute) for value in delayed_values(collection)]
 
     def close(self) -> None:
         """End the thread when its tasks are done."""

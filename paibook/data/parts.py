@@ -11,14 +11,13 @@ import pyarrow
 import pyarrow.csv
 import pyarrow.parquet
 
-from paibook.data.frames import concatenated, in_schema, table
+from paibook.data.frames import in_schema
 from paibook.data.part_files import Part, open_part, writing
-from paibook.data.sinks import PartSink, json_line, part_name
+from paibook.data.sinks import PartSink, part_name
 
-__all__ = ["OUTPUT_FORMATS", "ROWS", "Part", "PartWriter", "rewrite", "write_empty"]
+__all__ = ["OUTPUT_FORMATS", "Part", "PartWriter", "rewrite", "write_empty"]
 
 OUTPUT_FORMATS = {".parquet": "parquet", ".jsonl": "jsonl", ".csv": "csv", "": "parquet"}
-ROWS = 100_000  # records turned into columns at once
 
 
 @dataclass(slots=True)
@@ -42,26 +41,6 @@ class PartWriter:
     def open(self) -> PartSink:
         """Begin an attempt; its files appear as records come and are parts once it is closed."""
         return PartSink(self.folder, self.format, self.number, self.partition_by, self.buffer)
-
-    def write(self, chunks: list[Any], rows: int) -> Part | None:
-        """Write what ``gather`` made of the records; None when there were none.
-
-        Raises:
-            DataError: The folder is not on a file system this worker shares, or is full.
-        """
-        if not rows:
-            return None
-        path = self.folder / part_name(self.number, 0, self.format)
-        if self.format == "jsonl":
-            return Part(path.name, self.number, rows, None, _write(path, self.format, None, [chunks]))
-        joined = concatenated(chunks, f"partition {self.number}")
-        return Part(path.name, self.number, rows, joined.schema, _write(path, self.format, joined.schema, [joined]))
-
-    def gather(self, records: list[Any]) -> Any:
-        """Some records in the compact form that ``write`` takes."""
-        if self.format == "jsonl":
-            return "".join(map(json_line, records))
-        return table(records, f"partition {self.number}")
 
 
 def rewrite(folder: Path, format: str, part: Part, schema: pyarrow.Schema) -> Part:

@@ -14,6 +14,8 @@ from paibook.errors import RunCancelled
 from paibook.metrics import MetricStream
 from paibook.plan import Plan
 
+SUMMARY = "summary.json"  # in a run's folder, what ``RunContext.summarise`` was given
+
 
 @dataclass(frozen=True)
 class Progress:

@@ -8,7 +8,6 @@ doing.
 from __future__ import annotations
 
 import mmap
-import os
 import struct
 from collections import Counter
 from pathlib import Path
@@ -61,6 +60,11 @@ class Attempt:
             self._marks = None
 
 
+def fatal_text(what: str) -> str:
+    """What to say of a record, key or table in ``Attempt.fatal``."""
+    return f"{what} ended its worker's process each time (killed, crashed in C, or out of memory)"
+
+
 def _new_marks(folder: Path) -> mmap.mmap:
     number = len(list(folder.iterdir()))
     while True:
@@ -76,8 +80,3 @@ def _new_marks(folder: Path) -> mmap.mmap:
 def _position(path: Path) -> int:
     content = path.read_bytes()
     return struct.unpack("<q", content)[0] if len(content) == _SIZE else _UNWATCHED
-
-
-def is_shared(folder: Path, token: str) -> bool:
-    """Whether a file that the notebook wrote in a folder is seen here; runs on workers."""
-    return os.path.exists(folder / token)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import repeat
-from typing import Any
 
 import pyarrow
 
-from paibook.data.frames import table as table_of_records
-from paibook.errors import UserCodeError
-from paibook.runtimes.mapreduce.attempts import Attempt
+from paibook.runtimes.mapreduce.attempts import Attempt, fatal_text
 from paibook.runtimes.mapreduce.batches import call
 from paibook.runtimes.mapreduce.forms import Form, form_of
 from paibook.runtimes.mapreduce.job import Function, StageFunctions
-from paibook.runtimes.mapreduce.mistakes import explained
+from paibook.runtimes.mapreduce.mistakes import explained, said
 from paibook.runtimes.mapreduce.pairs import lists_of, table_of
 from paibook.runtimes.mapreduce.shuffle import Block, Segment, blocks
 from paibook.runtimes.mapreduce.table_shuffle import concat_tables, key_columns, unpack_table
@@ -28,23 +25,20 @@ def takes_tables(function: Function | None) -> bool:
     return function is not None and form_of(function) != "records"
 
 
-def tables_of(split: Any) -> Iterator[pyarrow.Table]:
-    """A split's rows as tables; by way of records where it has no faster one."""
-    if hasattr(split, "tables"):
-        yield from split.tables()
-        return
-    for batch in split.batches():
-        yield table_of_records(batch.records, "the input")
-
-
 def map_tables(
-    mapper: Function, name: str, split: Any, take: TakeTable, where: str, attempt: Attempt, tick: Callable[[Any], None]
+    mapper: Function,
+    name: str,
+    tables: Iterable[pyarrow.Table],
+    take: TakeTable,
+    where: str,
+    attempt: Attempt,
+    tick: TakeTable,
 ) -> None:
-    """Call a mapper with each table of a split.
+    """Call a mapper with each of some tables.
 
     Args:
         mapper, name: The cell's function, and what it is called.
-        split: The rows.
+        tables: The rows.
         take: Gets what it returns.
         where: Names the task in errors.
         attempt: Learns which table comes now.
@@ -54,11 +48,10 @@ def map_tables(
         UserCodeError: The mapper raised, returned no table, or a table ended its worker's process each time.
     """
     form: Form = form_of(mapper)
-    for number, rows in enumerate(tables_of(split)):
+    for number, rows in enumerate(tables):
         place = f"{where}, table {number} of its input"
         if number in attempt.fatal:
-            message = "this table ended its worker's process each time (killed, crashed in C, or out of memory)"
-            raise UserCodeError(place, "RunError", message, f"{place}: {message}\n")
+            raise said(place, fatal_text("this table"), "RunError")
         attempt.at(number)
         try:
             made = call(mapper, form, rows, name)

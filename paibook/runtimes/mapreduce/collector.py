@@ -8,7 +8,7 @@ from typing import Any
 from paibook.errors import DataError, UserCodeError
 from paibook.runtimes.mapreduce.job import StageFunctions
 from paibook.runtimes.mapreduce.memory import size_of_groups
-from paibook.runtimes.mapreduce.mistakes import PAIRS, checked, explained
+from paibook.runtimes.mapreduce.mistakes import PAIRS, checked, explained, said
 from paibook.runtimes.mapreduce.report import Report
 from paibook.runtimes.mapreduce.shuffle import Buckets, Groups, ShuffleWriter, add_groups, bucket_numbers
 
@@ -46,7 +46,7 @@ class Collector:
         if self._since < self._next:
             return
         held = sum(map(len, self.groups.values()))
-        size = held * self._value_size(held)
+        size = size_of_groups(self.groups)
         # Counting is done only as often as the number of values may have doubled.
         doubles = held < PENDING // 2 and size < self._budget // 2
         self._next = self._next + self._since if doubles else 0
@@ -57,7 +57,7 @@ class Collector:
         if self._functions.combine is not None:
             self.groups = self._combined()
             left = sum(map(len, self.groups.values()))
-            if left * self._value_size(left) < self._budget // 2 and 2 * left <= max(held, PENDING):
+            if size_of_groups(self.groups) < self._budget // 2 and 2 * left <= max(held, PENDING):
                 return
         elif size < self._budget:
             return
@@ -82,9 +82,6 @@ class Collector:
         self._pack()
         self._report.spills += 1
         self._report.spilled_bytes += self._writer.bytes - before
-
-    def _value_size(self, held: int) -> int:
-        return max(1, size_of_groups(self.groups) // max(1, held))
 
     def _combined(self) -> Groups:
         """The groups after ``combine``; a lone value has nothing to be combined with and stays as it is."""
@@ -129,5 +126,4 @@ class Collector:
             raise self._cannot_be_sent(error) from error
 
     def _cannot_be_sent(self, error: Exception) -> UserCodeError:
-        message = f"what map yielded cannot be sent to a reducer: {type(error).__name__}: {error}"
-        return UserCodeError(self._where, "ProgramError", message, f"{self._where}: {message}\n")
+        return said(self._where, f"what map yielded cannot be sent to a reducer: {type(error).__name__}: {error}")

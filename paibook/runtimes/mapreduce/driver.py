@@ -21,15 +21,14 @@ from paibook.data.staging import Staging, check_target, commit_all
 from paibook.data.variables import VariableSplit
 from paibook.errors import DataError, PlanError, RunError
 from paibook.plan import Plan
-from paibook.runtimes.contract import RunContext
+from paibook.runtimes.contract import SUMMARY, RunContext
 from paibook.runtimes.mapreduce.bad_records import BadFile, save, too_many
 from paibook.runtimes.mapreduce.balance import runs_of_buckets
 from paibook.runtimes.mapreduce.checkpoint import Checkpoint, State
-from paibook.runtimes.mapreduce.forms import form_of_node, imports_of
 from paibook.runtimes.mapreduce.job import Job
 from paibook.runtimes.mapreduce.limits import Limits
 from paibook.runtimes.mapreduce.options import check_options, inputs_of, resources_of, targets_of
-from paibook.runtimes.mapreduce.outline import outline, suffixed
+from paibook.runtimes.mapreduce.outline import Outline, outline, suffixed
 from paibook.runtimes.mapreduce.report import Report
 from paibook.runtimes.mapreduce.scheduler import Call, Scheduler, StageResult
 from paibook.runtimes.mapreduce.shuffle import Segment
@@ -144,10 +143,12 @@ class _MapReduce:
         buckets = self._options.get("reducers") or BUCKETS_PER_SLOT * slots
         if job.outline.stages[0].has_partition:
             buckets = self._options.get("reducers") or TASKS_PER_SLOT * slots
-        return State(job, self._splits(), buckets, slots)
+        return State(job, self._splits(job.outline), buckets, slots)
 
-    def _splits(self) -> list[tuple[Any, str]]:
-        splits = plan_splits(self._plan, self._context, self._cluster.tasks())
+    def _splits(self, shape: Outline) -> list[tuple[Any, str]]:
+        # Columns then need one type in all of an input's files.
+        typed = any(name.startswith("map") for name in shape.of_tables)
+        splits = plan_splits(self._plan, self._context, self._cluster.tasks(), typed)
         if not self._shared:
             return splits
         # In files the items of variables need not travel with the tasks, and are there for whoever resumes the run.
@@ -310,7 +311,7 @@ def _input_names(plan: Plan) -> list[str]:
     return sorted({entry.name for entry in inputs_of(plan.options)})
 
 
-def plan_splits(plan: Plan, context: RunContext, tasks: Tasks) -> list[tuple[Any, str]]:
+def plan_splits(plan: Plan, context: RunContext, tasks: Tasks, typed: bool) -> list[tuple[Any, str]]:
     """The splits of all inputs, in the order they are given, each with the name of its input.
 
     Raises:
@@ -318,7 +319,6 @@ def plan_splits(plan: Plan, context: RunContext, tasks: Tasks) -> list[tuple[Any
         PlanError: A variable the notebook does not have.
     """
     splits: list[tuple[Any, str]] = []
-    typed = bool(_table_mappers(plan))
     for name, entries in groupby(inputs_of(plan.options), lambda entry: entry.name):
         found: Sequence[Any] = input_splits(
             [entry.entry for entry in entries],
@@ -342,7 +342,7 @@ def output_of(runs: Path, run: str) -> str:
     Raises:
         DataError: No such run, several, or one that wrote no path.
     """
-    found = [path for path in runs.glob("*/summary.json") if run and run in _ends(path.parent.name, run)]
+    found = [path for path in runs.glob(f"*/{SUMMARY}") if run and run in _ends(path.parent.name, run)]
     if len(found) != 1:
         raise DataError(f"run:{run}: {'several runs are' if found else 'no finished run is'} called so; see %pai_runs")
     target: str = json.loads(found[0].read_text())["outputs"][MAIN]["target"]
@@ -353,13 +353,6 @@ def output_of(runs: Path, run: str) -> str:
 
 def _ends(name: str, run: str) -> tuple[str, str]:
     return name[: len(run)], name[-len(run) :]
-
-
-def _table_mappers(plan: Plan) -> list[str]:
-    """Mappers that take tables: columns then need one type in all of an input's files."""
-    imports = imports_of(plan.program.tree())
-    functions = plan.program.functions()
-    return [n for n in functions if n.startswith("map") and form_of_node(functions[n], imports) != "records"]
 
 
 def in_order(parts: Sequence[Rows], descending: bool = False) -> list[Any]:

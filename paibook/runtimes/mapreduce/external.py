@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy
 
-from paibook.runtimes.mapreduce.key_order import NAN, common_kind, kind_of, with_one_nan
+from paibook.runtimes.mapreduce.key_order import NAN, common_kind, kind_of
 from paibook.runtimes.mapreduce.memory import size_of_groups, size_of_items, size_of_lists
 from paibook.runtimes.mapreduce.partition import hashes_of
 from paibook.runtimes.mapreduce.runs import BlockFile, Item, Run, RunReader, Spills, write_run
-from paibook.runtimes.mapreduce.shuffle import Block, Groups
+from paibook.runtimes.mapreduce.shuffle import Block, Groups, add_block, emptying, ordered
 from paibook.runtimes.mapreduce.spilled_values import SpilledValues, in_order
 
 __all__ = ["SpilledValues", "Spills", "grouped", "in_order"]
@@ -82,15 +82,7 @@ class _Sorter:
     def add(self, keys: list[Any], counts: list[int] | None, values: list[Any]) -> None:
         groups = self._groups
         before = len(groups)
-        keys = with_one_nan(keys)
-        if counts is None:
-            for key, value in zip(keys, values, strict=True):
-                groups[key].append(value)
-        else:
-            start = 0
-            for key, count in zip(keys, counts, strict=True):
-                groups[key].extend(values[start : start + count])
-                start += count
+        add_block(groups, (keys, counts, values))
         new = len(groups) - before
         self._held += size_of_items(values) + size_of_lists(new, len(values)) + new * _DICT_ENTRY
         if new:
@@ -100,9 +92,9 @@ class _Sorter:
 
     def found(self) -> tuple[Found, bool]:
         if not self._runs and self._nan is None:
-            items, comparable = _ordered(self._groups, self._descending)
+            items, comparable = ordered(self._groups, self._descending)
             self._groups = defaultdict(list)
-            return _emptying(items), comparable
+            return emptying(items), comparable
         self._spill()
         kind = common_kind([run.kind for run in self._runs]) if self._runs else "real"  # nothing but NaN
         if kind is None:
@@ -158,10 +150,7 @@ class _Sorter:
         """A run by hash: as it was cut to fit in memory, so it fits again."""
         groups: Groups = defaultdict(list)
         for keys, counts, values in run.file.blocks():
-            start = 0
-            for key, count in zip(keys, counts or [1] * len(keys), strict=True):
-                groups[key].extend(values[start : start + count])
-                start += count
+            add_block(groups, (keys, counts, values))
         run.file.remove()
         items = ((key, groups.pop(key)) for key in _by_hash(list(groups)))
         return self._written(items, run.memory, run.values, None, True)
@@ -318,21 +307,3 @@ def _by_key(items: list[Item], by_hash: bool, descending: bool) -> Iterator[Item
 def _by_hash(keys: list[Any]) -> list[Any]:
     order = numpy.argsort(hashes_of(keys), kind="stable").tolist()
     return [keys[number] for number in order]
-
-
-def _ordered(groups: Groups, descending: bool) -> tuple[list[tuple[Any, Sequence[Any]]], bool]:
-    nan = [(NAN, groups.pop(NAN))] if NAN in groups else []
-    items: list[tuple[Any, Sequence[Any]]] = list(groups.items())
-    try:
-        items.sort(key=itemgetter(0), reverse=descending)
-    except TypeError:
-        items = list(groups.items())  # a sort that fails leaves its list in disorder
-        return items + nan, False
-    return items + nan, True
-
-
-def _emptying(items: list[tuple[Any, Sequence[Any]]]) -> Found:
-    """The items, each forgotten once it was given, to hold no values longer than they are needed."""
-    items.reverse()
-    while items:
-        yield items.pop()

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import psutil
 
+from paibook.runtimes.mapreduce.memory import rss
+
 SHARE = 0.5  # of what is free under the bound: the estimate is rough, and packing what is held needs room as well
 LEAST = 8 << 20  # below this a task would do nothing but spill
 
@@ -17,16 +19,13 @@ class Limits:
 
     Attributes:
         memory: Bytes in all, or None for a fair share of the machine.
-        threads: Tasks that run at once in a process.
     """
 
     memory: int | None = None
-    threads: int = 1
 
     def budget(self) -> int:
         """Bytes the calling task may hold, as Python objects."""
         if self.memory is None:
             cores = os.cpu_count() or 1
             return int(psutil.virtual_memory().total * SHARE / 2 / cores)
-        free = self.memory - psutil.Process().memory_info().rss
-        return max(LEAST, int(free * SHARE / self.threads))
+        return max(LEAST, int((self.memory - rss()) * SHARE))

@@ -60,11 +60,11 @@ def explained(error: BaseException, where: str, name: str, pair: Any = None) -> 
         pair: What it yielded last.
     """
     if isinstance(error, WrongYield):
-        return _said(where, str(error))
+        return said(where, str(error))
     if _yields_pairs(name) and error.__traceback__ is not None and error.__traceback__.tb_next is None:
         mistake = _mistake(name, pair)
         if mistake:
-            return _said(where, mistake)
+            return said(where, mistake)
     return capture_error(error, where)
 
 
@@ -78,8 +78,9 @@ def _yields_pairs(name: str) -> bool:
     return name.startswith(("map", "combine"))
 
 
-def _said(where: str, message: str) -> UserCodeError:
-    return UserCodeError(where, "ProgramError", message, f"{where}: {message}\n")
+def said(where: str, message: str, name: str = "ProgramError") -> UserCodeError:
+    """An error in words alone: there is no line of the cell to show."""
+    return UserCodeError(where, name, message, f"{where}: {message}\n")
 
 
 def _mistake(name: str, pair: Any) -> str | None:

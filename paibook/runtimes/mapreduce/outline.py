@@ -54,10 +54,12 @@ class Outline:
     Attributes:
         stages: In order, at least one.
         mappers: Names of the inputs that have a mapper of their own.
+        of_tables: Names of the functions that are annotated for batches.
     """
 
     stages: tuple[StageOutline, ...]
     mappers: tuple[str, ...]
+    of_tables: frozenset[str] = frozenset()
 
     @property
     def is_map_only(self) -> bool:
@@ -97,13 +99,14 @@ def outline(program: Program, inputs: Collection[str] = ()) -> Outline:
         {name: parameters for name, parameters in signatures.items() if name not in of_tables},
     )
     _refuse_strangers(program, defined, len(stages), inputs)
-    return Outline(tuple(stages), mappers)
+    return Outline(tuple(stages), mappers, of_tables)
 
 
-def _of_tables(program: Program) -> set[str]:
+def _of_tables(program: Program) -> frozenset[str]:
     """Functions annotated for batches, whose parameters are tables."""
     imports = imports_of(program.tree())
-    return {name for name, node in program.functions().items() if form_of_node(node, imports) != "records"}
+    functions = program.functions().items()
+    return frozenset(name for name, node in functions if form_of_node(node, imports) != "records")
 
 
 def _stages(program: Program, defined: set[str]) -> list[StageOutline]:

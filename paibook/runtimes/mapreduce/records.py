@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow
 
 from paibook.data.sinks import PartSink
-from paibook.errors import UserCodeError
 from paibook.runtimes.mapreduce.job import portable
+from paibook.runtimes.mapreduce.mistakes import said
 from paibook.runtimes.mapreduce.report import Report
 from paibook.runtimes.mapreduce.steps import MAIN, Rows, WriteTo
 from paibook.runtimes.mapreduce.task import Output
@@ -94,7 +94,7 @@ class RecordSink:
                 f"a record was yielded for the output {output.name!r}, which the line does not name "
                 f"(named: {known}); add -o MAIN {output.name}=PATH"
             )
-            raise UserCodeError(self._where, "ProgramError", message, f"{self._where}: {message}\n")
+            raise said(self._where, message)
         records = self._records[output.name]
         records.append(output.record)
         if len(records) >= ROWS:
@@ -112,4 +112,4 @@ class RecordSink:
             return Rows(portable(records, self._module), None if keys is None else portable(keys, self._module))
         except Exception as error:  # pickling runs the records' own code, which may raise anything
             message = f"what the cell yielded cannot be sent to the notebook: {type(error).__name__}: {error}"
-            raise UserCodeError(self._where, "ProgramError", message, f"{self._where}: {message}\n") from error
+            raise said(self._where, message) from error

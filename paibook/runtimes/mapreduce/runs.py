@@ -14,6 +14,7 @@ from paibook.errors import DataError
 from paibook.runtimes.mapreduce.key_order import with_one_nan
 from paibook.runtimes.mapreduce.packing import pack, unpack
 from paibook.runtimes.mapreduce.partition import hashes_of
+from paibook.runtimes.mapreduce.shuffle import cut
 
 Item = tuple[Any, list[Any]]  # a key and some of its values
 
@@ -129,28 +130,12 @@ def write_run(file: BlockFile, items: Iterable[Item], block_values: int) -> int:
         DataError: The disk is full.
         Exception: Whatever pickling a key or a value raises.
     """
-    keys: list[Any] = []
-    counts: list[int] = []
-    values: list[Any] = []
     total = 0
-    for key, some in items:
-        for start in range(0, len(some) or 1, block_values):
-            piece = some[start : start + block_values] if len(some) > block_values else some
-            keys.append(key)
-            counts.append(len(piece))
-            values += piece
-            if len(values) >= block_values:
-                total += len(values)
-                _append(file, keys, counts, values)
-                keys, counts, values = [], [], []
-    if keys:
-        _append(file, keys, counts, values)
+    for keys, counts, values in cut(items, block_values):
+        file.append(keys, counts, values)
+        total += len(values)
     file.close()
-    return total + len(values)
-
-
-def _append(file: BlockFile, keys: list[Any], counts: list[int], values: list[Any]) -> None:
-    file.append(keys, None if counts == [1] * len(keys) else counts, values)
+    return total
 
 
 class RunReader:

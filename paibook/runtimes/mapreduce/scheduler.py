@@ -16,7 +16,6 @@ from paibook.clusters.contract import Event, Pending, Tasks
 from paibook.errors import RunCancelled, RunError
 from paibook.runtimes.contract import Progress, RunContext
 from paibook.runtimes.mapreduce.checkpoint import Checkpoint
-from paibook.runtimes.mapreduce.report import Report
 from paibook.runtimes.mapreduce.steps import Done
 from paibook.runtimes.mapreduce.worker import described
 
@@ -47,6 +46,10 @@ class _Attempt:
     done: Done | None = None
     error: BaseException | None = None
 
+    @property
+    def since(self) -> float:
+        return self.submitted if self.began is None else self.began
+
 
 @dataclass
 class _Stage:
@@ -63,6 +66,14 @@ class _Stage:
     backups: int = 0
     retried: int = 0
     kept: dict[int, Pending[Any]] = field(default_factory=dict)
+    totals: Counter[str] = field(default_factory=Counter)  # of ``LIVE``, over the tasks that are done
+    counters: Counter[str] = field(default_factory=Counter)
+
+    def add(self, number: int, done: Done) -> None:
+        self.done[number] = done
+        self.live.pop(number, None)
+        self.totals.update({name: getattr(done.report, name) for name in LIVE})
+        self.counters.update(done.report.counters)
 
 
 @dataclass(frozen=True)
@@ -133,17 +144,16 @@ class Scheduler:
         began = time.monotonic()
         known = self._checkpoint.finished(name) if self._checkpoint is not None and not stays else {}
         stage = _Stage(name, len(calls), [call for call in reversed(calls) if call.number not in known])
-        stage.done.update(known)
-        for done in known.values():
+        for number, done in known.items():
             if accept is not None:
                 accept(done)
+            stage.add(number, done)
         self._show(stage)
         while len(stage.done) < stage.total:
             self._context.check_cancelled()
             self._fill(stage, stays)
             self._take(stage, stays, accept)
-        for done in stage.done.values():
-            self._counters.update(done.report.counters)
+        self._counters.update(stage.counters)
         numbers = [call.number for call in calls]
         return StageResult(
             [stage.done[number] for number in numbers],
@@ -239,8 +249,7 @@ class Scheduler:
         assert done is not None
         if accept is not None:
             accept(done)
-        stage.done[number] = done
-        stage.live.pop(number, None)
+        stage.add(number, done)
         if attempt.began is not None:
             stage.durations.append(time.monotonic() - attempt.began)
         if self._checkpoint is not None and not stays:
@@ -264,23 +273,17 @@ class Scheduler:
         self._show(stage)
 
     def _show(self, stage: _Stage) -> None:
-        reports = [done.report for done in stage.done.values()]
-        details = {name.removesuffix("_in"): float(self._total(name, reports, stage)) for name in LIVE}
+        totals, counters = Counter(stage.totals), Counter(self._counters)
+        counters.update(stage.counters)
+        for live in stage.live.values():
+            totals.update({name: live.get(name, 0) for name in LIVE})
+            counters.update(live.get("counters", {}))
+        details = {name.removesuffix("_in"): float(totals[name]) for name in LIVE}
         details["running"] = float(len(stage.running))
         details["retried"], details["backups"] = float(stage.retried), float(stage.backups)
-        counters = Counter(self._counters)
-        for report in reports:
-            counters.update(report.counters)
-        for live in stage.live.values():
-            counters.update(live.get("counters", {}))
         self._context.progress(
             Progress(stage.name, len(stage.done), stage.total, details=details, counters=dict(counters))
         )
-
-    @staticmethod
-    def _total(name: str, reports: Sequence[Report], stage: _Stage) -> int:
-        finished = sum(getattr(report, name) for report in reports)
-        return int(finished + sum(live.get(name, 0) for live in stage.live.values()))
 
 
 def stragglers(
@@ -292,15 +295,14 @@ def stragglers(
     """
     idle = slots - len(running)
     limit = max(LEAST_SECONDS, SLOW * statistics.median(durations)) if durations else math.inf
-    # What its worker did not even take up, a backup too, waits for one that does not answer.
     latest = [attempts[-1] for attempts in running.values() if len(attempts) < ATTEMPTS]
-    slow = [
-        attempt
-        for attempt in latest
-        if (
-            attempt.began is None
-            and now - attempt.submitted > (MUTE_SECONDS if attempt.is_backup else min(limit, MUTE_SECONDS))
-        )
-        or (attempt.began is not None and not attempt.is_backup and now - attempt.began > limit)
-    ]
-    return sorted(slow, key=lambda attempt: attempt.began or attempt.submitted)[: max(0, idle)]
+    slow = [attempt for attempt in latest if now - attempt.since > _patience(attempt, limit)]
+    return sorted(slow, key=lambda attempt: attempt.since)[: max(0, idle)]
+
+
+def _patience(attempt: _Attempt, limit: float) -> float:
+    """Seconds after which an attempt deserves a backup; one that its worker did not even take up does so too, since
+    that worker may not answer."""
+    if attempt.began is None:
+        return MUTE_SECONDS if attempt.is_backup else min(limit, MUTE_SECONDS)
+    return math.inf if attempt.is_backup else limit

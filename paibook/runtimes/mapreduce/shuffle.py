@@ -12,18 +12,21 @@ import pickle
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
 from paibook.errors import DataError
+from paibook.runtimes.mapreduce.key_order import NAN, with_one_nan
 from paibook.runtimes.mapreduce.packing import pack, unpack
 from paibook.runtimes.mapreduce.partition import partitions_of
 
 Groups = dict[Any, list[Any]]  # key -> its values, in order of arrival; keys in order of first appearance
+Items = list[tuple[Any, Sequence[Any]]]  # keys with their values
 Block = tuple[list[Any], list[int] | None, list[Any]]  # keys, how many values each has (None: one each), values
+Form = Literal["groups", "table"]
 BLOCK_VALUES = 200_000  # values of a segment: what an external sort holds of each run it merges
 
 
@@ -45,7 +48,7 @@ class Segment:
     length: int
     values: int
     memory: int
-    form: Literal["groups", "table"] = "groups"
+    form: Form = "groups"
     input: str = ""
 
     def read(self) -> bytes:
@@ -84,20 +87,21 @@ class ShuffleWriter:
         self._path = None if folder is None else folder / f"{name}-{uuid.uuid4().hex[:12]}.shuffle"
         self._file: Any = None
 
-    def add(self, bucket: int, content: Any, segment: Segment) -> None:
-        """Append packed content to a bucket; ``segment`` says what it is.
+    def add(self, bucket: int, content: Any, values: int, memory: int, form: Form = "groups", input: str = "") -> None:
+        """Append packed content to a bucket; the rest is what ``Segment`` says of it.
 
         Raises:
             DataError: The disk is full.
         """
+        length, offset = memoryview(content).nbytes, 0
+        source: str | bytes
         if self._path is None:
-            segment = replace(segment, source=bytes(content), offset=0, length=memoryview(content).nbytes)
+            source = bytes(content)
         else:
             self._write(content)
-            size = memoryview(content).nbytes
-            segment = replace(segment, source=str(self._path), offset=self.bytes, length=size)
-        self.buckets[bucket].append(segment)
-        self.bytes += segment.length
+            source, offset = str(self._path), self.bytes
+        self.buckets[bucket].append(Segment(source, offset, length, values, memory, form, input))
+        self.bytes += length
 
     def close(self) -> Buckets:
         """All segments, on disk by now."""
@@ -144,10 +148,9 @@ def add_groups(writer: ShuffleWriter, groups: Mapping[Any, list[Any]], numbers: 
         DataError: The disk is full.
     """
     for bucket, keys, lists in _shares(groups, numbers, len(writer.buckets)):
-        for some_keys, some_lists in _blocks(keys, lists):
-            content = _packed(some_keys, some_lists)
-            count = sum(map(len, some_lists))
-            writer.add(bucket, content, Segment(b"", 0, 0, count, count * value_size))
+        for block in _blocks(keys, lists):
+            count = len(block[2])
+            writer.add(bucket, _packed(block), count, count * value_size)
 
 
 def bucket_numbers(keys: Any, buckets: int, partition: Any = None) -> Sequence[int]:
@@ -188,32 +191,38 @@ def _shares(
             yield bucket, keys[bucket], lists[bucket]
 
 
-def _blocks(keys: list[Any], lists: list[list[Any]]) -> Iterator[tuple[list[Any], list[list[Any]]]]:
-    """Groups cut so that none holds many more than ``BLOCK_VALUES``; a key may stand in several."""
-    if sum(map(len, lists)) <= BLOCK_VALUES:
-        yield keys, lists
-        return
-    some_keys: list[Any] = []
-    some_lists: list[list[Any]] = []
-    room = BLOCK_VALUES
-    for key, values in zip(keys, lists, strict=True):
-        for start in range(0, max(1, len(values)), BLOCK_VALUES):
-            piece = values[start : start + BLOCK_VALUES] if len(values) > BLOCK_VALUES else values
-            some_keys.append(key)
-            some_lists.append(piece)
-            room -= len(piece)
-            if room <= 0:
-                yield some_keys, some_lists
-                some_keys, some_lists, room = [], [], BLOCK_VALUES
-    if some_keys:
-        yield some_keys, some_lists
-
-
-def _packed(keys: list[Any], lists: list[list[Any]]) -> bytes:
+def _blocks(keys: list[Any], lists: list[list[Any]]) -> Iterator[Block]:
     counts = list(map(len, lists))
-    values = list(chain.from_iterable(lists))
-    single = len(values) == len(keys) and 0 not in counts
-    return pickle.dumps((pack(keys), None if single else pack(counts), pack(values)), protocol=5)
+    if sum(counts) > BLOCK_VALUES:
+        yield from cut(zip(keys, lists, strict=True), BLOCK_VALUES)
+    else:
+        yield _block(keys, counts, list(chain.from_iterable(lists)))
+
+
+def cut(items: Iterable[tuple[Any, list[Any]]], limit: int) -> Iterator[Block]:
+    """Groups in blocks of about ``limit`` values; a key may stand in several."""
+    keys: list[Any] = []
+    counts: list[int] = []
+    values: list[Any] = []
+    for key, some in items:
+        for start in range(0, len(some) or 1, limit):
+            piece = some[start : start + limit] if len(some) > limit else some
+            keys.append(key)
+            counts.append(len(piece))
+            values += piece
+            if len(values) >= limit:
+                yield _block(keys, counts, values)
+                keys, counts, values = [], [], []
+    if keys:
+        yield _block(keys, counts, values)
+
+
+def _block(keys: list[Any], counts: list[int], values: list[Any]) -> Block:
+    return keys, None if counts == [1] * len(keys) else counts, values
+
+
+def _packed(block: Block) -> bytes:
+    return pickle.dumps([None if some is None else pack(some) for some in block], protocol=5)
 
 
 def blocks(segments: Iterable[Segment]) -> Iterator[Block]:
@@ -224,39 +233,43 @@ def blocks(segments: Iterable[Segment]) -> Iterator[Block]:
         yield unpack(packed_keys), counts, unpack(packed_values)
 
 
+def add_block(groups: Groups, block: Block) -> None:
+    """Add a block to ``groups``, which makes a missing key's list itself. All NaN keys are one."""
+    keys, counts, values = block
+    keys = with_one_nan(keys)
+    if counts is None:
+        for key, value in zip(keys, values, strict=True):
+            groups[key].append(value)
+        return
+    start = 0
+    for key, count in zip(keys, counts, strict=True):
+        groups[key].extend(values[start : start + count])
+        start += count
+
+
 def merged(found: Iterable[Block]) -> Groups:
     """All groups of blocks in memory; values stand in the order of the blocks."""
-    groups: defaultdict[Any, list[Any]] = defaultdict(list)
-    for keys, counts, values in found:
-        if counts is None:
-            for key, value in zip(keys, values, strict=True):
-                groups[key].append(value)
-            continue
-        start = 0
-        for key, count in zip(keys, counts, strict=True):
-            groups[key].extend(values[start : start + count])
-            start += count
-    return with_one_nan(groups)
-
-
-def with_one_nan(groups: Groups) -> Groups:
-    """Groups with all NaN keys as one: a NaN equals nothing, so every copy of it would be a key of its own."""
-    if float not in set(map(type, groups)):
-        return groups
-    strange = [key for key in groups if key != key]
-    if len(strange) < 2:
-        return groups
-    first, *others = strange
-    for key in others:
-        groups[first].extend(groups.pop(key))
+    groups: Groups = defaultdict(list)
+    for block in found:
+        add_block(groups, block)
     return groups
 
 
-def ordered(groups: Groups, descending: bool = False) -> tuple[list[tuple[Any, list[Any]]], bool]:
-    """Keys with their values: in order and True, or by first appearance and False where keys cannot be compared."""
-    items = list(groups.items())
+def ordered(groups: Groups, descending: bool = False) -> tuple[Items, bool]:
+    """Keys with their values: in order, NaN last, and True; or by first appearance and False where keys cannot be
+    compared."""
+    nan: Items = [(NAN, groups.pop(NAN))] if NAN in groups else []
+    items: Items = list(groups.items())
     try:
         items.sort(key=itemgetter(0), reverse=descending)
     except TypeError:
-        return list(groups.items()), False  # a sort that fails leaves its list in disorder
-    return items, True
+        items = list(groups.items())  # a sort that fails leaves its list in disorder
+        return items + nan, False
+    return items + nan, True
+
+
+def emptying(items: Items) -> Iterator[tuple[Any, Sequence[Any]]]:
+    """The items, each forgotten once it was given, to hold no values longer than they are needed."""
+    items.reverse()
+    while items:
+        yield items.pop()

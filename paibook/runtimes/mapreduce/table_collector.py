@@ -12,7 +12,7 @@ from paibook.runtimes.mapreduce.forms import form_of
 from paibook.runtimes.mapreduce.job import StageFunctions
 from paibook.runtimes.mapreduce.mistakes import WrongYield, explained
 from paibook.runtimes.mapreduce.report import Report
-from paibook.runtimes.mapreduce.shuffle import Buckets, Segment, ShuffleWriter
+from paibook.runtimes.mapreduce.shuffle import Buckets, ShuffleWriter
 from paibook.runtimes.mapreduce.table_shuffle import concat_tables, key_columns, pack_table, partition_table
 
 CHUNK = 64 << 20  # bytes of rows combined and cut at once
@@ -108,6 +108,4 @@ class TableCollector:
                 self._pack(bucket, empty)
 
     def _pack(self, bucket: int, share: pyarrow.Table) -> None:
-        content = pack_table(share)
-        segment = Segment(b"", 0, 0, share.num_rows, share.nbytes, "table", self._input)
-        self._writer.add(bucket, content, segment)
+        self._writer.add(bucket, pack_table(share), share.num_rows, share.nbytes, "table", self._input)

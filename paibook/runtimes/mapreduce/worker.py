@@ -14,19 +14,21 @@ from typing import Any
 
 from paibook.data.batch import Batch
 from paibook.errors import UserCodeError
-from paibook.runtimes.mapreduce.attempts import Attempt
+from paibook.runtimes.mapreduce.attempts import Attempt, fatal_text
 from paibook.runtimes.mapreduce.bad_records import BadRecords
 from paibook.runtimes.mapreduce.batch_tasks import is_of_tables, map_tables, mixed_blocks, reduced_table, takes_tables
 from paibook.runtimes.mapreduce.collector import Collector
-from paibook.runtimes.mapreduce.external import Spills, grouped, in_order
+from paibook.runtimes.mapreduce.external import grouped
 from paibook.runtimes.mapreduce.garbage import rare_collection
 from paibook.runtimes.mapreduce.job import Function, Functions, Job, StageFunctions, load
 from paibook.runtimes.mapreduce.memory import size_of
-from paibook.runtimes.mapreduce.mistakes import PAIRS, RECORDS, check_last, checked, explained
+from paibook.runtimes.mapreduce.mistakes import PAIRS, RECORDS, check_last, checked, explained, said
 from paibook.runtimes.mapreduce.outline import suffixed
 from paibook.runtimes.mapreduce.records import RecordSink
 from paibook.runtimes.mapreduce.report import KeySize, Report, Reporter
-from paibook.runtimes.mapreduce.shuffle import Segment, ShuffleWriter, merged, ordered
+from paibook.runtimes.mapreduce.runs import Spills
+from paibook.runtimes.mapreduce.shuffle import Segment, ShuffleWriter, emptying, merged, ordered
+from paibook.runtimes.mapreduce.spilled_values import in_order
 from paibook.runtimes.mapreduce.steps import Done, ShuffleTo, Step
 from paibook.runtimes.mapreduce.table_collector import TableCollector
 from paibook.runtimes.mapreduce.task import Task, running
@@ -88,7 +90,9 @@ def map_task(number: int, job: Job, split: Any, input: str, step: Step) -> Done:
     of_tables = takes_tables(mapper)
     with _scene("map", number, job, step, of_tables, input) as scene:
         if of_tables:
-            map_tables(mapper, name, split, _table_taker(scene), scene.where, scene.attempt, partial(_count, scene))
+            map_tables(
+                mapper, name, split.tables(), _table_taker(scene), scene.where, scene.attempt, partial(_count, scene)
+            )
             _clean_up(scene)
             return _done(scene, False)
         bad = BadRecords(step.max_bad) if step.max_bad is not None else None
@@ -138,7 +142,7 @@ def reduce_task(number: int, job: Job, stage: int, segments: list[Any], step: St
             items, comparable = _items(scene, functions, flat, folder)
             if step.must_sort and not comparable:
                 message = "--sort: the keys cannot be compared with each other; yield keys of one type"
-                raise UserCodeError(scene.where, "ProgramError", message, f"{scene.where}: {message}\n")
+                raise said(scene.where, message)
             _reduce_all(scene, functions, stage, items)
         _clean_up(scene)
         return _done(scene, comparable)
@@ -196,7 +200,7 @@ def _clean_up(scene: _Scene) -> None:
         return
     if isinstance(sink, TableCollector):
         message = "cleanup(task) yielded pairs, but map returns tables; yield nothing there"
-        raise UserCodeError(scene.where, "ProgramError", message, f"{scene.where}: {message}\n")
+        raise said(scene.where, message)
     pair: Any = None
     try:
         for pair in made:
@@ -237,18 +241,10 @@ def _next_taker(scene: _Scene, stage: int) -> Callable[[Any], None]:
             return sink.add
         name = suffixed("map", stage + 1)
         return lambda rows: map_tables(
-            mapper, name, _Tables(rows), sink.add, scene.where, scene.attempt, partial(_count, scene)
+            mapper, name, [rows], sink.add, scene.where, scene.attempt, partial(_count, scene)
         )
     take = _taker(scene, stage)
     return lambda rows: take(rows.to_pylist(), None)
-
-
-@dataclass(frozen=True, slots=True)
-class _Tables:
-    rows: Any
-
-    def tables(self) -> Iterator[Any]:
-        yield self.rows
 
 
 def _count(scene: _Scene, rows: Any) -> None:
@@ -278,7 +274,6 @@ class _Mapping:
         count = len(batch.records)
         self._position += count
         self._scene.report.records_in += count
-        self._scene.report.bytes_in += getattr(batch, "bytes", 0)
         if isinstance(sink, Collector):
             sink.check(count)
         self._scene.reporter.tick()
@@ -317,7 +312,7 @@ class _Mapping:
         for index, record in enumerate(batch.records):
             position = self._position + index
             if position in attempt.fatal:
-                self._skip(batch, index, _fatal("this record"))
+                self._skip(batch, index, fatal_text("this record"))
                 continue
             attempt.at(position)
             pair: Any = (None, None)
@@ -346,14 +341,8 @@ class _Mapping:
     def _skip(self, batch: Batch, index: int, reason: str) -> None:
         place = batch.place(index)
         if self._bad is None:
-            where = f"{self._scene.where}, {place}"
-            text = f"{reason}; --max-bad 1 skips it"
-            raise UserCodeError(where, "RunError", text, f"{where}: {text}\n")
+            raise said(f"{self._scene.where}, {place}", f"{reason}; --max-bad 1 skips it", "RunError")
         self._bad.add(place, batch.records[index], reason)
-
-
-def _fatal(what: str) -> str:
-    return f"{what} ended its worker's process each time (killed, crashed in C, or out of memory)"
 
 
 def _items(
@@ -367,7 +356,7 @@ def _items(
     if sum(segment.memory for segment in segments) <= budget:
         items, comparable = ordered(merged(found_blocks), scene.step.descending)
         report.largest = _largest(items)
-        return _emptying(items), comparable
+        return emptying(items), comparable
     spills = Spills()
     combine = _joining(functions, scene.where)
     found, comparable = grouped(found_blocks, budget, folder, combine, scene.step.descending, spills)
@@ -394,14 +383,7 @@ def _joining(functions: StageFunctions, where: str) -> Any:
     return join
 
 
-def _emptying(items: list[tuple[Any, list[Any]]]) -> Iterator[tuple[Any, list[Any]]]:
-    """The items, each forgotten once it was given, to hold no values longer than they are needed."""
-    items.reverse()
-    while items:
-        yield items.pop()
-
-
-def _largest(items: list[tuple[Any, list[Any]]]) -> list[KeySize]:
+def _largest(items: Sequence[tuple[Any, Sequence[Any]]]) -> list[KeySize]:
     sizes = nlargest(LARGEST, items, key=lambda item: len(item[1]))
     return [KeySize(f"{key!r:.80}", len(values), size_of(values)) for key, values in sizes]
 
@@ -423,8 +405,7 @@ def _reduce_all(
     for count, (key, values) in enumerate(items):
         if attempt.careful:
             if count in attempt.fatal:
-                where = f"{scene.where}, key {key!r:.80}"
-                raise UserCodeError(where, "RunError", _fatal("this key"), f"{where}: {_fatal('this key')}\n")
+                raise said(f"{scene.where}, key {key!r:.80}", fatal_text("this key"), "RunError")
             attempt.at(count)
         try:
             if functions.order is not None:
@@ -447,7 +428,7 @@ def _taker(scene: _Scene, stage: int) -> Any:
     mapper = following.mapper("")
     if takes_tables(mapper):
         message = f"map{stage + 1} takes tables, but the reduce before it yields records; let both take the same"
-        raise UserCodeError(scene.where, "ProgramError", message, f"{scene.where}: {message}\n")
+        raise said(scene.where, message)
     name = suffixed("map", stage + 1)
     map_ = None if mapper is None else checked(mapper, name, PAIRS)
     pending = 0

@@ -21,8 +21,9 @@ from paibook.errors import DataError, PlanError
 
 def write(staging: Staging, number: int, records: list[Any]) -> Part:
     writer = staging.writer(number)
-    part = writer.write([writer.gather(records)], len(records))
-    assert part is not None
+    sink = writer.open()
+    sink.add(records)
+    (part,) = sink.close()
     return part
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from paibook.clusters import connect
+from paibook.clusters.contract import Cluster
 from paibook.clusters.inline import InlineCluster
 from paibook.metrics import MetricStream
 from paibook.plan import Plan
@@ -77,6 +79,23 @@ class Runner:
 @pytest.fixture
 def run(tmp_path: Path) -> Runner:
     return Runner(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """Two worker processes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PAIBOOK_WORKERS", "2")
+        cluster = connect("embedded")
+        cluster.start()
+        yield cluster
+        cluster.close()
+
+
+@pytest.fixture
+def on_cluster(run: Runner, cluster: Cluster) -> Runner:
+    run.cluster = cluster
+    return run
 
 
 @pytest.fixture

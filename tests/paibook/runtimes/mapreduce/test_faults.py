@@ -10,14 +10,11 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from paibook.clusters import connect
-from paibook.clusters.contract import Cluster
 from paibook.errors import UserCodeError
 from paibook.history import RunHistory
 from paibook.session import Session
@@ -33,22 +30,6 @@ def map(record):
 def reduce(key, values):
     yield key, sum(values)
 """
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PAIBOOK_WORKERS", "2")
-        cluster = connect("embedded")
-        cluster.start()
-        yield cluster
-        cluster.close()
-
-
-@pytest.fixture
-def on_cluster(run: Any, cluster: Cluster) -> Any:
-    run.cluster = cluster
-    return run
 
 
 def appeared(path: Path, seconds: float = 60) -> bool:

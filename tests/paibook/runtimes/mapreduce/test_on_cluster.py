@@ -10,14 +10,11 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from paibook.clusters import connect
-from paibook.clusters.contract import Cluster
 from paibook.errors import RunCancelled, UserCodeError
 from paibook.runtimes.mapreduce.driver import Driver
 
@@ -56,22 +53,6 @@ WAIT_IN = {
 }
 LINES = [f"w{i % 50} w{i % 7}" for i in range(500)]
 COUNTS = Counter(word for line in LINES for word in line.split())
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PAIBOOK_WORKERS", "2")
-        cluster = connect("embedded")
-        cluster.start()
-        yield cluster
-        cluster.close()
-
-
-@pytest.fixture
-def on_cluster(run: Any, cluster: Cluster) -> Any:
-    run.cluster = cluster
-    return run
 
 
 def appeared(path: Path) -> bool:
