@@ -17,7 +17,7 @@ LINTED := paibook magics kernels tests benchmarks notebooks .ci
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test lint lab bench bench-cells lock widgets clean
+.PHONY: help setup setup-dev demo test lint lab bench bench-cells bench-mapreduce lock widgets clean
 # A set-up that fails must not leave a stamp that says it worked.
 .DELETE_ON_ERROR:
 
@@ -72,6 +72,9 @@ bench: $(RUN) $(PEERS)/paibook-peers.stamp ## Run the benchmarks against their p
 
 bench-cells: $(RUN) $(PEERS)/paibook-peers.stamp ## Run the notebook benchmarks alone: cluster start, no-op cell, Stop, error
 	@$(BIN)/python -m benchmarks cells $(ARGS)
+
+bench-mapreduce: $(RUN) $(PEERS)/paibook-peers.stamp ## Run the MapReduce benchmarks alone: TF-IDF, word count, group-bys (20 min)
+	@$(BIN)/python -m benchmarks mapreduce $(ARGS)
 
 lock: | $(MADE) ## Upgrade everything pyproject.toml allows and write the locks and environment.yml anew
 	@rm -rf build/lock && $(PYTHON) -m venv build/lock

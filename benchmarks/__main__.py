@@ -1,4 +1,4 @@
-"""Run suites of benchmarks: ``python -m benchmarks [cells ...] [--rounds 3] [--only ipyparallel]``."""
+"""Run suites of benchmarks: ``python -m benchmarks [cells mapreduce ...] [--rounds 3] [--only ipyparallel]``."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import argparse
 import importlib
 
 from benchmarks import suite
-from benchmarks.sides import PAIBOOK
 
-SUITES = ("cells",)
+SUITES = ("cells", "mapreduce")
 
 
 def main() -> None:
@@ -26,7 +25,7 @@ def main() -> None:
 def run_suite(name: str, rounds: int, only: list[str] | None, note: str) -> None:
     """Run one suite, print its lines and write its results."""
     module = importlib.import_module(f"benchmarks.{name}")
-    sides = [side for side in module.SIDES if side is PAIBOOK or not only or side.name in only]
+    sides = [side for side in module.SIDES if side.name == suite.OURS or not only or side.name in only]
     record = suite.run(sides, module.MEASURES, module.turn, rounds)
     rows = suite.comparisons(record, module.MEASURES, sides)
     for row in rows:

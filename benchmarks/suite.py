@@ -6,22 +6,44 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from benchmarks import document, machine
 from benchmarks.comparison import Better, Comparison, Target, compare, write_json
-from benchmarks.sides import PAIBOOK, Side
 
 RESULTS = Path(__file__).parent / "results"
+OURS = "paibook"  # the name of our own side in every suite
+
+
+class Side(Protocol):
+    """One side of a suite, as far as taking turns is concerned.
+
+    Attributes:
+        name: As shown.
+        package: Distribution whose version is shown and whose absence skips the side.
+        python: The interpreter it is installed in.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def package(self) -> str: ...
+    @property
+    def python(self) -> Path: ...
+
+
+AnySide = TypeVar("AnySide", bound=Side)
 
 
 @dataclass(frozen=True)
 class Measure:
-    """What is measured, in which unit, and what paibook is to reach."""
+    """What is measured, in which unit, and what paibook is to reach: by peer, or else the same beside all of them."""
 
     name: str
     unit: str
     target: Target
     better: Better = "lower"
+    targets: Mapping[str, Target] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,7 +79,9 @@ class Record:
         return "; ".join(dict.fromkeys(note for note in notes if note))
 
 
-def run(sides: Sequence[Side], measures: Sequence[Measure], turn: Callable[[Side], Outcomes], rounds: int) -> Record:
+def run(
+    sides: Sequence[AnySide], measures: Sequence[Measure], turn: Callable[[AnySide], Outcomes], rounds: int
+) -> Record:
     """Let the sides take their turns, ``rounds`` times over; a side that is not installed is skipped by name."""
     versions = {side.name: machine.versions(side.python, [side.package]).get(side.package, "") for side in sides}
     for side in sides:
@@ -80,18 +104,20 @@ def comparisons(record: Record, measures: Sequence[Measure], sides: Sequence[Sid
         compare(
             measure.name,
             side.name,
-            record.values(PAIBOOK.name, measure.name),
+            record.values(OURS, measure.name),
             record.values(side.name, measure.name),
             unit=measure.unit,
-            target=measure.target,
+            target=measure.targets.get(side.name, measure.target),
             better=measure.better,
-            versions={name: record.versions[name] for name in (PAIBOOK.name, side.name)},
+            versions={name: record.versions[name] for name in (OURS, side.name)},
             machine=where,
             date=when,
         )
         for measure in measures
         for side in sides
-        if side.name != PAIBOOK.name and {side.name, PAIBOOK.name} <= set(record.versions)
+        if side.name != OURS and {side.name, OURS} <= set(record.versions)
+        # A side takes part in some measures only.
+        if any(measure.name in turn for turn in record.turns.get(side.name, ()))
     ]
 
 
@@ -101,7 +127,7 @@ def publish(
     """Write ``results/<suite>.json`` and the suite's tables in the document."""
     write_json(rows, RESULTS / f"{suite}.json")
     body = [
-        f"{rows[0].date[:10]}; {rows[0].machine}. {len(record.turns[PAIBOOK.name])} turns each. {note}".strip(),
+        f"{rows[0].date[:10]}; {rows[0].machine}. {len(record.turns[OURS])} turns each. {note}".strip(),
         document.side_table({m.name: m.unit for m in measures}, _columns(record, measures)),
         document.comparison_table(rows),
     ]
@@ -119,7 +145,7 @@ def _columns(
     }
 
 
-def _taken(side: Side, measures: Sequence[Measure], turn: Callable[[Side], Outcomes]) -> Outcomes:
+def _taken(side: AnySide, measures: Sequence[Measure], turn: Callable[[AnySide], Outcomes]) -> Outcomes:
     try:
         return turn(side)
     except (RuntimeError, OSError) as error:

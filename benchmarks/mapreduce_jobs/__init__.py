@@ -1,0 +1,1 @@
+"""The jobs of the MapReduce suite, written for each side the way its own documentation says."""
