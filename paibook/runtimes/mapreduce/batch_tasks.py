@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import repeat
+from itertools import groupby, repeat
+from operator import attrgetter
 
 import pyarrow
 
@@ -14,6 +15,7 @@ from paibook.runtimes.mapreduce.forms import Form, form_of
 from paibook.runtimes.mapreduce.job import Function, StageFunctions
 from paibook.runtimes.mapreduce.mistakes import explained, said
 from paibook.runtimes.mapreduce.pairs import lists_of, table_of
+from paibook.runtimes.mapreduce.reduction import Reducer
 from paibook.runtimes.mapreduce.shuffle import Block, Segment, blocks
 from paibook.runtimes.mapreduce.table_shuffle import concat_tables, key_columns, unpack_table
 
@@ -78,8 +80,7 @@ def reduced_table(
     """
     try:
         if functions.reducer is not None:
-            rows = concat_tables([unpack_table(segment.read()) for segment in segments])
-            return functions.reducer.final(rows, key_columns(rows, keys, "map"))
+            return concat_tables([_reduced_bucket(functions.reducer, some, keys) for some in _by_bucket(segments)])
         function = functions.reduce
         assert function is not None
         inputs = _parameters(function)
@@ -89,6 +90,18 @@ def reduced_table(
         return call(function, form_of(function), first, name, *others)
     except (Exception, SystemExit) as error:
         raise explained(error, where, name) from error
+
+
+def _by_bucket(segments: Sequence[Segment]) -> Iterator[list[Segment]]:
+    """The segments of one bucket after the other, so that only that many rows are held and their keys stay in the
+    processor's cache."""
+    for _, some in groupby(sorted(segments, key=attrgetter("bucket")), attrgetter("bucket")):
+        yield list(some)
+
+
+def _reduced_bucket(reducer: Reducer, segments: Sequence[Segment], keys: Sequence[str]) -> pyarrow.Table:
+    rows = concat_tables([unpack_table(segment.read()) for segment in segments])
+    return reducer.final(rows, key_columns(rows, keys, "map"))
 
 
 def mixed_blocks(functions: StageFunctions, segments: Sequence[Segment], keys: Sequence[str]) -> Iterator[Block]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from typing import Any
 
 from paibook.errors import DataError, UserCodeError
 from paibook.runtimes.mapreduce.job import StageFunctions
 from paibook.runtimes.mapreduce.memory import size_of_groups
 from paibook.runtimes.mapreduce.mistakes import PAIRS, checked, explained, said
+from paibook.runtimes.mapreduce.pair_columns import PairColumns, halves
 from paibook.runtimes.mapreduce.report import Report
 from paibook.runtimes.mapreduce.shuffle import Buckets, Groups, ShuffleWriter, add_groups, bucket_numbers
 
+PROBE = 100_000  # values that tell whether combining pays
+WORTHWHILE = 0.8  # of them at most may have a key of their own
 PENDING = 500_000  # values after which combining them is worth while, whatever memory there is
 
 
@@ -38,15 +42,41 @@ class Collector:
         self._budget = budget
         self._where = where
         self._report = report
+        self._columns = PairColumns()
+        self._combines = functions.combine is not None  # pairs that come from now on
+        self._probed = 0
         self._since, self._next = 0, 0  # records seen since the last count, and before the next
+
+    def add_pairs(self, pairs: list[Any]) -> None:
+        """Take pairs; where nothing combines them, or few have a key in common, as columns.
+
+        Raises:
+            TypeError, ValueError: One is not a pair, or its key cannot be hashed.
+            UserCodeError, DataError: As ``close``.
+        """
+        if self._combines:
+            groups = self.groups
+            for key, value in zip(*halves(pairs), strict=True):
+                groups[key].append(value)
+            self._probe(len(pairs))
+        elif pairs and not self._columns.add(pairs):
+            self._write_columns()
+            self._columns.use_objects()
+            self._columns.add(pairs)
+
+    def _probe(self, pairs: int) -> None:
+        """Look once, after the first pairs, whether keys come again often enough for a combiner to pay."""
+        self._probed += pairs
+        if PROBE <= self._probed < PROBE + pairs:
+            self._combines = len(self.groups) <= WORTHWHILE * sum(map(len, self.groups.values()))
 
     def check(self, records: int) -> None:
         """Combine, and spill where that is not enough; to be called after each batch of records."""
         self._since += records
         if self._since < self._next:
             return
-        held = sum(map(len, self.groups.values()))
-        size = size_of_groups(self.groups)
+        held = sum(map(len, self.groups.values())) + self._columns.rows
+        size = size_of_groups(self.groups) + self._columns.nbytes
         # Counting is done only as often as the number of values may have doubled.
         doubles = held < PENDING // 2 and size < self._budget // 2
         self._next = self._next + self._since if doubles else 0
@@ -104,12 +134,24 @@ class Collector:
         return made
 
     def _pack(self) -> None:
+        self._write_columns()
+        self._pack_groups()
+
+    def _write_columns(self) -> None:
+        try:
+            self._columns.write(self._writer, self._numbers)
+        except (DataError, UserCodeError):
+            raise
+        except Exception as error:  # pickling runs the values' own code, which may raise anything
+            raise self._cannot_be_sent(error) from error
+
+    def _pack_groups(self) -> None:
         groups, self.groups = self.groups, defaultdict(list)
         if not groups:
             return
         held = sum(map(len, groups.values()))
         size = max(1, size_of_groups(groups) // max(1, held))
-        numbers = self._numbers(groups)
+        numbers = self._numbers(groups.keys())
         try:
             add_groups(self._writer, groups, numbers, size)
         except DataError:
@@ -117,9 +159,9 @@ class Collector:
         except Exception as error:  # pickling runs the values' own code, which may raise anything
             raise self._cannot_be_sent(error) from error
 
-    def _numbers(self, groups: Groups) -> Any:
+    def _numbers(self, keys: Collection[Any]) -> Any:
         try:
-            return bucket_numbers(groups.keys(), len(self._writer.buckets), self._functions.partition)
+            return bucket_numbers(keys, len(self._writer.buckets), self._functions.partition)
         except Exception as error:
             if self._functions.partition is not None:
                 raise explained(error, self._where, "partition") from error

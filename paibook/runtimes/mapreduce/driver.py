@@ -99,7 +99,9 @@ class _MapReduce:
         window = min(tasks.slots, asked) if asked else tasks.slots
         backups = bool(self._options.get("backups", True)) and self._shared
         checkpoint = self._checkpoint if self._shared else None
-        self._scheduler = Scheduler(tasks, context, window, backups, checkpoint)
+        # Fewer workers than there are keep to their number only where no task waits at another.
+        ahead = window if window == tasks.slots else 0
+        self._scheduler = Scheduler(tasks, context, window, backups, checkpoint, ahead)
         try:
             with ExitStack() as stack:
                 stagings = self._stagings(stack)

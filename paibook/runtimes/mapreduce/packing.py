@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import cloudpickle
@@ -27,7 +28,7 @@ def pack(values: Sequence[Any]) -> bytes:
     Raises:
         Exception: Whatever pickling a value raises.
     """
-    return pickle.dumps(_columns(values), protocol=5)
+    return pickle.dumps(columns_of(values), protocol=5)
 
 
 def unpack(content: bytes) -> list[Any]:
@@ -35,7 +36,24 @@ def unpack(content: bytes) -> list[Any]:
     return _values(pickle.loads(content))
 
 
-def _columns(values: Sequence[Any]) -> tuple[Any, ...]:
+def unpack_arrays(content: bytes) -> tuple[bool, list[numpy.ndarray[Any, Any]]]:
+    """What ``pack`` was given as arrays: of objects, or of numbers whose ``tolist`` gives the same values.
+
+    Returns:
+        Whether the values are tuples, and an array for each of their places; else one array.
+    """
+    kind, *content_of = pickle.loads(content)
+    if kind == "tuples":
+        return True, [_array(place) for place in content_of[0]]
+    return False, [_array((kind, *content_of))]
+
+
+def columns_of(values: Sequence[Any]) -> tuple[Any, ...]:
+    """What ``pack`` pickles: the kind of packing, and its content.
+
+    Raises:
+        Exception: Whatever pickling a value raises.
+    """
     kinds = set(map(type, values))
     if len(kinds) != 1:
         return _pickled(values)
@@ -49,7 +67,7 @@ def _columns(values: Sequence[Any]) -> tuple[Any, ...]:
     if kind is tuple:
         widths = set(map(len, values))
         if len(widths) == 1 and widths != {0}:
-            return ("tuples", [_columns(column) for column in zip(*values, strict=True)])
+            return _tuples(values, widths.pop())
     elif issubclass(kind, numpy.generic):
         if kind().dtype.kind in "biuf":
             numbers = numpy.array(values)
@@ -66,9 +84,7 @@ def _values(packed: tuple[Any, ...]) -> list[Any]:
     elif kind == "numbers":
         values = numpy.frombuffer(content[1], content[0]).tolist()
     elif kind == "few":
-        different = _values(content[0])
-        objects = numpy.fromiter(different, object, len(different))
-        values = objects[numpy.frombuffer(content[2], content[1])].tolist()
+        values = _array(packed).tolist()
     elif kind == "tuples":
         values = list(zip(*map(_values, content[0]), strict=True))
     elif kind == "constant":
@@ -83,6 +99,25 @@ def _values(packed: tuple[Any, ...]) -> list[Any]:
     return values
 
 
+def _tuples(values: Sequence[Any], width: int) -> tuple[Any, ...]:
+    # Place by place: zip(*values) would hold an iterator for each of them.
+    return ("tuples", [columns_of(list(map(itemgetter(place), values))) for place in range(width)])
+
+
+def _array(packed: tuple[Any, ...]) -> numpy.ndarray[Any, Any]:
+    kind, *content = packed
+    if kind == "numbers":
+        return numpy.frombuffer(content[1], content[0])
+    if kind == "constant":
+        return numpy.full(content[1], content[0], "<i8")
+    if kind == "few":
+        different = _values(content[0])
+        objects = numpy.fromiter(different, object, len(different))
+        return objects[numpy.frombuffer(content[2], content[1])]
+    values = _values(packed)
+    return numpy.fromiter(values, object, len(values))
+
+
 def _integers(values: Sequence[int]) -> tuple[Any, ...]:
     try:
         numbers = numpy.fromiter(values, "<i8", len(values))
@@ -90,10 +125,10 @@ def _integers(values: Sequence[int]) -> tuple[Any, ...]:
         return _pickled(values)
     if numbers.min() == numbers.max():
         return ("constant", values[0], len(values))
-    return ("numbers", *_narrow(numbers))
+    return ("numbers", *narrow(numbers))
 
 
-def _narrow(numbers: numpy.ndarray[Any, Any]) -> tuple[str, bytes]:
+def narrow(numbers: numpy.ndarray[Any, Any]) -> tuple[str, bytes]:
     """The type that is just wide enough, and the numbers in it."""
     least, greatest = numbers.min(), numbers.max()
     code = next(info.dtype.str for info in _INTEGERS if info.min <= least and greatest <= info.max)
@@ -104,11 +139,12 @@ def _texts(values: Sequence[str]) -> tuple[Any, ...]:
     if is_repetitive(values):
         numbers = {text: number for number, text in enumerate(dict.fromkeys(values))}
         codes = numpy.fromiter(map(numbers.__getitem__, values), "<i8", len(values))
-        return ("few", _joined(list(numbers)), *_narrow(codes))
-    return _joined(values)
+        return ("few", joined_texts(list(numbers)), *narrow(codes))
+    return joined_texts(values)
 
 
-def _joined(values: Sequence[str]) -> tuple[Any, ...]:
+def joined_texts(values: Sequence[str]) -> tuple[Any, ...]:
+    """Texts in one, packed."""
     joined = _SEPARATOR.join(values)
     if joined.count(_SEPARATOR) != len(values) - 1:
         return _pickled(values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow
@@ -13,7 +14,7 @@ from paibook.runtimes.mapreduce.report import Report
 from paibook.runtimes.mapreduce.steps import MAIN, Rows, WriteTo
 from paibook.runtimes.mapreduce.task import Output
 
-ROWS = 50_000  # records turned into columns at once
+ROWS = 10_000  # records turned into columns at once, while they are in the processor's cache
 
 
 class RecordSink:
@@ -24,6 +25,9 @@ class RecordSink:
         module: Where the program lives, for records that are instances of its classes.
         where: Names the task in errors.
         report: Kept up to date.
+
+    Attributes:
+        pending: Where records may be appended without a call for each key; ``added`` is to follow.
     """
 
     def __init__(self, sink: WriteTo, module: str, where: str, report: Report) -> None:
@@ -33,28 +37,43 @@ class RecordSink:
         self._sinks: dict[str, PartSink] = {name: w.open() for name, w in sink.writers.items() if w is not None}
         self._keys: list[Any] = []
         self._ends: list[int] = []
+        self.pending: list[Any] = []
 
-    def add(self, made: list[Any], key: Any = None) -> None:
+    def add(self, made: Iterable[Any], key: Any = None) -> None:
         """Take the records of a key.
 
         Raises:
             UserCodeError: A record for an output that the line does not name.
             DataError: They cannot be written.
         """
-        main = self._records[MAIN]
-        if any(type(record) is Output for record in made):
-            for record in made:
+        self.pending.extend(made)
+        self.added(key)
+
+    def added(self, key: Any = None) -> None:
+        """Note that the records of a key, or of none, were appended to ``pending``.
+
+        Raises:
+            UserCodeError, DataError: As ``add``.
+        """
+        if self._with_keys:
+            self._sort_out()
+            self._keys.append(key)
+            self._ends.append(len(self._records[MAIN]))
+        elif len(self.pending) >= ROWS:
+            self._flush(MAIN)
+
+    def _sort_out(self) -> None:
+        """Bring what is pending to the outputs it is for."""
+        pending, main = self.pending, self._records[MAIN]
+        if Output in set(map(type, pending)):
+            for record in pending:
                 if type(record) is Output:
                     self._named(record)
                 else:
                     main.append(record)
         else:
-            main += made
-        if self._with_keys:
-            self._keys.append(key)
-            self._ends.append(len(main))
-        elif len(main) >= ROWS:
-            self._flush(MAIN)
+            main += pending
+        pending.clear()
 
     def add_table(self, rows: pyarrow.Table) -> None:
         """Take the rows of a table, as dicts where they go to the notebook."""
@@ -72,6 +91,7 @@ class RecordSink:
             comparable: Whether the keys came in their order.
         """
         made: dict[str, Any] = {}
+        self._sort_out()
         for name in self._records:
             if name in self._sinks:
                 self._flush(name)
@@ -101,6 +121,8 @@ class RecordSink:
             self._flush(output.name)
 
     def _flush(self, name: str) -> None:
+        if name == MAIN:
+            self._sort_out()
         if name in self._sinks:
             records = self._records[name]
             self._report.records_out += len(records)

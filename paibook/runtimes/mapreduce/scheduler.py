@@ -100,17 +100,25 @@ class Scheduler:
     Args:
         tasks: The cluster's.
         context: The run's; its cancellation ends the wait.
-        window: Tasks submitted at once.
+        window: Tasks that run at once.
+        ahead: Tasks submitted beyond these, so that a worker that is done has its next task at hand.
         backups: Whether a straggler gets a second attempt elsewhere.
         checkpoint: Remembers what has finished.
     """
 
     def __init__(
-        self, tasks: Tasks, context: RunContext, window: int, backups: bool, checkpoint: Checkpoint | None
+        self,
+        tasks: Tasks,
+        context: RunContext,
+        window: int,
+        backups: bool,
+        checkpoint: Checkpoint | None,
+        ahead: int = 0,
     ) -> None:
         self._tasks = tasks
         self._context = context
         self._window = max(1, window)
+        self._ahead = ahead
         self._backups = backups
         self._checkpoint = checkpoint
         self._submitted: list[Pending[Any]] = []
@@ -174,7 +182,7 @@ class Scheduler:
         return dict(self._counters)
 
     def _fill(self, stage: _Stage, stays: bool) -> None:
-        while stage.waiting and sum(map(len, stage.running.values())) < self._window:
+        while stage.waiting and sum(map(len, stage.running.values())) < self._window + self._ahead:
             self._start(stage, stage.waiting.pop(), stays)
         if self._backups and not stage.waiting and not stays:
             for attempt in stragglers(stage.running, stage.durations, time.monotonic(), self._tasks.slots):
@@ -279,7 +287,7 @@ class Scheduler:
             totals.update({name: live.get(name, 0) for name in LIVE})
             counters.update(live.get("counters", {}))
         details = {name.removesuffix("_in"): float(totals[name]) for name in LIVE}
-        details["running"] = float(len(stage.running))
+        details["running"] = float(min(len(stage.running), self._window))
         details["retried"], details["backups"] = float(stage.retried), float(stage.backups)
         self._context.progress(
             Progress(stage.name, len(stage.done), stage.total, details=details, counters=dict(counters))

@@ -41,6 +41,7 @@ class Segment:
         memory: Bytes they take as Python objects, roughly.
         form: What was packed.
         input: Which input the rows of a table came from.
+        bucket: Its number: keys of different buckets are different.
     """
 
     source: str | bytes
@@ -50,6 +51,7 @@ class Segment:
     memory: int
     form: Form = "groups"
     input: str = ""
+    bucket: int = 0
 
     def read(self) -> bytes:
         """The packed bytes.
@@ -100,7 +102,7 @@ class ShuffleWriter:
         else:
             self._write(content)
             source, offset = str(self._path), self.bytes
-        self.buckets[bucket].append(Segment(source, offset, length, values, memory, form, input))
+        self.buckets[bucket].append(Segment(source, offset, length, values, memory, form, input, bucket))
         self.bytes += length
 
     def close(self) -> Buckets:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from paibook.runtimes.mapreduce.attempts import Attempt, fatal_text
 from paibook.runtimes.mapreduce.bad_records import BadRecords
 from paibook.runtimes.mapreduce.batch_tasks import is_of_tables, map_tables, mixed_blocks, reduced_table, takes_tables
 from paibook.runtimes.mapreduce.collector import Collector
+from paibook.runtimes.mapreduce.column_groups import ColumnGroups
 from paibook.runtimes.mapreduce.external import grouped
 from paibook.runtimes.mapreduce.garbage import rare_collection
 from paibook.runtimes.mapreduce.job import Function, Functions, Job, StageFunctions, load
@@ -34,6 +36,7 @@ from paibook.runtimes.mapreduce.table_collector import TableCollector
 from paibook.runtimes.mapreduce.task import Task, running
 
 KEYS_BETWEEN_TICKS = 4096
+PAIRS_AT_ONCE = 8192  # handed on together: what stays in a core's cache
 LARGEST = 10
 
 
@@ -280,16 +283,41 @@ class _Mapping:
 
     def _pairs(self, batch: Batch, sink: Collector) -> None:
         records = iter(batch.records)
-        groups, mapper = sink.groups, self._mapper
-        pair: Any = (None, None)
-        try:
-            for record in records:
-                for pair in mapper(record):
-                    key, value = pair
-                    groups[key].append(value)
-            check_last(pair)
-        except (Exception, SystemExit) as error:
-            raise self._explained(error, batch, records, pair) from error
+        while True:
+            pairs: list[Any] = []
+            ends: list[int] = []  # of each record's pairs
+            first = len(batch.records) - length_hint(records)
+            try:
+                for record in records:
+                    pairs.extend(self._mapper(record))
+                    ends.append(len(pairs))
+                    if len(pairs) >= PAIRS_AT_ONCE:
+                        break
+            except (Exception, SystemExit) as error:
+                self._refuse_mistakes(batch, first, pairs, ends)
+                raise self._explained(error, batch, records, (None, None)) from error
+            if not ends:
+                return
+            try:
+                sink.add_pairs(pairs)
+            except (TypeError, ValueError):
+                self._refuse_mistakes(batch, first, pairs, ends)
+                raise
+
+    def _refuse_mistakes(self, batch: Batch, first: int, pairs: list[Any], ends: list[int]) -> None:
+        """Find the record, counted from ``first``, that gave something else than pairs.
+
+        Raises:
+            UserCodeError: Naming it.
+        """
+        for number, pair in enumerate(pairs):
+            try:
+                check_last(pair)
+                key, _value = pair
+                hash(key)
+            except Exception as error:  # hashing runs the key's own code, which may raise anything
+                place = batch.place(first + bisect_right(ends, number))
+                raise explained(error, f"{self._scene.where}, {place}", self._name, pair) from error
 
     def _records(self, batch: Batch, sink: RecordSink) -> None:
         records = iter(batch.records)
@@ -352,16 +380,30 @@ def _items(
     budget = scene.step.limits.budget()
     report = scene.report
     report.records_in = sum(segment.values for segment in segments)
-    found_blocks = mixed_blocks(functions, segments, scene.step.keys)
     if sum(segment.memory for segment in segments) <= budget:
-        items, comparable = ordered(merged(found_blocks), scene.step.descending)
-        report.largest = _largest(items)
-        return emptying(items), comparable
+        return _items_in_memory(scene, functions, segments)
+    found_blocks = mixed_blocks(functions, segments, scene.step.keys)
     spills = Spills()
     combine = _joining(functions, scene.where)
     found, comparable = grouped(found_blocks, budget, folder, combine, scene.step.descending, spills)
     report.spills, report.spilled_bytes = spills.runs, spills.bytes
     return found, comparable
+
+
+def _items_in_memory(
+    scene: _Scene, functions: StageFunctions, segments: list[Segment]
+) -> tuple[Iterator[tuple[Any, Sequence[Any]]], bool]:
+    descending = scene.step.descending
+    if segments and all(segment.form == "groups" for segment in segments):
+        groups = ColumnGroups(segments, descending)
+        scene.report.largest = [
+            KeySize(f"{key!r:.80}", count, size_of(values) * count // len(values))
+            for key, count, values in groups.largest(LARGEST)
+        ]
+        return iter(groups), groups.comparable
+    items, comparable = ordered(merged(mixed_blocks(functions, segments, scene.step.keys)), descending)
+    scene.report.largest = _largest(items)
+    return emptying(items), comparable
 
 
 def _joining(functions: StageFunctions, where: str) -> Any:
@@ -400,7 +442,7 @@ def _reduce_all(
     name = suffixed("reduce", stage)
     assert functions.reduce is not None
     reduce_ = checked(functions.reduce, name, RECORDS)
-    take = _taker(scene, stage)
+    made, take = _receiver(scene, stage)
     attempt = scene.attempt
     for count, (key, values) in enumerate(items):
         if attempt.careful:
@@ -410,12 +452,27 @@ def _reduce_all(
         try:
             if functions.order is not None:
                 values = in_order(values, functions.order)
-            made = list(reduce_(key, values))
+            made.extend(reduce_(key, values))
         except (Exception, SystemExit) as error:
             raise explained(error, f"{scene.where}, key {key!r:.80}", name) from error
-        take(made, key)
+        take(key)
         if not count % KEYS_BETWEEN_TICKS:
             scene.reporter.tick()
+
+
+def _receiver(scene: _Scene, stage: int) -> tuple[list[Any], Callable[[Any], None]]:
+    """A list for the records of a key, and what is to be called when they are in it."""
+    sink = scene.sink
+    if isinstance(sink, RecordSink):
+        return sink.pending, sink.added
+    made: list[Any] = []
+    take = _taker(scene, stage)
+
+    def taken(key: Any) -> None:
+        take(made, key)
+        made.clear()
+
+    return made, taken
 
 
 def _taker(scene: _Scene, stage: int) -> Any:

@@ -219,7 +219,7 @@ def test_programs_are_checked_before_anything_runs(run: Any, source: str, messag
     ("body", "message"),
     [
         ("yield record", r"map\(record\) yielded 'cherry' \(str\), which is not a \(key, value\) pair"),
-        ("yield record[:2]", r"yielded 'du' \(str\), which is not a \(key, value\) pair"),
+        ("yield record[:2]", r"yielded 'ch' \(str\), which is not a \(key, value\) pair"),
         ("yield 1, 2, 3", r"yielded \(1, 2, 3\) \(tuple\), which is not"),
         ("yield [record], 1", r"yielded the key \['cherry'\] \(list\), which cannot be hashed"),
         ("yield (1, {record}), 1", r"which cannot be hashed \(unhashable type: 'set'\)"),

@@ -1,0 +1,183 @@
+"""Pairs as columns: what map yields for a shuffle without a combiner, grouped only when it is cut into buckets.
+
+Appending each value to the list of its key touches memory all over the place. Here a batch of pairs, still in the
+processor's cache, becomes a number for each key and columns of values; when all are there, one sort by those numbers
+groups them.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterable, Sequence
+from operator import itemgetter
+from typing import Any
+
+import numpy
+
+from paibook.runtimes.mapreduce.memory import size_of_items
+from paibook.runtimes.mapreduce.mistakes import check_last
+from paibook.runtimes.mapreduce.packing import pack
+from paibook.runtimes.mapreduce.shuffle import BLOCK_VALUES, ShuffleWriter
+from paibook.runtimes.mapreduce.value_columns import (
+    AnyColumn,
+    Kind,
+    add_values,
+    kind_of_values,
+    new_columns,
+)
+
+_ENTRY = 100  # bytes of a dict's entry and of the number in it
+_key, _value = itemgetter(0), itemgetter(1)
+
+
+class Codes(dict[Any, int]):
+    """Numbers the keys as they come."""
+
+    def __missing__(self, key: Any) -> int:
+        code = self[key] = len(self)
+        return code
+
+
+class PairColumns:
+    """Collects pairs, then writes them bucket by bucket.
+
+    Attributes:
+        rows: Pairs held.
+    """
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self._codes = Codes()
+        self._chunks: list[Any] = []
+        self._kind: Kind = None
+        self._columns: list[AnyColumn] = []
+        self._objects_only = False
+
+    def add(self, pairs: Sequence[Any]) -> bool:
+        """Append pairs; False, with nothing changed, where their values do not fit the columns there are.
+
+        Raises:
+            TypeError, ValueError: One is not a pair, or its key cannot be hashed; of no use after that.
+        """
+        keys, values = halves(pairs)
+        kind = None if self._objects_only else kind_of_values(values)
+        if not self.rows:
+            self._kind, self._columns = kind, new_columns(kind)
+        elif kind != self._kind:
+            return False
+        if not add_values(self._columns, kind, values):
+            return False
+        self._chunks.append(numpy.fromiter(map(self._codes.__getitem__, keys), numpy.int32, len(keys)))
+        self.rows += len(keys)
+        return True
+
+    def use_objects(self) -> None:
+        """Take values of any kind from now on; to be called while nothing is held."""
+        self._objects_only = True
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, roughly."""
+        keys = size_of_items(list(self._codes)) + _ENTRY * len(self._codes) if self._codes else 0
+        return keys + 4 * self.rows + sum(column.nbytes for column in self._columns)
+
+    def write(self, writer: ShuffleWriter, numbers: Callable[[Any], Iterable[int]]) -> None:
+        """Hand all pairs to a writer and forget them.
+
+        Args:
+            writer: Of the task.
+            numbers: Gives the bucket of each of some keys.
+
+        Raises:
+            Exception: Whatever pickling a key or a value raises, or ``numbers``.
+            DataError: The disk is full.
+        """
+        if not self.rows:
+            return
+        keys = numpy.fromiter(self._codes, object, len(self._codes))
+        buckets = numpy.fromiter(numbers(list(self._codes)), numpy.int64, len(keys))
+        by_bucket = numpy.argsort(buckets, kind="stable")
+        places = numpy.empty(len(keys), numpy.int32)  # of each key, once keys stand by bucket
+        places[by_bucket] = numpy.arange(len(keys), dtype=numpy.int32)
+        rows = places[numpy.concatenate(self._chunks)]
+        value_bytes = self._value_bytes()
+        counts = numpy.bincount(rows, minlength=len(keys))
+        order = stable_order(rows)
+        columns = [column.ordered(order) for column in self._columns]
+        ends = numpy.cumsum(numpy.bincount(buckets, minlength=len(writer.buckets)))
+        kind = self._kind
+        self._forget()
+        keys, starts = keys[by_bucket], numpy.concatenate([[0], numpy.cumsum(counts)])
+        first = 0
+        for bucket, last in enumerate(ends.tolist()):
+            for low, high in _blocks(starts, first, last):
+                _write(writer, bucket, keys[low:high], counts[low:high], columns, kind, starts[low], value_bytes)
+            first = last
+
+    def _value_bytes(self) -> int:
+        """Bytes of a value with its share of its key, as Python objects, roughly."""
+        keys = size_of_items(list(self._codes)) + 2 * _ENTRY * len(self._codes)
+        tuples = (40 + 8 * len(self._columns)) * self.rows if isinstance(self._kind, tuple) else 0
+        values = sum(column.object_bytes() for column in self._columns)
+        return max(1, (keys + tuples + values + 8 * self.rows) // self.rows)
+
+    def _forget(self) -> None:
+        self.rows = 0
+        self._codes, self._chunks, self._columns = Codes(), [], []
+
+
+def halves(pairs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    """The keys of pairs, and their values.
+
+    Raises:
+        TypeError, ValueError: One is not a pair.
+    """
+    if set(map(type, pairs)) == {tuple} and set(map(len, pairs)) == {2}:
+        return list(map(_key, pairs)), list(map(_value, pairs))
+    keys, values = [], []
+    for pair in pairs:
+        check_last(pair)
+        key, value = pair
+        keys.append(key)
+        values.append(value)
+    return keys, values
+
+
+def stable_order(places: numpy.ndarray[Any, Any]) -> numpy.ndarray[Any, Any]:
+    """Rows by their places. numpy sorts by radix up to 16 bits, so one half after the other."""
+    order = numpy.argsort((places & 0xFFFF).astype(numpy.uint16), kind="stable")
+    if places.max() < 1 << 16:
+        return order
+    high = (places >> 16).astype(numpy.uint16)
+    return order[numpy.argsort(high[order], kind="stable")]
+
+
+def _blocks(starts: numpy.ndarray[Any, Any], first: int, last: int) -> Iterable[tuple[int, int]]:
+    """Keys ``first`` to ``last`` in runs of about as many values as a segment holds, one key at least."""
+    while first < last:
+        bound = starts[first] + BLOCK_VALUES
+        end = min(last, max(first + 1, int(numpy.searchsorted(starts, bound, "right")) - 1))
+        yield first, end
+        first = end
+
+
+def _write(
+    writer: ShuffleWriter,
+    bucket: int,
+    keys: Any,
+    counts: Any,
+    columns: Sequence[Any],
+    kind: Kind,
+    start: int,
+    value_bytes: int,
+) -> None:
+    count = int(counts.sum())
+    # A key with very many values stands in several segments.
+    for low in range(0, count, BLOCK_VALUES) if len(keys) == 1 else (0,):
+        held = min(count - low, BLOCK_VALUES) if len(keys) == 1 else count
+        parts = [column.packed(start + low, start + low + held) for column in columns]
+        values = ("tuples", parts) if isinstance(kind, tuple) else parts[0]
+        own = [held] if len(keys) == 1 else counts.tolist()
+        packed_counts = None if own == [1] * len(own) else pack(own)
+        content = pickle.dumps([pack(keys.tolist()), packed_counts, pickle.dumps(values, protocol=5)], protocol=5)
+        writer.add(bucket, content, held, held * value_bytes)
