@@ -38,7 +38,7 @@ from paibook.runtimes.mapreduce.worker import hold, map_pending, map_task, reduc
 
 BUCKETS_PER_SLOT = 8  # fine enough for reduce tasks of equal size
 TASKS_PER_SLOT = 2
-TASK_BYTES = 64 << 20  # of values in memory, that a reduce task takes where nobody says how many there are
+TASK_BYTES = 32 << 20  # of values in memory, that a reduce task takes where nobody says how many there are
 
 
 class Results(dict[str, Any]):

@@ -1,4 +1,5 @@
-"""Garbage collection, made rare while a task builds millions of tuples and lists that are all alive."""
+"""Garbage: collected rarely while a task builds millions of tuples and lists that are all alive; memory that Arrow keeps
+for later is given back when it is done."""
 
 from __future__ import annotations
 
@@ -6,6 +7,8 @@ import gc
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+import pyarrow
 
 RARELY = (200_000, 50, 100)  # by default Python looks through what is new every 700 objects
 
@@ -30,3 +33,4 @@ def rare_collection() -> Iterator[None]:
             _tasks -= 1
             if _tasks == 0:
                 gc.set_threshold(*_usual)
+                pyarrow.default_memory_pool().release_unused()
