@@ -33,7 +33,7 @@ class Collector:
         self, functions: StageFunctions, writer: ShuffleWriter, budget: int, where: str, report: Report
     ) -> None:
         self.groups: Groups = defaultdict(list)
-        self._functions = functions
+        self._combiner, self._partition = functions.pair_combiner, functions.partition
         self._writer = writer
         self._budget = budget
         self._where = where
@@ -54,7 +54,7 @@ class Collector:
         if held < PENDING and size < self._budget:
             return
         self._next = 0
-        if self._functions.combine is not None:
+        if self._combiner is not None:
             self.groups = self._combined()
             left = sum(map(len, self.groups.values()))
             if size_of_groups(self.groups) < self._budget // 2 and 2 * left <= max(held, PENDING):
@@ -85,9 +85,9 @@ class Collector:
 
     def _combined(self) -> Groups:
         """The groups after ``combine``; a lone value has nothing to be combined with and stays as it is."""
-        if self._functions.combine is None or not self.groups:
+        if self._combiner is None or not self.groups:
             return self.groups
-        combine = checked(self._functions.combine, "combine", PAIRS)
+        combine = checked(self._combiner, "combine", PAIRS)
         made: Groups = defaultdict(list)
         pair: Any = (None, None)
         key = None
@@ -119,9 +119,9 @@ class Collector:
 
     def _numbers(self, groups: Groups) -> Any:
         try:
-            return bucket_numbers(groups.keys(), len(self._writer.buckets), self._functions.partition)
+            return bucket_numbers(groups.keys(), len(self._writer.buckets), self._partition)
         except Exception as error:
-            if self._functions.partition is not None:
+            if self._partition is not None:
                 raise explained(error, self._where, "partition") from error
             raise self._cannot_be_sent(error) from error
 

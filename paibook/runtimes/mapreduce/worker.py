@@ -366,7 +366,7 @@ def _items(
 
 def _joining(functions: StageFunctions, where: str) -> Any:
     """The combiner for values of one key; None where there is none, or where it might change the key."""
-    function = functions.combine
+    function = functions.pair_combiner
     if function is None:
         return None
     combine = checked(function, "combine", PAIRS)
