@@ -13,6 +13,8 @@ from paibook.runtimes.mapreduce.report import Report
 from paibook.runtimes.mapreduce.shuffle import Buckets, Groups, ShuffleWriter, add_groups, bucket_numbers
 
 PENDING = 500_000  # values after which combining them is worth while, whatever memory there is
+FIRST = 16  # records before the first look at what they gave
+PORTION = 4  # the part of the limits that may come between two looks
 
 
 class Collector:
@@ -38,30 +40,47 @@ class Collector:
         self._budget = budget
         self._where = where
         self._report = report
-        self._since, self._next = 0, 0  # records seen since the last count, and before the next
+        self._since, self._next = 0, FIRST  # records since the last look, and from there to the next one
+        self._held, self._size = 0, 0  # values and bytes at the last look
+
+    @property
+    def room(self) -> int:
+        """Records that may come before the next ``check``, at least one."""
+        return max(1, self._next - self._since)
 
     def check(self, records: int) -> None:
-        """Combine, and spill where that is not enough; to be called after each batch of records."""
+        """Combine, and spill where that is not enough; to be called when ``room`` records have come, at the latest."""
         self._since += records
         if self._since < self._next:
             return
-        held = sum(map(len, self.groups.values()))
-        size = size_of_groups(self.groups)
-        # Counting is done only as often as the number of values may have doubled.
-        doubles = held < PENDING // 2 and size < self._budget // 2
-        self._next = self._next + self._since if doubles else 0
-        self._since = 0
-        if held < PENDING and size < self._budget:
+        self._look()
+        if self._held < PENDING and self._size < self._budget:
             return
-        self._next = 0
+        held = self._held
         if self._combiner is not None:
             self.groups = self._combined()
-            left = sum(map(len, self.groups.values()))
-            if size_of_groups(self.groups) < self._budget // 2 and 2 * left <= max(held, PENDING):
+            self._measure()
+            if self._size < self._budget // 2 and 2 * self._held <= max(held, PENDING):
                 return
-        elif size < self._budget:
+        elif self._size < self._budget:
             return
         self._spill()
+        self._measure()
+
+    def _look(self) -> None:
+        """Measure what is held, and see from its growth when to look again."""
+        held, size = self._held, self._size
+        self._measure()
+        values = max(1, self._held - held) / self._since
+        grown = max(1, self._size - size) / self._since
+        fitting = int(min(PENDING // PORTION / values, self._budget // PORTION / grown))
+        # No more than twice as many: the next records may give more than those before them.
+        self._next = max(1, min(2 * self._since, fitting))
+        self._since = 0
+
+    def _measure(self) -> None:
+        self._held = sum(map(len, self.groups.values()))
+        self._size = size_of_groups(self.groups)
 
     def close(self) -> Buckets:
         """Hand on the rest; everything, cut into buckets.

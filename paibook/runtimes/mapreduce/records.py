@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from typing import Any
 
 import pyarrow
 
 from paibook.data.sinks import PartSink
 from paibook.runtimes.mapreduce.job import portable
+from paibook.runtimes.mapreduce.memory import size_of_items
 from paibook.runtimes.mapreduce.mistakes import said
 from paibook.runtimes.mapreduce.report import Report
 from paibook.runtimes.mapreduce.steps import MAIN, Rows, WriteTo
 from paibook.runtimes.mapreduce.task import Output
 
 ROWS = 50_000  # records turned into columns at once
+FIRST = 64  # records before the first look at their size
+PORTION = 8  # the part of the budget that records take before they are turned into columns, or columns into a file
 
 
 class RecordSink:
@@ -24,15 +29,27 @@ class RecordSink:
         module: Where the program lives, for records that are instances of its classes.
         where: Names the task in errors.
         report: Kept up to date.
+        budget: Bytes that may be held, of what goes to files.
     """
 
-    def __init__(self, sink: WriteTo, module: str, where: str, report: Report) -> None:
+    def __init__(self, sink: WriteTo, module: str, where: str, report: Report, budget: int) -> None:
         self._with_keys = sink.with_keys and sink.writers[MAIN] is None
         self._module, self._where, self._report = module, where, report
         self._records: dict[str, list[Any]] = {name: [] for name in sink.writers}
-        self._sinks: dict[str, PartSink] = {name: w.open() for name, w in sink.writers.items() if w is not None}
+        self._portion = max(1, budget // PORTION)
+        self._sinks: dict[str, PartSink] = {
+            name: replace(writer, buffer=min(writer.buffer, self._portion)).open()
+            for name, writer in sink.writers.items()
+            if writer is not None
+        }
+        self._looks = {name: FIRST if name in self._sinks else sys.maxsize for name in sink.writers}
         self._keys: list[Any] = []
         self._ends: list[int] = []
+
+    @property
+    def room(self) -> int:
+        """Records of input that may come before ``add``, at least one."""
+        return min(ROWS, max(1, self._looks[MAIN] - len(self._records[MAIN])))
 
     def add(self, made: list[Any], key: Any = None) -> None:
         """Take the records of a key.
@@ -53,8 +70,8 @@ class RecordSink:
         if self._with_keys:
             self._keys.append(key)
             self._ends.append(len(main))
-        elif len(main) >= ROWS:
-            self._flush(MAIN)
+        elif len(main) >= self._looks[MAIN]:
+            self._look(MAIN)
 
     def add_table(self, rows: pyarrow.Table) -> None:
         """Take the rows of a table, as dicts where they go to the notebook."""
@@ -97,8 +114,19 @@ class RecordSink:
             raise said(self._where, message)
         records = self._records[output.name]
         records.append(output.record)
-        if len(records) >= ROWS:
-            self._flush(output.name)
+        if len(records) >= self._looks[output.name]:
+            self._look(output.name)
+
+    def _look(self, name: str) -> None:
+        """Write the records where they are many or large; else look again when they are twice as many."""
+        records = self._records[name]
+        count, size = len(records), size_of_items(records)
+        fitting = max(1, min(ROWS, self._portion * count // max(1, size)))
+        if count >= fitting:
+            self._flush(name)
+            self._looks[name] = fitting
+        else:
+            self._looks[name] = min(2 * count, fitting)
 
     def _flush(self, name: str) -> None:
         if name in self._sinks:

@@ -27,7 +27,8 @@ Groups = dict[Any, list[Any]]  # key -> its values, in order of arrival; keys in
 Items = list[tuple[Any, Sequence[Any]]]  # keys with their values
 Block = tuple[list[Any], list[int] | None, list[Any]]  # keys, how many values each has (None: one each), values
 Form = Literal["groups", "table"]
-BLOCK_VALUES = 200_000  # values of a segment: what an external sort holds of each run it merges
+BLOCK_VALUES = 200_000  # of a segment, which is packed, and read again, as one
+BLOCK_BYTES = 8 << 20  # the same where values are large: as Python objects
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +148,9 @@ def add_groups(writer: ShuffleWriter, groups: Mapping[Any, list[Any]], numbers: 
         Exception: Whatever pickling a key or a value raises.
         DataError: The disk is full.
     """
+    limit = min(BLOCK_VALUES, max(1, BLOCK_BYTES // max(1, value_size)))
     for bucket, keys, lists in _shares(groups, numbers, len(writer.buckets)):
-        for block in _blocks(keys, lists):
+        for block in _blocks(keys, lists, limit):
             count = len(block[2])
             writer.add(bucket, _packed(block), count, count * value_size)
 
@@ -191,10 +193,10 @@ def _shares(
             yield bucket, keys[bucket], lists[bucket]
 
 
-def _blocks(keys: list[Any], lists: list[list[Any]]) -> Iterator[Block]:
+def _blocks(keys: list[Any], lists: list[list[Any]], limit: int) -> Iterator[Block]:
     counts = list(map(len, lists))
-    if sum(counts) > BLOCK_VALUES:
-        yield from cut(zip(keys, lists, strict=True), BLOCK_VALUES)
+    if sum(counts) > limit:
+        yield from cut(zip(keys, lists, strict=True), limit)
     else:
         yield _block(keys, counts, list(chain.from_iterable(lists)))
 

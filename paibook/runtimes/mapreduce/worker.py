@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from heapq import nlargest
+from itertools import islice
 from operator import length_hint
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from paibook.runtimes.mapreduce.table_collector import TableCollector
 from paibook.runtimes.mapreduce.task import Task, running
 
 KEYS_BETWEEN_TICKS = 4096
+AT_ONCE = 1000  # records of a key handed on together: a key may give more than memory holds
 LARGEST = 10
 
 
@@ -63,6 +65,7 @@ class _Scene:
     attempt: Attempt
     reporter: Reporter
     sink: Collector | TableCollector | RecordSink
+    budget: int
 
     @property
     def report(self) -> Report:
@@ -154,21 +157,24 @@ def _scene(stage: str, number: int, job: Job, step: Step, of_tables: bool = Fals
     functions = load(job, where)
     task = Task(stage, number, functions.resources)
     report = Report()
+    budget = step.limits.budget()
+    if stage != "map":
+        budget //= 2  # the other half is for the groups that are reduced
     folder = None if step.folder is None else step.folder / "attempts" / f"{stage}-{number}"
     with running(task), Attempt(folder) as attempt:
         writer = None
         sink: Collector | TableCollector | RecordSink
         if isinstance(step.sink, ShuffleTo):
             writer = ShuffleWriter(step.folder, step.sink.buckets, f"{stage}-{number}")
-            following, budget = functions.stages[step.sink.stage - 1], step.limits.budget()
+            following = functions.stages[step.sink.stage - 1]
             if of_tables and (stage == "map" or _shuffles_tables(following)):
                 tagged = bool(input)
                 sink = TableCollector(following, step.keys, writer, budget, where, report, input, tagged)
             else:
                 sink = Collector(following, writer, budget, where, report)
         else:
-            sink = RecordSink(step.sink, functions.module, where, report)
-        scene = _Scene(where, functions, task, step, attempt, Reporter(report, task.counters), sink)
+            sink = RecordSink(step.sink, functions.module, where, report, budget)
+        scene = _Scene(where, functions, task, step, attempt, Reporter(report, task.counters), sink, budget)
         try:
             _call_hook(scene, functions.setup, "setup")
             yield scene
@@ -263,8 +269,16 @@ class _Mapping:
         self._watched = bad is not None or scene.attempt.careful
 
     def run(self, batch: Batch) -> None:
+        """Map the records, no more at a time than the sink has room for what they give."""
         sink = self._scene.sink
         assert not isinstance(sink, TableCollector)
+        start = 0
+        while start < len(batch.records):
+            stop = start + sink.room
+            self._run(batch.cut(start, stop), sink)
+            start = stop
+
+    def _run(self, batch: Batch, sink: Collector | RecordSink) -> None:
         if self._watched:
             self._watch(batch)
         elif isinstance(sink, Collector):
@@ -349,8 +363,7 @@ def _items(
     scene: _Scene, functions: StageFunctions, segments: list[Segment], folder: Path
 ) -> tuple[Iterator[tuple[Any, Sequence[Any]]], bool]:
     """Keys with their values, from memory where the partition fits."""
-    budget = scene.step.limits.budget()
-    report = scene.report
+    budget, report = scene.budget, scene.report
     report.records_in = sum(segment.values for segment in segments)
     found_blocks = mixed_blocks(functions, segments, scene.step.keys)
     if sum(segment.memory for segment in segments) <= budget:
@@ -410,10 +423,17 @@ def _reduce_all(
         try:
             if functions.order is not None:
                 values = in_order(values, functions.order)
-            made = list(reduce_(key, values))
+            records = iter(reduce_(key, values))
+            made = list(islice(records, AT_ONCE))
         except (Exception, SystemExit) as error:
             raise explained(error, f"{scene.where}, key {key!r:.80}", name) from error
         take(made, key)
+        while len(made) == AT_ONCE:
+            try:
+                made = list(islice(records, AT_ONCE))
+            except (Exception, SystemExit) as error:
+                raise explained(error, f"{scene.where}, key {key!r:.80}", name) from error
+            take(made, key)
         if not count % KEYS_BETWEEN_TICKS:
             scene.reporter.tick()
 
@@ -446,7 +466,7 @@ def _taker(scene: _Scene, stage: int) -> Any:
             said = name if map_ is not None else f"map: reduce{stage if stage > 1 else ''}"
             raise explained(error, f"{scene.where}, key {key!r:.80}", said, pair) from error
         pending += len(made)
-        if pending >= KEYS_BETWEEN_TICKS:
+        if pending >= sink.room:
             sink.check(pending)
             pending = 0
 
