@@ -12,8 +12,10 @@ from paibook.runtimes.mapreduce.attempts import Attempt, fatal_text
 from paibook.runtimes.mapreduce.batches import call
 from paibook.runtimes.mapreduce.forms import Form, form_of
 from paibook.runtimes.mapreduce.job import Function, StageFunctions
+from paibook.runtimes.mapreduce.largest_keys import largest_in
 from paibook.runtimes.mapreduce.mistakes import explained, said
 from paibook.runtimes.mapreduce.pairs import lists_of, table_of
+from paibook.runtimes.mapreduce.report import Report
 from paibook.runtimes.mapreduce.shuffle import Block, Segment, blocks
 from paibook.runtimes.mapreduce.table_shuffle import concat_tables, key_columns, unpack_table
 
@@ -69,9 +71,9 @@ def is_of_tables(functions: StageFunctions, segments: Sequence[Segment]) -> bool
 
 
 def reduced_table(
-    functions: StageFunctions, name: str, segments: Sequence[Segment], keys: Sequence[str], where: str
+    functions: StageFunctions, name: str, segments: Sequence[Segment], keys: Sequence[str], where: str, report: Report
 ) -> pyarrow.Table:
-    """Reduce one partition as a table.
+    """Reduce one partition as a table; its largest keys are noted in the report.
 
     Raises:
         UserCodeError: ``reduce`` raised, or returned no table.
@@ -79,12 +81,16 @@ def reduced_table(
     try:
         if functions.reducer is not None:
             rows = concat_tables([unpack_table(segment.read()) for segment in segments])
-            return functions.reducer.final(rows, key_columns(rows, keys, "map"))
+            names = key_columns(rows, keys, "map")
+            report.largest = largest_in(rows, names)
+            return functions.reducer.final(rows, names)
         function = functions.reduce
         assert function is not None
         inputs = _parameters(function)
         if len(inputs) == 1:
-            return call(function, form_of(function), concat_tables(_tables(segments, keys)), name)
+            rows = concat_tables(_tables(segments, keys))
+            report.largest = largest_in(rows, key_columns(rows, keys, "map"))
+            return call(function, form_of(function), rows, name)
         first, *others = (_tables_of_input(segments, keys, input, name) for input in inputs)
         return call(function, form_of(function), first, name, *others)
     except (Exception, SystemExit) as error:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from heapq import nlargest
 from itertools import islice
 from operator import length_hint
 from pathlib import Path
@@ -22,11 +21,11 @@ from paibook.runtimes.mapreduce.collector import Collector
 from paibook.runtimes.mapreduce.external import grouped
 from paibook.runtimes.mapreduce.garbage import rare_collection
 from paibook.runtimes.mapreduce.job import Function, Functions, Job, StageFunctions, load
-from paibook.runtimes.mapreduce.memory import size_of
+from paibook.runtimes.mapreduce.largest_keys import largest_of, watched
 from paibook.runtimes.mapreduce.mistakes import PAIRS, RECORDS, check_last, checked, explained, said
 from paibook.runtimes.mapreduce.outline import suffixed
 from paibook.runtimes.mapreduce.records import RecordSink
-from paibook.runtimes.mapreduce.report import KeySize, Report, Reporter
+from paibook.runtimes.mapreduce.report import Report, Reporter
 from paibook.runtimes.mapreduce.runs import Spills
 from paibook.runtimes.mapreduce.shuffle import Segment, ShuffleWriter, emptying, merged, ordered
 from paibook.runtimes.mapreduce.spilled_values import in_order
@@ -36,7 +35,6 @@ from paibook.runtimes.mapreduce.task import Task, running
 
 KEYS_BETWEEN_TICKS = 4096
 AT_ONCE = 1000  # records of a key handed on together: a key may give more than memory holds
-LARGEST = 10
 
 
 def hold(job: Job) -> Job:
@@ -137,7 +135,7 @@ def reduce_task(number: int, job: Job, stage: int, segments: list[Any], step: St
         if of_tables:
             scene.report.records_in = sum(segment.values for segment in flat)
             if flat:
-                made = reduced_table(functions, name, flat, step.keys, scene.where)
+                made = reduced_table(functions, name, flat, step.keys, scene.where, scene.report)
                 _next_taker(scene, stage)(made)
             _clean_up(scene)
             return _done(scene, False)
@@ -368,13 +366,13 @@ def _items(
     found_blocks = mixed_blocks(functions, segments, scene.step.keys)
     if sum(segment.memory for segment in segments) <= budget:
         items, comparable = ordered(merged(found_blocks), scene.step.descending)
-        report.largest = _largest(items)
+        report.largest = largest_of(items)
         return emptying(items), comparable
     spills = Spills()
     combine = _joining(functions, scene.where)
     found, comparable = grouped(found_blocks, budget, folder, combine, scene.step.descending, spills)
     report.spills, report.spilled_bytes = spills.runs, spills.bytes
-    return found, comparable
+    return watched(found, report), comparable
 
 
 def _joining(functions: StageFunctions, where: str) -> Any:
@@ -394,11 +392,6 @@ def _joining(functions: StageFunctions, where: str) -> Any:
         return [value for _, value in made] if all(k == key for k, _ in made) else values
 
     return join
-
-
-def _largest(items: Sequence[tuple[Any, Sequence[Any]]]) -> list[KeySize]:
-    sizes = nlargest(LARGEST, items, key=lambda item: len(item[1]))
-    return [KeySize(f"{key!r:.80}", len(values), size_of(values)) for key, values in sizes]
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""``kill -9`` at any moment, of one worker, of all but one, of all: the same output, and only lost work is done again."""
+"""``kill -9`` at any moment, of one worker, of all but one, of all: the same output, only lost work is done again."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def hot(run: Any, tmp_path: Path) -> dict[str, int]:
 
 def growing(run: Any, tmp_path: Path) -> dict[str, int]:
     """Each record gives many pairs, the later ones more and larger."""
-    source = f"""
+    source = """
     def map(number):
         for i in range(number % 100):
             yield (number, i), bytes(number)
