@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from paibook.errors import DataError, UserCodeError
+from paibook.errors import DataError
 from paibook.runtimes.mapreduce.job import StageFunctions
 from paibook.runtimes.mapreduce.memory import size_of_groups
-from paibook.runtimes.mapreduce.mistakes import PAIRS, checked, explained, said
+from paibook.runtimes.mapreduce.mistakes import PAIRS, checked, explained
 from paibook.runtimes.mapreduce.report import Report
 from paibook.runtimes.mapreduce.shuffle import Buckets, Groups, ShuffleWriter, add_groups, bucket_numbers
+from paibook.runtimes.mapreduce.unsendable import unsendable
 
 PENDING = 500_000  # values after which combining them is worth while, whatever memory there is
 FIRST = 16  # records before the first look at what they gave
@@ -134,7 +135,7 @@ class Collector:
         except DataError:
             raise
         except Exception as error:  # pickling runs the values' own code, which may raise anything
-            raise self._cannot_be_sent(error) from error
+            raise unsendable(self._where, error) from error
 
     def _numbers(self, groups: Groups) -> Any:
         try:
@@ -142,7 +143,4 @@ class Collector:
         except Exception as error:
             if self._partition is not None:
                 raise explained(error, self._where, "partition") from error
-            raise self._cannot_be_sent(error) from error
-
-    def _cannot_be_sent(self, error: Exception) -> UserCodeError:
-        return said(self._where, f"what map yielded cannot be sent to a reducer: {type(error).__name__}: {error}")
+            raise unsendable(self._where, error) from error

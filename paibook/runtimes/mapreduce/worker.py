@@ -32,6 +32,7 @@ from paibook.runtimes.mapreduce.spilled_values import in_order
 from paibook.runtimes.mapreduce.steps import Done, ShuffleTo, Step
 from paibook.runtimes.mapreduce.table_collector import TableCollector
 from paibook.runtimes.mapreduce.task import Task, running
+from paibook.runtimes.mapreduce.unsendable import Unsendable, located
 
 KEYS_BETWEEN_TICKS = 4096
 AT_ONCE = 1000  # records of a key handed on together: a key may give more than memory holds
@@ -97,13 +98,17 @@ def map_task(number: int, job: Job, split: Any, input: str, step: Step) -> Done:
             _clean_up(scene)
             return _done(scene, False)
         bad = BadRecords(step.max_bad) if step.max_bad is not None else None
-        mapping = _Mapping(scene, checked(mapper, name, PAIRS if not job.outline.is_map_only else RECORDS), name, bad)
-        for batch in split.batches():
-            mapping.run(batch)
-        _clean_up(scene)
-        if bad is not None:
-            scene.report.bad = bad.file()
-        return _done(scene, False)
+        mapper = checked(mapper, name, PAIRS if not job.outline.is_map_only else RECORDS)
+        mapping = _Mapping(scene, mapper, name, bad)
+        try:
+            for batch in split.batches():
+                mapping.run(batch)
+            _clean_up(scene)
+            if bad is not None:
+                scene.report.bad = bad.file()
+            return _done(scene, False)
+        except Unsendable as error:
+            raise located(error, scene.where, split.batches(), mapper, name) from error
 
 
 def map_pending(number: int, job: Job, split: Any, input: str, step: Step, value: Any) -> Done:
