@@ -33,6 +33,9 @@ class Progress:
     def __init__(self, notebook: NotebookNode) -> None:
         self.total = sum(cell.cell_type == "code" for cell in notebook.cells)
         self.started: set[psutil.Process] = set()
+        # Whoever runs the notebook may have children of its own, such as multiprocessing's resource tracker, that live
+        # as long as it does.
+        self._before = children()
         self._number = 0
         self._began = 0.0
 
@@ -45,8 +48,13 @@ class Progress:
 
     def on_cell_executed(self, cell: NotebookNode, cell_index: int, execute_reply: Any) -> None:
         """A code cell has ended; look at the processes while they are there to be seen."""
-        self.started.update(psutil.Process().children(recursive=True))
+        self.look()
         print(f"{time.perf_counter() - self._began:6.1f} s", flush=True)
+
+    def look(self) -> set[psutil.Process]:
+        """Every process the run has started so far."""
+        self.started |= children() - self._before
+        return self.started
 
 
 def title(cell: NotebookNode) -> str:
@@ -109,10 +117,15 @@ def report(results: list[dict[str, Any]]) -> str:
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
 
-def left_behind(started: set[psutil.Process]) -> list[psutil.Process]:
-    """Of the processes the run started, those that live on after a while; zombies do not count."""
-    _, alive = psutil.wait_procs(list(started | set(psutil.Process().children(recursive=True))), GONE_SECONDS)
-    return [process for process in alive if _lives(process)]
+def children() -> set[psutil.Process]:
+    """This process's children, and theirs."""
+    return set(psutil.Process().children(recursive=True))
+
+
+def left_behind(started: set[psutil.Process]) -> list[str]:
+    """Of the processes the run started, those that live on after a while, as text; zombies do not count."""
+    _, alive = psutil.wait_procs(list(started), GONE_SECONDS)
+    return [text for process in alive if (text := _described(process))]
 
 
 def main() -> int:
@@ -134,7 +147,7 @@ def main() -> int:
     except (CellTimeoutError, DeadKernelError) as error:
         failure = str(error)
     seconds = time.perf_counter() - began
-    return conclude(notebook, progress.started, failure, seconds, arguments.out)
+    return conclude(notebook, progress.look(), failure, seconds, arguments.out)
 
 
 def conclude(notebook: NotebookNode, started: set[psutil.Process], failure: str, seconds: float, out: Path) -> int:
@@ -146,8 +159,8 @@ def conclude(notebook: NotebookNode, started: set[psutil.Process], failure: str,
     if results:
         print(f"\n{report(results)}\n")
     remaining = left_behind(started)
-    named = ", ".join(f"{process.pid} {process.name()}" for process in remaining)
-    print(f"left behind: {named}" if remaining else f"no process left behind (of {len(started)} started)")
+    left = f"left behind: {', '.join(remaining)}"
+    print(left if remaining else f"no process left behind (of {len(started)} started)")
     print(f"ran in {seconds:.0f} s: {_shown(paths[0])} and {_shown(paths[1])}")
     agrees = bool(results) and all(entry["agrees"] for entry in results)
     if agrees and not failure:
@@ -161,11 +174,14 @@ def _verdict(agrees: bool, difference: float, within: float) -> str:
     return f"DIFFERS by {difference:.0e}, {within:.0e} allowed"
 
 
-def _lives(process: psutil.Process) -> bool:
+def _described(process: psutil.Process) -> str:
+    """Number, parent and command line; empty where the process has ended."""
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return ""
+        return f"{process.pid} (child of {process.ppid()}) {' '.join(process.cmdline())[:200]}"
     except psutil.NoSuchProcess:
-        return False
+        return ""
 
 
 def _shown(path: Path) -> str:

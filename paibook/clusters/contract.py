@@ -120,6 +120,13 @@ class Tasks(ABC):
     def release(self, pending: Sequence[Pending[Any]]) -> None:
         """Cancel what has not finished and forget the results of what has."""
 
+    def forget(self, pending: Pending[Any]) -> None:
+        """Let go of a result that was fetched, so that nobody computes it again where the worker that holds it dies.
+
+        It is to be released with the others all the same. Nothing to do where results are not held on workers.
+        """
+        return
+
     @abstractmethod
     def shares(self, path: str) -> bool:
         """Whether every worker sees a file that lies at ``path`` here."""

@@ -14,13 +14,14 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from typing import Any
 
-from distributed import Client, LocalCluster, Security
+from distributed import Client, Security
 
 from paibook.clusters.contract import Cluster, ClusterStatus, Ranks, Tasks
 from paibook.clusters.controller import Controller
 from paibook.clusters.dask_calls import silent
 from paibook.clusters.dask_tasks import DaskTasks
 from paibook.clusters.engine_launcher import EngineLauncher, free_slots, ranks_held
+from paibook.clusters.local_cluster import LastingCluster
 from paibook.errors import ClusterError, RankLost
 from paibook.settings import settings
 
@@ -295,7 +296,7 @@ class EmbeddedCluster(DaskCluster):
 
     def _start_dask(self) -> Client:
         with _deaf_to_stop():
-            cluster = LocalCluster(
+            cluster = LastingCluster(
                 n_workers=self._workers,
                 threads_per_worker=1,
                 processes=True,

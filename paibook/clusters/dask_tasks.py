@@ -81,6 +81,10 @@ class DaskTasks(Tasks):
                 # Nobody waits for these tasks any more, and Stop must not wait for a wedged worker.
                 logger.warning("tasks that were cancelled may still run", exc_info=True)
 
+    def forget(self, pending: Pending[Any]) -> None:
+        if isinstance(pending, DaskPending):
+            pending.future.release()
+
     def shares(self, path: str) -> bool:
         return all(ask(self._client, os.path.exists, path).values())
 

@@ -19,3 +19,9 @@ class Batch:
 
     records: list[Any]
     place: Callable[[int], str]
+
+    def cut(self, start: int, stop: int) -> Batch:
+        """The records from one index to another."""
+        if start == 0 and stop >= len(self.records):
+            return self
+        return Batch(self.records[start:stop], lambda index: self.place(start + index))

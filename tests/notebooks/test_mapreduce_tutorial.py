@@ -59,7 +59,7 @@ def test_it_runs_and_draws_the_readers_own_data(tutorial, runner, tmp_path, monk
         assert len(drawings) == 1
         assert "wind × 4" in drawings[0]
         assert "reduce" in drawings[0]
-    assert runner.left_behind(progress.started) == []
+    assert runner.left_behind(progress.look()) == []
 
 
 def code_cells(notebook):

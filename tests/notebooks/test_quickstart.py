@@ -3,11 +3,13 @@
 import base64
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
@@ -109,15 +111,30 @@ def test_the_exit_code_follows_the_agreement(agrees, code, tmp_path, capsys):
     assert ("DIFFERS" in capsys.readouterr().out) != agrees
 
 
-def test_a_process_left_behind_is_named_and_fails_the_run(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def child():
+    """A process that lives as long as the test."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    yield psutil.Process(process.pid)
+    process.kill()
+    process.communicate()
+
+
+def test_a_process_left_behind_is_named_and_fails_the_run(tmp_path, monkeypatch, capsys, child):
     monkeypatch.setattr(quickstart, "GONE_SECONDS", 0.1)
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    try:
-        assert quickstart.conclude(with_results([ENTRY]), set(), "", 1.0, tmp_path) == 1
-    finally:
-        child.kill()
-        child.communicate()
-    assert f"left behind: {child.pid}" in capsys.readouterr().out
+    assert quickstart.conclude(with_results([ENTRY]), {child}, "", 1.0, tmp_path) == 1
+    printed = capsys.readouterr().out
+    assert re.search(rf"left behind: {child.pid} \(child of {os.getpid()}\) .*python.* -c input\(\)", printed)
+
+
+def test_processes_that_were_there_before_the_run_are_not_its_own(child):
+    notebook = with_results([ENTRY])
+    progress = quickstart.Progress(notebook)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as started:
+        found = progress.look()
+        started.communicate()
+    assert psutil.Process(child.pid) in quickstart.children()
+    assert [process.pid for process in found] == [started.pid]
 
 
 def test_a_cell_is_called_by_its_magic_or_its_name():

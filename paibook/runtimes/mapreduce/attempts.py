@@ -1,8 +1,8 @@
 """Attempts: each try of a task leaves a mark, so that the next one learns which record ended its worker's process.
 
 A record that kills its process (a crash in C, memory beyond all bounds) cannot be caught. The first try runs at full
-speed; after it died, the next notes each record before it is mapped; two deaths at the same record are that record's
-doing.
+speed; after it died, the next notes each record before it is mapped; of three deaths two at the same record are that
+record's doing. Two alone would not tell: who kills workers from outside may well meet a slow record twice.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from types import TracebackType
 
 _ENDED, _UNWATCHED = -1, -2
 _SIZE = 8
+_DEATHS, _AT_ONE = 3, 2  # of a task, and of these at one record, after which it is to blame
 
 
 class Attempt:
@@ -25,7 +26,7 @@ class Attempt:
 
     Attributes:
         careful: Whether an earlier attempt died, so that ``at`` is to be called before each record.
-        fatal: Positions at which two earlier attempts died.
+        fatal: Positions to blame for the deaths of earlier attempts.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -41,7 +42,8 @@ class Attempt:
         ends = [_position(path) for path in self._folder.iterdir()]
         died = [position for position in ends if position != _ENDED]
         self.careful = bool(died)
-        self.fatal = frozenset(p for p, times in Counter(died).items() if times > 1 and p >= 0)
+        if len(died) >= _DEATHS:
+            self.fatal = frozenset(p for p, times in Counter(died).items() if times >= _AT_ONE and p >= 0)
         self._marks = _new_marks(self._folder)
         self.at(_UNWATCHED)
         return self

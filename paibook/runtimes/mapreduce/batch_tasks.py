@@ -13,9 +13,11 @@ from paibook.runtimes.mapreduce.attempts import Attempt, fatal_text
 from paibook.runtimes.mapreduce.batches import call
 from paibook.runtimes.mapreduce.forms import Form, form_of
 from paibook.runtimes.mapreduce.job import Function, StageFunctions
+from paibook.runtimes.mapreduce.largest_keys import largest_among, largest_in
 from paibook.runtimes.mapreduce.mistakes import explained, said
 from paibook.runtimes.mapreduce.pairs import lists_of, table_of
 from paibook.runtimes.mapreduce.reduction import Reducer
+from paibook.runtimes.mapreduce.report import Report
 from paibook.runtimes.mapreduce.shuffle import Block, Segment, blocks
 from paibook.runtimes.mapreduce.table_shuffle import concat_tables, key_columns, unpack_table
 
@@ -71,37 +73,40 @@ def is_of_tables(functions: StageFunctions, segments: Sequence[Segment]) -> bool
 
 
 def reduced_table(
-    functions: StageFunctions, name: str, segments: Sequence[Segment], keys: Sequence[str], where: str
+    functions: StageFunctions, name: str, segments: Sequence[Segment], keys: Sequence[str], where: str, report: Report
 ) -> pyarrow.Table:
-    """Reduce one partition as a table.
+    """Reduce one partition as a table; its largest keys are noted in the report.
 
     Raises:
         UserCodeError: ``reduce`` raised, or returned no table.
     """
     try:
         if functions.reducer is not None:
-            return concat_tables([_reduced_bucket(functions.reducer, some, keys) for some in _by_bucket(segments)])
+            return _reduced_buckets(functions.reducer, segments, keys, report)
         function = functions.reduce
         assert function is not None
         inputs = _parameters(function)
         if len(inputs) == 1:
-            return call(function, form_of(function), concat_tables(_tables(segments, keys)), name)
+            rows = concat_tables(_tables(segments, keys))
+            report.largest = largest_in(rows, key_columns(rows, keys, "map"))
+            return call(function, form_of(function), rows, name)
         first, *others = (_tables_of_input(segments, keys, input, name) for input in inputs)
         return call(function, form_of(function), first, name, *others)
     except (Exception, SystemExit) as error:
         raise explained(error, where, name) from error
 
 
-def _by_bucket(segments: Sequence[Segment]) -> Iterator[list[Segment]]:
-    """The segments of one bucket after the other, so that only that many rows are held and their keys stay in the
-    processor's cache."""
+def _reduced_buckets(
+    reducer: Reducer, segments: Sequence[Segment], keys: Sequence[str], report: Report
+) -> pyarrow.Table:
+    """Reduce one bucket after the other, so that only its rows are held and its keys stay in the processor's cache."""
+    made = []
     for _, some in groupby(sorted(segments, key=attrgetter("bucket")), attrgetter("bucket")):
-        yield list(some)
-
-
-def _reduced_bucket(reducer: Reducer, segments: Sequence[Segment], keys: Sequence[str]) -> pyarrow.Table:
-    rows = concat_tables([unpack_table(segment.read()) for segment in segments])
-    return reducer.final(rows, key_columns(rows, keys, "map"))
+        rows = concat_tables([unpack_table(segment.read()) for segment in some])
+        names = key_columns(rows, keys, "map")
+        report.largest = largest_among([*report.largest, *largest_in(rows, names)])
+        made.append(reducer.final(rows, names))
+    return concat_tables(made)
 
 
 def mixed_blocks(functions: StageFunctions, segments: Sequence[Segment], keys: Sequence[str]) -> Iterator[Block]:

@@ -1,97 +1,96 @@
-"""The collector: what a task's functions yield for the next shuffle, grouped by key, combined, cut and spilled."""
+"""The collector: what a task's functions yield for the next shuffle, combined, cut and spilled."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from paibook.errors import DataError, UserCodeError
 from paibook.runtimes.mapreduce.job import StageFunctions
-from paibook.runtimes.mapreduce.memory import size_of_groups
-from paibook.runtimes.mapreduce.mistakes import PAIRS, checked, explained, said
-from paibook.runtimes.mapreduce.pair_columns import PairColumns, halves
+from paibook.runtimes.mapreduce.mistakes import PAIRS, checked, explained
+from paibook.runtimes.mapreduce.pair_columns import AT_ONCE, PairColumns
 from paibook.runtimes.mapreduce.report import Report
-from paibook.runtimes.mapreduce.shuffle import Buckets, Groups, ShuffleWriter, add_groups, bucket_numbers
+from paibook.runtimes.mapreduce.shuffle import Buckets, ShuffleWriter, bucket_numbers
+from paibook.runtimes.mapreduce.unsendable import unsendable
 
-PROBE = 100_000  # values that tell whether combining pays
-WORTHWHILE = 0.8  # of them at most may have a key of their own
+WORTHWHILE = 0.8  # of the values at most may have a key of their own, so that combining takes less than it saves
 PENDING = 500_000  # values after which combining them is worth while, whatever memory there is
+FIRST = 16  # records before the first look at what they gave
+PORTION = 4  # the part of the limits that may come between two looks
+COPIES = 2  # of what is held, while it is put in order and packed
 
 
 class Collector:
-    """Groups pairs for one stage's shuffle.
+    """Collects pairs for one stage's shuffle.
 
     Args:
         functions: The stage's.
-        writer: Where the groups go.
-        budget: Bytes that may be held as Python objects.
+        writer: Where the pairs go.
+        budget: Bytes that may be held.
         where: Names the task in errors.
         report: Kept up to date.
 
     Attributes:
-        groups: Key to values; a missing key makes its list itself, so that a loop may append without asking.
+        pending: Where pairs of hashable keys may be appended one by one; ``added`` is to follow.
     """
 
     def __init__(
         self, functions: StageFunctions, writer: ShuffleWriter, budget: int, where: str, report: Report
     ) -> None:
-        self.groups: Groups = defaultdict(list)
-        self._functions = functions
+        self._combiner, self._partition = functions.pair_combiner, functions.partition
         self._writer = writer
         self._budget = budget
         self._where = where
         self._report = report
+        self.pending: list[tuple[Any, Any]] = []
         self._columns = PairColumns()
-        self._combines = functions.combine is not None  # pairs that come from now on
-        self._probed = 0
-        self._since, self._next = 0, 0  # records seen since the last count, and before the next
+        self._since, self._next = 0, FIRST  # records since the last look, and from there to the next one
+        self._held, self._size = 0, 0  # values and bytes at the last look
+
+    @property
+    def room(self) -> int:
+        """Records that may come before the next ``check``, at least one."""
+        return max(1, self._next - self._since)
 
     def add_pairs(self, pairs: list[Any]) -> None:
-        """Take pairs; where nothing combines them, or few have a key in common, as columns.
+        """Take pairs.
 
         Raises:
             TypeError, ValueError: One is not a pair, or its key cannot be hashed.
             UserCodeError, DataError: As ``close``.
         """
-        if self._combines:
-            groups = self.groups
-            for key, value in zip(*halves(pairs), strict=True):
-                groups[key].append(value)
-            self._probe(len(pairs))
-        elif pairs and not self._columns.add(pairs):
-            self._write_columns()
+        if pairs and not self._columns.add(pairs):
+            self._write()
             self._columns.use_objects()
             self._columns.add(pairs)
 
-    def _probe(self, pairs: int) -> None:
-        """Look once, after the first pairs, whether keys come again often enough for a combiner to pay."""
-        self._probed += pairs
-        if PROBE <= self._probed < PROBE + pairs:
-            self._combines = len(self.groups) <= WORTHWHILE * sum(map(len, self.groups.values()))
+    def added(self) -> None:
+        """Note that pairs were appended to ``pending``.
+
+        Raises:
+            UserCodeError, DataError: As ``close``.
+        """
+        if len(self.pending) >= AT_ONCE:
+            self._take_pending()
 
     def check(self, records: int) -> None:
-        """Combine, and spill where that is not enough; to be called after each batch of records."""
+        """Combine, and spill where that is not enough; to be called when ``room`` records have come, at the latest."""
         self._since += records
         if self._since < self._next:
             return
-        held = sum(map(len, self.groups.values())) + self._columns.rows
-        size = size_of_groups(self.groups) + self._columns.nbytes
-        # Counting is done only as often as the number of values may have doubled.
-        doubles = held < PENDING // 2 and size < self._budget // 2
-        self._next = self._next + self._since if doubles else 0
-        self._since = 0
-        if held < PENDING and size < self._budget:
+        self._take_pending()
+        self._look()
+        if self._held < PENDING and self._size < self._budget:
             return
-        self._next = 0
-        if self._functions.combine is not None:
-            self.groups = self._combined()
-            left = sum(map(len, self.groups.values()))
-            if size_of_groups(self.groups) < self._budget // 2 and 2 * left <= max(held, PENDING):
+        held = self._held
+        if self._combine():
+            self._measure()
+            if self._size < self._budget // 2 and 2 * self._held <= max(held, PENDING):
                 return
-        elif size < self._budget:
+        elif self._size < self._budget:
             return
         self._spill()
+        self._measure()
 
     def close(self) -> Buckets:
         """Hand on the rest; everything, cut into buckets.
@@ -100,72 +99,84 @@ class Collector:
             UserCodeError: ``combine`` or ``partition`` raised, or a key or value cannot be sent.
             DataError: The disk is full.
         """
-        self.groups = self._combined()
-        self._pack()
+        self._take_pending()
+        self._combine()
+        self._write()
         buckets = self._writer.close()
         self._report.bytes_out += self._writer.bytes
         self._report.records_out += sum(segment.values for bucket in buckets for segment in bucket)
         return buckets
 
+    def _take_pending(self) -> None:
+        pairs = self.pending.copy()
+        self.pending.clear()
+        self.add_pairs(pairs)
+
+    def _look(self) -> None:
+        """Measure what is held, and see from its growth when to look again."""
+        held, size = self._held, self._size
+        self._measure()
+        values = max(1, self._held - held) / self._since
+        grown = max(1, self._size - size) / self._since
+        fitting = int(min(PENDING // PORTION / values, self._budget // PORTION / grown))
+        # No more than twice as many: the next records may give more than those before them.
+        self._next = max(1, min(2 * self._since, fitting))
+        self._since = 0
+
+    def _measure(self) -> None:
+        self._held, self._size = self._columns.rows, COPIES * self._columns.nbytes
+
     def _spill(self) -> None:
         before = self._writer.bytes
-        self._pack()
+        self._write()
         self._report.spills += 1
         self._report.spilled_bytes += self._writer.bytes - before
 
-    def _combined(self) -> Groups:
-        """The groups after ``combine``; a lone value has nothing to be combined with and stays as it is."""
-        if self._functions.combine is None or not self.groups:
-            return self.groups
-        combine = checked(self._functions.combine, "combine", PAIRS)
-        made: Groups = defaultdict(list)
-        pair: Any = (None, None)
-        key = None
-        try:
-            for key, values in self.groups.items():
-                if len(values) == 1:
-                    made[key].append(values[0])
-                    continue
+    def _combine(self) -> bool:
+        """Combine what is held; False where nothing is to be gained by it."""
+        if self._combiner is None or self._columns.keys > WORTHWHILE * self._columns.rows:
+            return False
+        columns, self._columns = self._columns, PairColumns()
+        pairs: list[tuple[Any, Any]] = []
+        for made in self._combined(columns):
+            pairs += made
+            if len(pairs) >= AT_ONCE:
+                self.add_pairs(pairs)
+                pairs = []
+        self.add_pairs(pairs)
+        return True
+
+    def _combined(self, columns: PairColumns) -> Iterator[list[tuple[Any, Any]]]:
+        """What ``combine`` makes of each key; a lone value has nothing to be combined with and stays as it is."""
+        assert self._combiner is not None
+        combine = checked(self._combiner, "combine", PAIRS)
+        for key, values in columns.groups():
+            if len(values) == 1:
+                yield [(key, values[0])]
+                continue
+            pair: Any = (None, None)
+            made = []
+            try:
                 for pair in combine(key, values):
                     new_key, value = pair
-                    made[new_key].append(value)
-        except (Exception, SystemExit) as error:
-            raise explained(error, f"{self._where}, key {key!r:.80}", "combine", pair) from error
-        return made
+                    hash(new_key)
+                    made.append((new_key, value))
+            except (Exception, SystemExit) as error:
+                raise explained(error, f"{self._where}, key {key!r:.80}", "combine", pair) from error
+            yield made
 
-    def _pack(self) -> None:
-        self._write_columns()
-        self._pack_groups()
-
-    def _write_columns(self) -> None:
+    def _write(self) -> None:
         try:
             self._columns.write(self._writer, self._numbers)
         except (DataError, UserCodeError):
             raise
         except Exception as error:  # pickling runs the values' own code, which may raise anything
-            raise self._cannot_be_sent(error) from error
-
-    def _pack_groups(self) -> None:
-        groups, self.groups = self.groups, defaultdict(list)
-        if not groups:
-            return
-        held = sum(map(len, groups.values()))
-        size = max(1, size_of_groups(groups) // max(1, held))
-        numbers = self._numbers(groups.keys())
-        try:
-            add_groups(self._writer, groups, numbers, size)
-        except DataError:
-            raise
-        except Exception as error:  # pickling runs the values' own code, which may raise anything
-            raise self._cannot_be_sent(error) from error
+            raise unsendable(self._where, error) from error
 
     def _numbers(self, keys: Collection[Any]) -> Any:
         try:
-            return bucket_numbers(keys, len(self._writer.buckets), self._functions.partition)
+            return bucket_numbers(keys, len(self._writer.buckets), self._partition)
         except Exception as error:
-            if self._functions.partition is not None:
+            if self._partition is not None:
                 raise explained(error, self._where, "partition") from error
-            raise self._cannot_be_sent(error) from error
-
-    def _cannot_be_sent(self, error: Exception) -> UserCodeError:
-        return said(self._where, f"what map yielded cannot be sent to a reducer: {type(error).__name__}: {error}")
+            raise unsendable(self._where, error) from error

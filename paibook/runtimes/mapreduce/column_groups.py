@@ -14,11 +14,13 @@ from typing import Any
 import numpy
 
 from paibook.runtimes.mapreduce.key_order import with_one_nan
+from paibook.runtimes.mapreduce.largest_keys import KEPT
+from paibook.runtimes.mapreduce.memory import size_of
 from paibook.runtimes.mapreduce.packing import unpack, unpack_arrays
-from paibook.runtimes.mapreduce.pair_columns import Codes, stable_order
+from paibook.runtimes.mapreduce.pair_columns import AT_ONCE, Codes, by_key, stable_order
+from paibook.runtimes.mapreduce.report import KeySize
 from paibook.runtimes.mapreduce.shuffle import Segment, ordered
 
-AT_ONCE = 8192  # values made together, so that they are in the processor's cache when reduce looks at them
 Array = numpy.ndarray[Any, Any]
 
 
@@ -53,27 +55,17 @@ class ColumnGroups:
         self._ends = numpy.cumsum(numpy.bincount(placed, minlength=len(items)))
 
     def __iter__(self) -> Iterator[tuple[Any, list[Any]]]:
-        ends = self._ends.tolist()
-        first = start = 0
-        while first < len(ends):
-            last = int(numpy.searchsorted(self._ends, start + AT_ONCE, "right")) or 1
-            last = max(first + 1, last)
-            values = self._values(start, ends[last - 1])
-            base = start
-            for key, end in zip(self._keys[first:last], ends[first:last], strict=True):
-                yield key, values[start - base : end - base]
-                start = end
-            first = last
+        return by_key(self._keys, self._ends, self._values)
 
-    def largest(self, count: int) -> list[tuple[Any, int, list[Any]]]:
-        """The keys with the most values: each with how many it has, and some of them."""
+    def largest(self) -> list[KeySize]:
+        """The keys with the most values."""
         sizes = numpy.diff(self._ends, prepend=0)
-        found = nlargest(count, range(len(sizes)), key=sizes.__getitem__)
-        starts = self._ends - sizes
-        return [
-            (self._keys[i], int(sizes[i]), self._values(int(starts[i]), int(starts[i]) + min(int(sizes[i]), AT_ONCE)))
-            for i in found
-        ]
+        return [self._size(i, int(sizes[i])) for i in nlargest(KEPT, range(len(sizes)), key=sizes.__getitem__)]
+
+    def _size(self, number: int, count: int) -> KeySize:
+        start = int(self._ends[number]) - count
+        some = self._values(start, start + min(count, AT_ONCE))
+        return KeySize(f"{self._keys[number]!r:.80}", count, size_of(some) * count // len(some))
 
     def _values(self, start: int, stop: int) -> list[Any]:
         rows = self._order[start:stop]

@@ -1,5 +1,5 @@
-"""Garbage: collected rarely while a task builds millions of tuples and lists that are all alive; memory that Arrow keeps
-for later is given back when it is done."""
+"""Garbage: collected rarely while a task builds millions of tuples and lists that are all alive; at its end, what Arrow
+keeps for later is given back."""
 
 from __future__ import annotations
 

@@ -19,9 +19,10 @@ from typing import Any
 import cloudpickle
 
 import paibook
-from paibook.errors import DataError, PlanError, UserCodeError
+from paibook.errors import DataError, PlanError, ProgramError, UserCodeError
 from paibook.hyperparameters import HyperParameters
 from paibook.program import Program, capture_error
+from paibook.runtimes.mapreduce.forms import form_of
 from paibook.runtimes.mapreduce.outline import Outline, StageOutline, outline, suffixed
 from paibook.runtimes.mapreduce.reducers import Reducer
 from paibook.runtimes.mapreduce.task import Task, running
@@ -109,6 +110,11 @@ class StageFunctions:
     reduce: Function | None
     reducer: Any = None
 
+    @property
+    def pair_combiner(self) -> Function | None:
+        """``combine``, where it takes a key with values: one that takes tables is of no use to pairs."""
+        return None if self.combine is None or form_of(self.combine) != "records" else self.combine
+
     def mapper(self, name: str) -> Function | None:
         """The mapper of an input."""
         return self.mappers.get(name) or self.mappers.get("")
@@ -189,6 +195,9 @@ def _stage(namespace: Mapping[str, Any], stage: StageOutline, mappers: Collectio
     reducer = None
     if isinstance(reduce_, Reducer):
         reducer = reduce_
+        if order is not None:
+            name = suffixed("order", stage.number)
+            raise ProgramError(f"{reducer!r} takes values as they come, so that {name!r} has nothing to do; remove it")
         reduce_, combine = reducer.reduce, combine or reducer.combine
     elif reduce_ is not None:
         reduce_ = _function(namespace, suffixed("reduce", stage.number))

@@ -9,7 +9,8 @@ import psutil
 
 from paibook.runtimes.mapreduce.memory import rss
 
-SHARE = 0.5  # of what is free under the bound: the estimate is rough, and packing what is held needs room as well
+SHARE = 0.4  # of what is free under the bound: the estimate is rough, and packing what is held needs room as well
+MACHINE_SHARE = 0.25  # of the machine's memory, for all its cores together, where there is no bound
 LEAST = 8 << 20  # below this a task would do nothing but spill
 
 
@@ -27,5 +28,5 @@ class Limits:
         """Bytes the calling task may hold, as Python objects."""
         if self.memory is None:
             cores = os.cpu_count() or 1
-            return int(psutil.virtual_memory().total * SHARE / 2 / cores)
+            return int(psutil.virtual_memory().total * MACHINE_SHARE / cores)
         return max(LEAST, int((self.memory - rss()) * SHARE))

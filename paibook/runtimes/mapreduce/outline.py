@@ -99,6 +99,7 @@ def outline(program: Program, inputs: Collection[str] = ()) -> Outline:
         {name: parameters for name, parameters in signatures.items() if name not in of_tables},
     )
     _refuse_strangers(program, defined, len(stages), inputs)
+    _refuse_idle_combiners(stages, [*mappers, ""] if without or not mappers else mappers, of_tables)
     return Outline(tuple(stages), mappers, of_tables)
 
 
@@ -132,6 +133,21 @@ def _stages(program: Program, defined: set[str]) -> list[StageOutline]:
         )
         for number in range(1, last + 1)
     ]
+
+
+def _refuse_idle_combiners(stages: list[StageOutline], inputs: Collection[str], of_tables: frozenset[str]) -> None:
+    """A combiner is called where it takes what is shuffled, pairs or tables; one that never would be is a mistake."""
+    for stage in stages:
+        combine = suffixed("combine", stage.number)
+        if stage.number == 1:
+            makers = [f"map_{name}" if name else "map" for name in inputs]
+        else:
+            makers = [suffixed("map", stage.number) if stage.has_map else suffixed("reduce", stage.number - 1)]
+        if stage.has_combine and all((maker in of_tables) != (combine in of_tables) for maker in makers):
+            taken, made = ("tables", "pairs") if combine in of_tables else ("values of a key", "tables")
+            raise ProgramError(
+                f"{MAGIC}: {combine!r} takes {taken}, but {makers[0]!r} gives {made}; annotate both for tables, or none"
+            )
 
 
 def _is_none(program: Program, name: str) -> bool:

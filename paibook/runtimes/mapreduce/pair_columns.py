@@ -8,7 +8,7 @@ groups them.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy
 from paibook.runtimes.mapreduce.memory import size_of_items
 from paibook.runtimes.mapreduce.mistakes import check_last
 from paibook.runtimes.mapreduce.packing import pack
-from paibook.runtimes.mapreduce.shuffle import BLOCK_VALUES, ShuffleWriter
+from paibook.runtimes.mapreduce.shuffle import BLOCK_BYTES, BLOCK_VALUES, ShuffleWriter
 from paibook.runtimes.mapreduce.value_columns import (
     AnyColumn,
     Kind,
@@ -26,6 +26,7 @@ from paibook.runtimes.mapreduce.value_columns import (
     new_columns,
 )
 
+AT_ONCE = 8192  # pairs handled together: what stays in a core's cache
 _ENTRY = 100  # bytes of a dict's entry and of the number in it
 _key, _value = itemgetter(0), itemgetter(1)
 
@@ -71,6 +72,11 @@ class PairColumns:
         self.rows += len(keys)
         return True
 
+    @property
+    def keys(self) -> int:
+        """How many different keys there are."""
+        return len(self._codes)
+
     def use_objects(self) -> None:
         """Take values of any kind from now on; to be called while nothing is held."""
         self._objects_only = True
@@ -80,6 +86,18 @@ class PairColumns:
         """Bytes held, roughly."""
         keys = size_of_items(list(self._codes)) + _ENTRY * len(self._codes) if self._codes else 0
         return keys + 4 * self.rows + sum(column.nbytes for column in self._columns)
+
+    def groups(self) -> Iterator[tuple[Any, list[Any]]]:
+        """Each key with its values in order of arrival; forgets them. Values become Python objects as they are asked
+        for."""
+        if not self.rows:
+            return
+        codes = numpy.concatenate(self._chunks)
+        order, keys, kind = stable_order(codes), list(self._codes), self._kind
+        ends = numpy.cumsum(numpy.bincount(codes, minlength=len(keys)))
+        columns = [column.ordered(order) for column in self._columns]
+        self._forget()
+        yield from by_key(keys, ends, lambda start, stop: _values(columns, kind, start, stop))
 
     def write(self, writer: ShuffleWriter, numbers: Callable[[Any], Iterable[int]]) -> None:
         """Hand all pairs to a writer and forget them.
@@ -105,13 +123,13 @@ class PairColumns:
         order = stable_order(rows)
         columns = [column.ordered(order) for column in self._columns]
         ends = numpy.cumsum(numpy.bincount(buckets, minlength=len(writer.buckets)))
-        kind = self._kind
+        kind, limit = self._kind, min(BLOCK_VALUES, max(1, BLOCK_BYTES // value_bytes))
         self._forget()
         keys, starts = keys[by_bucket], numpy.concatenate([[0], numpy.cumsum(counts)])
         first = 0
         for bucket, last in enumerate(ends.tolist()):
-            for low, high in _blocks(starts, first, last):
-                _write(writer, bucket, keys[low:high], counts[low:high], columns, kind, starts[low], value_bytes)
+            for low, high in _blocks(starts, first, last, limit):
+                _write(writer, bucket, keys[low:high], counts[low:high], columns, kind, starts[low], limit, value_bytes)
             first = last
 
     def _value_bytes(self) -> int:
@@ -124,6 +142,32 @@ class PairColumns:
     def _forget(self) -> None:
         self.rows = 0
         self._codes, self._chunks, self._columns = Codes(), [], []
+
+
+def by_key(
+    keys: Sequence[Any], ends: numpy.ndarray[Any, Any], values: Callable[[int, int], list[Any]]
+) -> Iterator[tuple[Any, list[Any]]]:
+    """Keys with their values, of which not many more than ``AT_ONCE`` are made at a time.
+
+    Args:
+        keys: In the order of their values.
+        ends: For each key the place behind its last value.
+        values: Gives the values from one place to another.
+    """
+    first = start = 0
+    while first < len(keys):
+        last = max(first + 1, int(numpy.searchsorted(ends, start + AT_ONCE, "right")))
+        some = ends[first:last].tolist()
+        made, base = values(start, some[-1]), start
+        for key, end in zip(keys[first:last], some, strict=True):
+            yield key, made[start - base : end - base]
+            start = end
+        first = last
+
+
+def _values(columns: Sequence[Any], kind: Kind, start: int, stop: int) -> list[Any]:
+    parts = [column.values(start, stop) for column in columns]
+    return list(zip(*parts, strict=True)) if isinstance(kind, tuple) else parts[0]
 
 
 def halves(pairs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
@@ -152,10 +196,10 @@ def stable_order(places: numpy.ndarray[Any, Any]) -> numpy.ndarray[Any, Any]:
     return order[numpy.argsort(high[order], kind="stable")]
 
 
-def _blocks(starts: numpy.ndarray[Any, Any], first: int, last: int) -> Iterable[tuple[int, int]]:
-    """Keys ``first`` to ``last`` in runs of about as many values as a segment holds, one key at least."""
+def _blocks(starts: numpy.ndarray[Any, Any], first: int, last: int, limit: int) -> Iterable[tuple[int, int]]:
+    """Keys ``first`` to ``last`` in runs of ``limit`` values at most, one key at least."""
     while first < last:
-        bound = starts[first] + BLOCK_VALUES
+        bound = starts[first] + limit
         end = min(last, max(first + 1, int(numpy.searchsorted(starts, bound, "right")) - 1))
         yield first, end
         first = end
@@ -169,12 +213,13 @@ def _write(
     columns: Sequence[Any],
     kind: Kind,
     start: int,
+    limit: int,
     value_bytes: int,
 ) -> None:
     count = int(counts.sum())
     # A key with very many values stands in several segments.
-    for low in range(0, count, BLOCK_VALUES) if len(keys) == 1 else (0,):
-        held = min(count - low, BLOCK_VALUES) if len(keys) == 1 else count
+    for low in range(0, count, limit) if len(keys) == 1 else (0,):
+        held = min(count - low, limit) if len(keys) == 1 else count
         parts = [column.packed(start + low, start + low + held) for column in columns]
         values = ("tuples", parts) if isinstance(kind, tuple) else parts[0]
         own = [held] if len(keys) == 1 else counts.tolist()

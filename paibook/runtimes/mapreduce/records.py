@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pyarrow
 
 from paibook.data.sinks import PartSink
 from paibook.runtimes.mapreduce.job import portable
+from paibook.runtimes.mapreduce.memory import size_of_items
 from paibook.runtimes.mapreduce.mistakes import said
 from paibook.runtimes.mapreduce.report import Report
 from paibook.runtimes.mapreduce.steps import MAIN, Rows, WriteTo
 from paibook.runtimes.mapreduce.task import Output
 
 ROWS = 10_000  # records turned into columns at once, while they are in the processor's cache
+FIRST = 64  # records before the first look at their size
+PORTION = 8  # the part of the budget that records take before they are turned into columns, or columns into a file
 
 
 class RecordSink:
@@ -25,19 +29,31 @@ class RecordSink:
         module: Where the program lives, for records that are instances of its classes.
         where: Names the task in errors.
         report: Kept up to date.
+        budget: Bytes that may be held, of what goes to files.
 
     Attributes:
         pending: Where records may be appended without a call for each key; ``added`` is to follow.
     """
 
-    def __init__(self, sink: WriteTo, module: str, where: str, report: Report) -> None:
+    def __init__(self, sink: WriteTo, module: str, where: str, report: Report, budget: int) -> None:
         self._with_keys = sink.with_keys and sink.writers[MAIN] is None
         self._module, self._where, self._report = module, where, report
         self._records: dict[str, list[Any]] = {name: [] for name in sink.writers}
-        self._sinks: dict[str, PartSink] = {name: w.open() for name, w in sink.writers.items() if w is not None}
+        self._portion = max(1, budget // PORTION)
+        self._sinks: dict[str, PartSink] = {
+            name: replace(writer, buffer=min(writer.buffer, self._portion)).open()
+            for name, writer in sink.writers.items()
+            if writer is not None
+        }
+        self._looks = {name: FIRST if name in self._sinks else ROWS for name in sink.writers}
         self._keys: list[Any] = []
         self._ends: list[int] = []
         self.pending: list[Any] = []
+
+    @property
+    def room(self) -> int:
+        """Records of input that may come before ``add``, at least one."""
+        return min(ROWS, max(1, self._looks[MAIN] - len(self.pending)))
 
     def add(self, made: Iterable[Any], key: Any = None) -> None:
         """Take the records of a key.
@@ -59,8 +75,8 @@ class RecordSink:
             self._sort_out()
             self._keys.append(key)
             self._ends.append(len(self._records[MAIN]))
-        elif len(self.pending) >= ROWS:
-            self._flush(MAIN)
+        elif len(self.pending) >= self._looks[MAIN]:
+            self._look(MAIN)
 
     def _sort_out(self) -> None:
         """Bring what is pending to the outputs it is for."""
@@ -117,8 +133,22 @@ class RecordSink:
             raise said(self._where, message)
         records = self._records[output.name]
         records.append(output.record)
-        if len(records) >= ROWS:
-            self._flush(output.name)
+        if len(records) >= self._looks[output.name]:
+            self._look(output.name)
+
+    def _look(self, name: str) -> None:
+        """Write the records where they are many or large; else look again when they are twice as many."""
+        if name not in self._sinks:
+            self._flush(name)
+            return
+        records = self.pending if name == MAIN else self._records[name]
+        count, size = len(records), size_of_items(records)
+        fitting = max(1, min(ROWS, self._portion * count // max(1, size)))
+        if count >= fitting:
+            self._flush(name)
+            self._looks[name] = fitting
+        else:
+            self._looks[name] = min(2 * count, fitting)
 
     def _flush(self, name: str) -> None:
         if name == MAIN:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Column = Any  # pyarrow.ChunkedArray or pyarrow.Array
 ENOUGH = 4096  # rows of a bucket that tell whether combining pays
+HOT = 2  # times its share of the rows that a bucket has which is combined whatever the others tell
 WORTHWHILE = 1 / 3  # of the rows at most left by combining, so that it takes less time than it saves the shuffle
 
 
@@ -105,11 +106,13 @@ class Reducer(ABC):
             if some is None:
                 made.append(None)
                 continue
-            # Keys are spread over the buckets at random: one that had enough rows tells of all.
-            lifted = None if combines else self.lifted(some, keys)
+            # Keys are spread over the buckets at random: one that had enough rows tells of all, but for a bucket with a
+            # hot key, which has more rows than its share.
+            hot = some.num_rows > HOT * table.num_rows / buckets
+            lifted = None if combines or hot else self.lifted(some, keys)
             state = self.partial(some, keys) if lifted is None else lifted
             made.append(state)
-            if combines and some.num_rows >= ENOUGH:
+            if combines and not hot and some.num_rows >= ENOUGH:
                 combines = state.num_rows <= WORTHWHILE * some.num_rows
         return made
 

@@ -255,6 +255,8 @@ class Scheduler:
             raise error
         done = attempt.done
         assert done is not None
+        if not stays:
+            self._tasks.forget(attempt.pending)
         if accept is not None:
             accept(done)
         stage.add(number, done)

@@ -11,23 +11,24 @@ import os
 import pickle
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from paibook.errors import DataError
 from paibook.runtimes.mapreduce.key_order import NAN, with_one_nan
-from paibook.runtimes.mapreduce.packing import pack, unpack
+from paibook.runtimes.mapreduce.packing import unpack
 from paibook.runtimes.mapreduce.partition import partitions_of
 
+T = TypeVar("T")
 Groups = dict[Any, list[Any]]  # key -> its values, in order of arrival; keys in order of first appearance
 Items = list[tuple[Any, Sequence[Any]]]  # keys with their values
 Block = tuple[list[Any], list[int] | None, list[Any]]  # keys, how many values each has (None: one each), values
 Form = Literal["groups", "table"]
-BLOCK_VALUES = 200_000  # values of a segment: what an external sort holds of each run it merges
+BLOCK_VALUES = 200_000  # of a segment, which is packed, and read again, as one
+BLOCK_BYTES = 8 << 20  # the same where values are large: as Python objects
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,25 +137,6 @@ class ShuffleWriter:
         )
 
 
-def add_groups(writer: ShuffleWriter, groups: Mapping[Any, list[Any]], numbers: Sequence[int], value_size: int) -> None:
-    """Append groups to the buckets of their keys.
-
-    Args:
-        writer: Where they go.
-        groups: Key to values.
-        numbers: The bucket of each key.
-        value_size: Bytes a key with its values takes in memory, for each value, roughly.
-
-    Raises:
-        Exception: Whatever pickling a key or a value raises.
-        DataError: The disk is full.
-    """
-    for bucket, keys, lists in _shares(groups, numbers, len(writer.buckets)):
-        for block in _blocks(keys, lists):
-            count = len(block[2])
-            writer.add(bucket, _packed(block), count, count * value_size)
-
-
 def bucket_numbers(keys: Any, buckets: int, partition: Any = None) -> Sequence[int]:
     """The bucket of each key, by its stable hash or by the cell's own ``partition``.
 
@@ -174,31 +156,6 @@ def bucket_numbers(keys: Any, buckets: int, partition: Any = None) -> Sequence[i
             )
         numbers.append(number)
     return numbers
-
-
-def _shares(
-    groups: Mapping[Any, list[Any]], numbers: Sequence[int], buckets: int
-) -> Iterator[tuple[int, list[Any], list[list[Any]]]]:
-    if buckets == 1:
-        if groups:
-            yield 0, list(groups), list(groups.values())
-        return
-    keys: list[list[Any]] = [[] for _ in range(buckets)]
-    lists: list[list[list[Any]]] = [[] for _ in range(buckets)]
-    for number, key, values in zip(numbers, groups, groups.values(), strict=True):
-        keys[number].append(key)
-        lists[number].append(values)
-    for bucket in range(buckets):
-        if keys[bucket]:
-            yield bucket, keys[bucket], lists[bucket]
-
-
-def _blocks(keys: list[Any], lists: list[list[Any]]) -> Iterator[Block]:
-    counts = list(map(len, lists))
-    if sum(counts) > BLOCK_VALUES:
-        yield from cut(zip(keys, lists, strict=True), BLOCK_VALUES)
-    else:
-        yield _block(keys, counts, list(chain.from_iterable(lists)))
 
 
 def cut(items: Iterable[tuple[Any, list[Any]]], limit: int) -> Iterator[Block]:
@@ -221,10 +178,6 @@ def cut(items: Iterable[tuple[Any, list[Any]]], limit: int) -> Iterator[Block]:
 
 def _block(keys: list[Any], counts: list[int], values: list[Any]) -> Block:
     return keys, None if counts == [1] * len(keys) else counts, values
-
-
-def _packed(block: Block) -> bytes:
-    return pickle.dumps([None if some is None else pack(some) for some in block], protocol=5)
 
 
 def blocks(segments: Iterable[Segment]) -> Iterator[Block]:
@@ -257,11 +210,13 @@ def merged(found: Iterable[Block]) -> Groups:
     return groups
 
 
-def ordered(groups: Groups, descending: bool = False) -> tuple[Items, bool]:
-    """Keys with their values: in order, NaN last, and True; or by first appearance and False where keys cannot be
-    compared."""
-    nan: Items = [(NAN, groups.pop(NAN))] if NAN in groups else []
-    items: Items = list(groups.items())
+def ordered(groups: dict[Any, T], descending: bool = False) -> tuple[list[tuple[Any, T]], bool]:
+    """Keys with what belongs to them.
+
+    In order, NaN last, and True; or by first appearance, and False, where keys cannot be compared.
+    """
+    nan = [(NAN, groups.pop(NAN))] if NAN in groups else []
+    items = list(groups.items())
     try:
         items.sort(key=itemgetter(0), reverse=descending)
     except TypeError:
@@ -270,7 +225,7 @@ def ordered(groups: Groups, descending: bool = False) -> tuple[Items, bool]:
     return items + nan, True
 
 
-def emptying(items: Items) -> Iterator[tuple[Any, Sequence[Any]]]:
+def emptying(items: list[tuple[Any, T]]) -> Iterator[tuple[Any, T]]:
     """The items, each forgotten once it was given, to hold no values longer than they are needed."""
     items.reverse()
     while items:

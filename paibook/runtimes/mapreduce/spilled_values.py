@@ -91,6 +91,11 @@ class SpilledValues(Sequence[Any]):
             made.extend(block)
         return made
 
+    @property
+    def memory(self) -> int:
+        """Bytes they would take as Python objects, roughly."""
+        return self._memory
+
     def __len__(self) -> int:
         return self._length
 

@@ -66,6 +66,11 @@ class NumberColumn:
     def __init__(self, numbers: Order) -> None:
         self._numbers = numbers
 
+    def values(self, start: int, stop: int) -> list[Any]:
+        """Some of them, as Python objects."""
+        values: list[Any] = self._numbers[start:stop].tolist()
+        return values
+
     def packed(self, start: int, stop: int) -> tuple[Any, ...]:
         """Some of them, packed."""
         some = self._numbers[start:stop]
@@ -125,6 +130,11 @@ class TextColumn:
     def __init__(self, texts: Any) -> None:
         self._texts = texts
 
+    def values(self, start: int, stop: int) -> list[Any]:
+        """Some of them, as Python objects."""
+        values: list[Any] = self._texts.slice(start, stop - start).to_pylist()
+        return values
+
     def packed(self, start: int, stop: int) -> tuple[Any, ...]:
         """Some of them, packed."""
         return joined_texts(self._texts.slice(start, stop - start).to_pylist())
@@ -135,6 +145,14 @@ class FewTextsColumn:
 
     def __init__(self, codes: Order, texts: Any) -> None:
         self._codes, self._texts = codes, texts
+        self._objects: Order | None = None
+
+    def values(self, start: int, stop: int) -> list[Any]:
+        """Some of them, as Python objects."""
+        if self._objects is None:
+            self._objects = numpy.fromiter(self._texts.to_pylist(), object, len(self._texts))
+        values: list[Any] = self._objects[self._codes[start:stop]].tolist()
+        return values
 
     def packed(self, start: int, stop: int) -> tuple[Any, ...]:
         """Some of them, packed: the different ones, and which of these each is."""
@@ -180,6 +198,11 @@ class ObjectColumn:
 
     def __init__(self, values: Order) -> None:
         self._values = values
+
+    def values(self, start: int, stop: int) -> list[Any]:
+        """Some of them, as Python objects."""
+        values: list[Any] = self._values[start:stop].tolist()
+        return values
 
     def packed(self, start: int, stop: int) -> tuple[Any, ...]:
         """Some of them, packed."""

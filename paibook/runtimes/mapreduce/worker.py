@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from heapq import nlargest
+from itertools import chain, islice
 from operator import length_hint
 from pathlib import Path
 from typing import Any
@@ -23,21 +22,22 @@ from paibook.runtimes.mapreduce.column_groups import ColumnGroups
 from paibook.runtimes.mapreduce.external import grouped
 from paibook.runtimes.mapreduce.garbage import rare_collection
 from paibook.runtimes.mapreduce.job import Function, Functions, Job, StageFunctions, load
-from paibook.runtimes.mapreduce.memory import size_of
+from paibook.runtimes.mapreduce.largest_keys import largest_of, watched
 from paibook.runtimes.mapreduce.mistakes import PAIRS, RECORDS, check_last, checked, explained, said
 from paibook.runtimes.mapreduce.outline import suffixed
+from paibook.runtimes.mapreduce.pair_columns import AT_ONCE as PAIRS_AT_ONCE
 from paibook.runtimes.mapreduce.records import RecordSink
-from paibook.runtimes.mapreduce.report import KeySize, Report, Reporter
+from paibook.runtimes.mapreduce.report import Report, Reporter
 from paibook.runtimes.mapreduce.runs import Spills
 from paibook.runtimes.mapreduce.shuffle import Segment, ShuffleWriter, emptying, merged, ordered
 from paibook.runtimes.mapreduce.spilled_values import in_order
 from paibook.runtimes.mapreduce.steps import Done, ShuffleTo, Step
 from paibook.runtimes.mapreduce.table_collector import TableCollector
 from paibook.runtimes.mapreduce.task import Task, running
+from paibook.runtimes.mapreduce.unsendable import Unsendable, located
 
 KEYS_BETWEEN_TICKS = 4096
-PAIRS_AT_ONCE = 8192  # handed on together: what stays in a core's cache
-LARGEST = 10
+AT_ONCE = 1000  # records of a key handed on together: a key may give more than memory holds
 
 
 def hold(job: Job) -> Job:
@@ -66,6 +66,7 @@ class _Scene:
     attempt: Attempt
     reporter: Reporter
     sink: Collector | TableCollector | RecordSink
+    budget: int
 
     @property
     def report(self) -> Report:
@@ -99,13 +100,17 @@ def map_task(number: int, job: Job, split: Any, input: str, step: Step) -> Done:
             _clean_up(scene)
             return _done(scene, False)
         bad = BadRecords(step.max_bad) if step.max_bad is not None else None
-        mapping = _Mapping(scene, checked(mapper, name, PAIRS if not job.outline.is_map_only else RECORDS), name, bad)
-        for batch in split.batches():
-            mapping.run(batch)
-        _clean_up(scene)
-        if bad is not None:
-            scene.report.bad = bad.file()
-        return _done(scene, False)
+        mapper = checked(mapper, name, PAIRS if not job.outline.is_map_only else RECORDS)
+        mapping = _Mapping(scene, mapper, name, bad)
+        try:
+            for batch in split.batches():
+                mapping.run(batch)
+            _clean_up(scene)
+            if bad is not None:
+                scene.report.bad = bad.file()
+            return _done(scene, False)
+        except Unsendable as error:
+            raise located(error, scene.where, split.batches(), mapper, name) from error
 
 
 def map_pending(number: int, job: Job, split: Any, input: str, step: Step, value: Any) -> Done:
@@ -137,7 +142,7 @@ def reduce_task(number: int, job: Job, stage: int, segments: list[Any], step: St
         if of_tables:
             scene.report.records_in = sum(segment.values for segment in flat)
             if flat:
-                made = reduced_table(functions, name, flat, step.keys, scene.where)
+                made = reduced_table(functions, name, flat, step.keys, scene.where, scene.report)
                 _next_taker(scene, stage)(made)
             _clean_up(scene)
             return _done(scene, False)
@@ -157,21 +162,24 @@ def _scene(stage: str, number: int, job: Job, step: Step, of_tables: bool = Fals
     functions = load(job, where)
     task = Task(stage, number, functions.resources)
     report = Report()
+    budget = step.limits.budget()
+    if stage != "map":
+        budget //= 2  # the other half is for the groups that are reduced
     folder = None if step.folder is None else step.folder / "attempts" / f"{stage}-{number}"
     with running(task), Attempt(folder) as attempt:
         writer = None
         sink: Collector | TableCollector | RecordSink
         if isinstance(step.sink, ShuffleTo):
             writer = ShuffleWriter(step.folder, step.sink.buckets, f"{stage}-{number}")
-            following, budget = functions.stages[step.sink.stage - 1], step.limits.budget()
+            following = functions.stages[step.sink.stage - 1]
             if of_tables and (stage == "map" or _shuffles_tables(following)):
                 tagged = bool(input)
                 sink = TableCollector(following, step.keys, writer, budget, where, report, input, tagged)
             else:
                 sink = Collector(following, writer, budget, where, report)
         else:
-            sink = RecordSink(step.sink, functions.module, where, report)
-        scene = _Scene(where, functions, task, step, attempt, Reporter(report, task.counters), sink)
+            sink = RecordSink(step.sink, functions.module, where, report, budget)
+        scene = _Scene(where, functions, task, step, attempt, Reporter(report, task.counters), sink, budget)
         try:
             _call_hook(scene, functions.setup, "setup")
             yield scene
@@ -208,9 +216,11 @@ def _clean_up(scene: _Scene) -> None:
     try:
         for pair in made:
             key, value = pair
-            sink.groups[key].append(value)
+            hash(key)
+            sink.pending.append((key, value))
     except Exception as error:
         raise explained(error, scene.where, "map", pair) from error
+    sink.added()
 
 
 def _done(scene: _Scene, comparable: bool) -> Done:
@@ -264,10 +274,19 @@ class _Mapping:
         self._scene, self._mapper, self._name, self._bad = scene, mapper, name, bad
         self._position = 0
         self._watched = bad is not None or scene.attempt.careful
+        self._at_once = 16  # records mapped before their pairs are handed on
 
     def run(self, batch: Batch) -> None:
+        """Map the records, no more at a time than the sink has room for what they give."""
         sink = self._scene.sink
         assert not isinstance(sink, TableCollector)
+        start = 0
+        while start < len(batch.records):
+            stop = start + sink.room
+            self._run(batch.cut(start, stop), sink)
+            start = stop
+
+    def _run(self, batch: Batch, sink: Collector | RecordSink) -> None:
         if self._watched:
             self._watch(batch)
         elif isinstance(sink, Collector):
@@ -282,33 +301,28 @@ class _Mapping:
         self._scene.reporter.tick()
 
     def _pairs(self, batch: Batch, sink: Collector) -> None:
-        records = iter(batch.records)
-        while True:
+        records, count, first = iter(batch.records), len(batch.records), 0
+        while first < count:
             pairs: list[Any] = []
-            ends: list[int] = []  # of each record's pairs
-            first = len(batch.records) - length_hint(records)
             try:
-                for record in records:
-                    pairs.extend(self._mapper(record))
-                    ends.append(len(pairs))
-                    if len(pairs) >= PAIRS_AT_ONCE:
-                        break
+                pairs.extend(chain.from_iterable(map(self._mapper, islice(records, self._at_once))))
             except (Exception, SystemExit) as error:
-                self._refuse_mistakes(batch, first, pairs, ends)
+                self._refuse_mistakes(batch, first, pairs)
                 raise self._explained(error, batch, records, (None, None)) from error
-            if not ends:
-                return
             try:
                 sink.add_pairs(pairs)
             except (TypeError, ValueError):
-                self._refuse_mistakes(batch, first, pairs, ends)
+                self._refuse_mistakes(batch, first, pairs)
                 raise
+            taken = count - length_hint(records) - first
+            self._at_once = max(1, min(PAIRS_AT_ONCE, PAIRS_AT_ONCE * taken // max(1, len(pairs)), 4 * taken))
+            first += taken
 
-    def _refuse_mistakes(self, batch: Batch, first: int, pairs: list[Any], ends: list[int]) -> None:
-        """Find the record, counted from ``first``, that gave something else than pairs.
+    def _refuse_mistakes(self, batch: Batch, first: int, pairs: list[Any]) -> None:
+        """Find what is no pair, among what the records from ``first`` on gave.
 
         Raises:
-            UserCodeError: Naming it.
+            UserCodeError: Naming its record.
         """
         for number, pair in enumerate(pairs):
             try:
@@ -316,8 +330,19 @@ class _Mapping:
                 key, _value = pair
                 hash(key)
             except Exception as error:  # hashing runs the key's own code, which may raise anything
-                place = batch.place(first + bisect_right(ends, number))
+                place = batch.place(self._giver(batch, first, number))
                 raise explained(error, f"{self._scene.where}, {place}", self._name, pair) from error
+
+    def _giver(self, batch: Batch, first: int, number: int) -> int:
+        """Which record from ``first`` on gave the pair of a number, seen by mapping them once more."""
+        for index, record in enumerate(batch.records[first:], first):
+            try:
+                number -= len(list(self._mapper(record)))
+            except (Exception, SystemExit):  # it gave this pair before it raised
+                return index
+            if number < 0:
+                return index
+        return first
 
     def _records(self, batch: Batch, sink: RecordSink) -> None:
         records = iter(batch.records)
@@ -363,8 +388,8 @@ class _Mapping:
             if isinstance(sink, RecordSink):
                 sink.add(made)
                 continue
-            for key, value in made:
-                sink.groups[key].append(value)
+            sink.pending.extend(made)
+            sink.added()
 
     def _skip(self, batch: Batch, index: int, reason: str) -> None:
         place = batch.place(index)
@@ -377,8 +402,7 @@ def _items(
     scene: _Scene, functions: StageFunctions, segments: list[Segment], folder: Path
 ) -> tuple[Iterator[tuple[Any, Sequence[Any]]], bool]:
     """Keys with their values, from memory where the partition fits."""
-    budget = scene.step.limits.budget()
-    report = scene.report
+    budget, report = scene.budget, scene.report
     report.records_in = sum(segment.values for segment in segments)
     if sum(segment.memory for segment in segments) <= budget:
         return _items_in_memory(scene, functions, segments)
@@ -387,7 +411,7 @@ def _items(
     combine = _joining(functions, scene.where)
     found, comparable = grouped(found_blocks, budget, folder, combine, scene.step.descending, spills)
     report.spills, report.spilled_bytes = spills.runs, spills.bytes
-    return found, comparable
+    return watched(found, report), comparable
 
 
 def _items_in_memory(
@@ -396,19 +420,16 @@ def _items_in_memory(
     descending = scene.step.descending
     if segments and all(segment.form == "groups" for segment in segments):
         groups = ColumnGroups(segments, descending)
-        scene.report.largest = [
-            KeySize(f"{key!r:.80}", count, size_of(values) * count // len(values))
-            for key, count, values in groups.largest(LARGEST)
-        ]
+        scene.report.largest = groups.largest()
         return iter(groups), groups.comparable
     items, comparable = ordered(merged(mixed_blocks(functions, segments, scene.step.keys)), descending)
-    scene.report.largest = _largest(items)
+    scene.report.largest = largest_of(items)
     return emptying(items), comparable
 
 
 def _joining(functions: StageFunctions, where: str) -> Any:
     """The combiner for values of one key; None where there is none, or where it might change the key."""
-    function = functions.combine
+    function = functions.pair_combiner
     if function is None:
         return None
     combine = checked(function, "combine", PAIRS)
@@ -423,11 +444,6 @@ def _joining(functions: StageFunctions, where: str) -> Any:
         return [value for _, value in made] if all(k == key for k, _ in made) else values
 
     return join
-
-
-def _largest(items: Sequence[tuple[Any, Sequence[Any]]]) -> list[KeySize]:
-    sizes = nlargest(LARGEST, items, key=lambda item: len(item[1]))
-    return [KeySize(f"{key!r:.80}", len(values), size_of(values)) for key, values in sizes]
 
 
 @contextmanager
@@ -452,12 +468,26 @@ def _reduce_all(
         try:
             if functions.order is not None:
                 values = in_order(values, functions.order)
-            made.extend(reduce_(key, values))
+            records = iter(reduce_(key, values))
+            more = _moved(records, made)
         except (Exception, SystemExit) as error:
             raise explained(error, f"{scene.where}, key {key!r:.80}", name) from error
         take(key)
+        while more:
+            try:
+                more = _moved(records, made)
+            except (Exception, SystemExit) as error:
+                raise explained(error, f"{scene.where}, key {key!r:.80}", name) from error
+            take(key)
         if not count % KEYS_BETWEEN_TICKS:
             scene.reporter.tick()
+
+
+def _moved(records: Iterator[Any], to: list[Any]) -> bool:
+    """Append some of the records; False where these were the last."""
+    before = len(to)
+    to.extend(islice(records, AT_ONCE))
+    return len(to) - before == AT_ONCE
 
 
 def _receiver(scene: _Scene, stage: int) -> tuple[list[Any], Callable[[Any], None]]:
@@ -488,6 +518,7 @@ def _taker(scene: _Scene, stage: int) -> Any:
         raise said(scene.where, message)
     name = suffixed("map", stage + 1)
     map_ = None if mapper is None else checked(mapper, name, PAIRS)
+    append = sink.pending.append
     pending = 0
 
     def take(made: list[Any], key: Any) -> None:
@@ -497,13 +528,15 @@ def _taker(scene: _Scene, stage: int) -> Any:
             for record in made:
                 for pair in (record,) if map_ is None else map_(record):
                     new_key, value = pair
-                    sink.groups[new_key].append(value)
+                    hash(new_key)
+                    append((new_key, value))
             check_last(pair)
         except (Exception, SystemExit) as error:
             said = name if map_ is not None else f"map: reduce{stage if stage > 1 else ''}"
             raise explained(error, f"{scene.where}, key {key!r:.80}", said, pair) from error
+        sink.added()
         pending += len(made)
-        if pending >= KEYS_BETWEEN_TICKS:
+        if pending >= sink.room:
             sink.check(pending)
             pending = 0
 

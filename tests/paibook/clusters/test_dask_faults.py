@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import dask
 import psutil
 import pytest
 from distributed import Client, LocalCluster
@@ -105,6 +106,24 @@ class TestEmbedded:
         (loss,) = embedded.ranks(2).take_losses()
         assert "was retired by scaling down" in loss.cause
         embedded.scale(2)
+
+    def test_workers_that_die_again_and_again_are_not_given_up(self, embedded: Any) -> None:
+        """Dask would close a nanny whose worker is not there when it looks."""
+        workers = embedded.status().workers
+        nannies = embedded._client.cluster.workers
+        with dask.config.set({"distributed.deploy.lost-worker-timeout": "0.2s"}):
+            for nanny in list(nannies.values()):
+                os.kill(nanny.pid, signal.SIGKILL)
+            assert eventually(lambda: embedded.status().workers < workers)
+            assert eventually(lambda: embedded.status().workers == workers)
+        assert embedded.tasks().submit(os.getpid).result(WAIT) in [nanny.pid for nanny in nannies.values()]
+
+    def test_a_worker_whose_nanny_gave_up_is_replaced(self, embedded: Any) -> None:
+        cluster = embedded._client.cluster
+        before = set(cluster.workers.values())
+        cluster.sync(next(iter(before)).close)
+        assert eventually(lambda: len(set(cluster.workers.values()) - before) == 1)
+        assert eventually(lambda: embedded.status().workers == len(before))
 
     def test_a_stopped_worker_is_named_and_restart_gives_fresh_processes(self, embedded: Cluster) -> None:
         before = results(embedded.ranks(2).apply(worker_of))

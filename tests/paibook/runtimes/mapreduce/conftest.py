@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
+import types
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import pytest
 
 from paibook.clusters import connect
-from paibook.clusters.contract import Cluster
-from paibook.clusters.inline import InlineCluster
+from paibook.clusters.contract import Cluster, Pending
+from paibook.clusters.inline import InlineCluster, InlineTasks
+from paibook.errors import RunError
 from paibook.metrics import MetricStream
 from paibook.plan import Plan
 from paibook.program import Program
 from paibook.runtimes.contract import Progress, RunContext
+from paibook.runtimes.mapreduce import limits
+from paibook.runtimes.mapreduce.attempts import Attempt
 from paibook.runtimes.mapreduce.driver import Driver
 
 WORD_COUNT = """
@@ -26,6 +33,9 @@ def map(record):
 def reduce(key, values):
     yield {"word": key, "n": sum(values)}
 """
+
+
+DEATH = "paibook_test_death"  # a module through which cells die where all processes are this one
 
 
 class Runner:
@@ -74,6 +84,60 @@ class Runner:
     def over(self, source: str, items: Any, variables: dict[str, Any] | None = None, **options: Any) -> Any:
         """Run over a notebook variable called ``items``."""
         return self(source, {"variable": "items"}, variables={"items": items, **(variables or {})}, **options)
+
+
+class Death(BaseException):
+    """What stands for the end of a worker's process where all workers are this process."""
+
+
+class MortalTasks(InlineTasks):
+    """Inline tasks that end as those of a cluster do when their worker's process has died."""
+
+    def submit(self, function: Callable[..., Any], *args: Any, **options: Any) -> Pending[Any]:
+        def mortal(*values: Any) -> Any:
+            try:
+                return function(*values)
+            except Death as death:
+                raise RunError("the task ended its worker process") from death
+
+        return super().submit(mortal, *args, **options)
+
+
+class MortalAttempt(Attempt):
+    """Leaves the marks that a process leaves which cannot say that it ends."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is Death and self._marks is not None:
+            self._marks.close()
+            self._marks = None
+        super().__exit__(kind, error, traceback)
+
+
+@contextmanager
+def mortal_cluster(slots: int) -> Iterator[InlineCluster]:
+    """An inline cluster whose tasks die when a cell calls ``die()`` of the module ``DEATH``."""
+
+    def die() -> None:
+        raise Death
+
+    module = types.ModuleType(DEATH)
+    module.die = die  # type: ignore[attr-defined]
+    cluster = InlineCluster(slots)
+    cluster._tasks = MortalTasks(slots)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, DEATH, module)
+        patch.setattr("paibook.runtimes.mapreduce.worker.Attempt", MortalAttempt)
+        patch.setattr(limits, "LEAST", limits.LEAST)  # cells change it
+        yield cluster
+    cluster.close()
+
+
+@pytest.fixture(scope="session")
+def mortal() -> Callable[[int], AbstractContextManager[InlineCluster]]:
+    """Makes a context: an inline cluster of so many slots whose tasks can die."""
+    return mortal_cluster
 
 
 @pytest.fixture

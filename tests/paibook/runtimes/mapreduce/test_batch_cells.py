@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from paibook.clusters.inline import InlineCluster
-from paibook.errors import UserCodeError
+from paibook.errors import ProgramError, UserCodeError
 
 ROWS = pandas.DataFrame({"key": [i % 5 for i in range(100)], "value": list(range(100))})
 SUMS = ROWS.groupby("key")["value"].sum().to_dict()
@@ -56,6 +56,19 @@ def reduce(rows: pd.DataFrame) -> pd.DataFrame:
     found = over(run, source)
     assert {row["key"]: row["value"] for row in found} == SUMS
     assert run.summary["stages"][0]["records_out"] < 100
+
+
+@pytest.mark.parametrize(
+    ("map_", "combine", "message"),
+    [
+        ("record", "rows: pd.DataFrame", "'combine' takes tables, but 'map' gives pairs"),
+        ("rows: pd.DataFrame", "key, values", "'combine' takes values of a key, but 'map' gives tables"),
+    ],
+)
+def test_a_combiner_that_would_never_be_called_is_refused(run: Any, map_: str, combine: str, message: str) -> None:
+    source = f"import pandas as pd\ndef map({map_}):\n    yield 1\ndef combine({combine}):\n    yield 1\n"
+    with pytest.raises(ProgramError, match=message):
+        run.over(source + "reduce = pai.Sum()\n", ROWS)
 
 
 def test_rows_of_tables_meet_a_reducer_of_keys(run: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import textwrap
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -261,9 +262,38 @@ def test_what_combine_yields_is_explained(run: Any) -> None:
         )
 
 
-def test_values_that_cannot_be_pickled_are_explained(run: Any) -> None:
-    with pytest.raises(UserCodeError, match="what map yielded cannot be sent to a reducer"):
-        run.over("import threading\ndef map(record):\n    yield 1, threading.Lock()\n" + IDENTITY, ["a"])
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        ("threading.Lock(), 1", r"the key <unlocked .* \(lock\), which cannot be sent .* equal only themselves"),
+        ("Broken(), 1", r"the key .* \(Broken\), which cannot be sent to a reducer: ValueError: no copies"),
+        ("1, threading.Lock()", r"the value <unlocked .* for the key 1 \(int\), which cannot be sent to a reducer"),
+    ],
+)
+def test_what_cannot_be_sent_is_named_with_its_record(
+    run: Any, files: Callable[..., list[Path]], pair: str, message: str
+) -> None:
+    (path,) = files(fruit="apple\ncherry\n")
+    source = f"""
+    import threading
+    class Broken:
+        def __eq__(self, other): return True
+        def __hash__(self): return 1
+        def __reduce__(self): raise ValueError("no copies")
+    def map(record):
+        if record == "cherry":
+            yield {pair}
+        yield record, 1
+    """
+    with pytest.raises(UserCodeError, match=message) as caught:
+        run(textwrap.dedent(source) + IDENTITY, path)
+    assert re.search(r"map task 0, .*fruit\.txt, line 2$", caught.value.where)
+
+
+def test_what_only_combining_made_unsendable_names_the_task(run: Any) -> None:
+    source = "import threading\ndef map(record):\n    yield 1, 1\ndef combine(key, values):\n"
+    with pytest.raises(UserCodeError, match=r"map task 0: .*what map yielded cannot be sent to a reducer"):
+        run.over(source + "    yield 1, threading.Lock()\n" + IDENTITY, [1] * 100)
 
 
 def test_a_users_error_names_record_and_line(run: Any, files: Callable[..., list[Path]]) -> None:

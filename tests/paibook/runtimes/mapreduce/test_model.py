@@ -156,6 +156,11 @@ def test_values_come_in_the_order_asked_for(run: Any) -> None:
     assert run.over(source, range(8)) == [(0, [6, 3, 0]), (1, [7, 4, 1]), (2, [5, 2])]
 
 
+def test_an_order_is_of_no_use_to_a_declarative_reducer(run: Any) -> None:
+    with pytest.raises(UserCodeError, match=r"pai\.Sum\(\) takes values as they come, so that 'order' has nothing"):
+        run.over(NUMBERS + "def order(value):\n    return -value\nreduce = pai.Sum()\n", range(8))
+
+
 def test_the_cell_partitions_by_itself(run: Any) -> None:
     source = NUMBERS + "def partition(key, partitions):\n    return key % partitions\n" + IDENTITY
     assert run.over(source, range(6), reducers=2) == [(0, [0, 3]), (1, [1, 4]), (2, [2, 5])]

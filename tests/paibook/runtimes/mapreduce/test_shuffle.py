@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paibook.runtimes.mapreduce.shuffle import Segment, ShuffleWriter, add_groups, blocks, bucket_numbers, merged
+from paibook.runtimes.mapreduce.pair_columns import PairColumns
+from paibook.runtimes.mapreduce.shuffle import Segment, ShuffleWriter, blocks, bucket_numbers, merged
 
 scalars = st.integers() | st.floats(allow_nan=False) | st.text(max_size=5) | st.booleans() | st.none()
 group_lists = st.lists(
@@ -20,7 +21,10 @@ group_lists = st.lists(
 
 def written(groups: dict[Any, list[Any]], count: int, folder: Path | None) -> list[list[Segment]]:
     writer = ShuffleWriter(folder, count, "map-0")
-    add_groups(writer, groups, bucket_numbers(groups.keys(), count), 1)
+    columns = PairColumns()
+    columns.use_objects()
+    columns.add([(key, value) for key, values in groups.items() for value in values])
+    columns.write(writer, lambda keys: bucket_numbers(keys, count))
     return writer.close()
 
 
