@@ -14,7 +14,7 @@ from paibook.runtimes.mapreduce.report import KeySize, Report
 from paibook.runtimes.mapreduce.spilled_values import SpilledValues
 
 KEPT = 10
-SAMPLE = 100_000  # rows of a table that are looked at
+SAMPLE = 20_000  # rows of a table that are looked at
 
 Found = Iterator[tuple[Any, Sequence[Any]]]
 

@@ -7,12 +7,17 @@ from typing import Any
 
 import numpy
 import pyarrow
+import pyarrow.compute as compute
 import pyarrow.types
 
 from paibook.runtimes.mapreduce.arrow_partition import table_hashes
 from paibook.runtimes.mapreduce.mistakes import WrongYield
 
 KEY = "key"
+_WIDE = b"paibook.type"  # in a packed column's metadata: the type it had
+_NARROWED = 4096  # rows from which narrowing is worth a look at them
+_WHOLE = (pyarrow.int64(), pyarrow.int32(), pyarrow.int16(), pyarrow.uint64(), pyarrow.uint32(), pyarrow.uint16())
+_NARROW = [(kind, numpy.iinfo(kind.to_pandas_dtype())) for kind in (pyarrow.int8(), pyarrow.int16(), pyarrow.int32())]
 
 
 def key_columns(table: pyarrow.Table, keys: Sequence[str], where: str) -> list[str]:
@@ -83,24 +88,51 @@ def taken_rows(table: pyarrow.Table, order: numpy.ndarray[Any, Any]) -> pyarrow.
 
 
 def pack_table(table: pyarrow.Table) -> pyarrow.Buffer:
-    """A table as an Arrow stream.
+    """A table as an Arrow stream, its whole numbers in as few bytes as they need.
 
     Not compressed: on local disks, LZ4 takes more time than the bytes it saves.
     """
+    narrow = pyarrow.table([_narrowed(column) for column in table.columns], names=table.column_names)
+    schema = pyarrow.schema(
+        [
+            field if field.type == wide.type else field.with_metadata({_WIDE: str(wide.type)})
+            for field, wide in zip(narrow.schema, table.schema, strict=True)
+        ]
+    )
     sink = pyarrow.BufferOutputStream()
-    with pyarrow.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
+    with pyarrow.ipc.new_stream(sink, schema) as writer:
+        writer.write_table(narrow)
     return sink.getvalue()
 
 
 def unpack_table(content: Any) -> pyarrow.Table:
-    """The table that ``pack_table`` was given; it lies in ``content`` itself, which may be a map of a file.
+    """The table that ``pack_table`` was given; what was not narrowed lies in ``content`` itself.
 
     Args:
         content: bytes, an Arrow buffer, or any other buffer.
     """
     with pyarrow.ipc.open_stream(pyarrow.py_buffer(content)) as reader:
-        return reader.read_all()
+        table = reader.read_all()
+    columns = []
+    for field, column in zip(table.schema, table.columns, strict=True):
+        wide = (field.metadata or {}).get(_WIDE)
+        columns.append(column if wide is None else column.cast(wide.decode()))
+    return pyarrow.table(columns, names=table.column_names)
+
+
+def _narrowed(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
+    kind = column.type
+    if kind not in _WHOLE or len(column) < _NARROWED:
+        return column
+    found = compute.min_max(column).as_py()
+    if found["min"] is None:
+        return column
+    for narrow, limits in _NARROW:
+        if narrow.bit_width >= kind.bit_width:
+            break
+        if limits.min <= found["min"] and found["max"] <= limits.max:
+            return column.cast(narrow, safe=False)
+    return column
 
 
 def concat_tables(tables: Sequence[pyarrow.Table]) -> pyarrow.Table:
