@@ -38,7 +38,7 @@ from paibook.runtimes.mapreduce.worker import hold, map_pending, map_task, reduc
 
 BUCKETS_PER_SLOT = 8  # fine enough for reduce tasks of equal size
 TASKS_PER_SLOT = 2
-TASK_BYTES = 32 << 20  # of values in memory, that a reduce task takes where nobody says how many there are
+TASK_BYTES = {"groups": 32 << 20, "table": 128 << 20}  # that a reduce task takes where nobody says how many there are
 
 
 class Results(dict[str, Any]):
@@ -198,8 +198,10 @@ class _MapReduce:
         """The buckets of each reduce task."""
         if self._options.get("reducers") or state.job.outline.stages[stage - 1].has_partition:
             return [range(i, i + 1) for i in range(state.buckets)]
-        sizes = [sum(segment.memory for buckets in outputs for segment in buckets[i]) for i in range(state.buckets)]
-        wanted = max(TASKS_PER_SLOT * state.slots, sum(sizes) // TASK_BYTES)
+        by_bucket = [[segment for buckets in outputs for segment in buckets[i]] for i in range(state.buckets)]
+        sizes = [sum(segment.memory for segment in segments) for segments in by_bucket]
+        fitting = sum(segment.memory / TASK_BYTES[segment.form] for segments in by_bucket for segment in segments)
+        wanted = max(TASKS_PER_SLOT * state.slots, int(fitting))
         return runs_of_buckets([size + 1 for size in sizes], wanted)
 
     def _segments(self, maps: StageResult, buckets: range) -> list[Any]:

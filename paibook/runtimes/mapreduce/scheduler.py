@@ -47,6 +47,11 @@ class _Attempt:
     error: BaseException | None = None
 
     @property
+    def is_at_work(self) -> bool:
+        """Whether it keeps a slot busy: not while it waits behind another task, or for its result to be fetched."""
+        return self.began is not None and not self.pending.done()
+
+    @property
     def since(self) -> float:
         return self.submitted if self.began is None else self.began
 
@@ -303,7 +308,7 @@ def stragglers(
 
     Dean and Ghemawat, MapReduce: Simplified Data Processing on Large Clusters, 2004, section 3.6.
     """
-    idle = slots - len(running)
+    idle = slots - sum(attempt.is_at_work for attempts in running.values() for attempt in attempts)
     limit = max(LEAST_SECONDS, SLOW * statistics.median(durations)) if durations else math.inf
     latest = [attempts[-1] for attempts in running.values() if len(attempts) < ATTEMPTS]
     slow = [attempt for attempt in latest if now - attempt.since > _patience(attempt, limit)]
