@@ -186,5 +186,5 @@ def test_a_protocol_without_its_library_says_what_to_install(run: Any, url: str)
         with pytest.raises(DataError, match=rf"pip install 'paibook\[{protocol}\]'"):
             run(COUNT, url)
     else:
-        with pytest.raises(DataError, match="libjvm|libhdfs|Hadoop"):
+        with pytest.raises(DataError, match=r"libjvm|libhdfs|Hadoop"):
             run(COUNT, url)
