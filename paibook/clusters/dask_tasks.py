@@ -7,6 +7,7 @@ import ctypes
 import logging
 import os
 import pickle
+import sys
 import threading
 import uuid
 import warnings
@@ -29,6 +30,8 @@ from paibook.metrics import Recorder, recording
 
 T = TypeVar("T")
 STOP_SECONDS = 3.0
+IMPORT_SECONDS = 30.0  # an import may take before a task is stopped in the middle of it
+LOOK_SECONDS = 0.05
 logger = logging.getLogger(__name__)
 
 
@@ -177,12 +180,33 @@ class _Call:
                 _running.pop(self._key, None)
 
 
-def _stop_tasks(keys: list[str]) -> None:
+def _stop_tasks(keys: list[str], patience: float = IMPORT_SECONDS) -> None:
+    """End running tasks; one that is importing a module may finish that first."""
+    importing = []
     with _running_lock:
         for key in keys:
             thread = _running.get(key)
-            if thread is not None:
+            if thread is None:
+                continue
+            if patience > 0 and _imports(thread):
+                importing.append(key)
+            else:
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(_Stop))
+    if importing:
+        later = threading.Timer(LOOK_SECONDS, _stop_tasks, (importing, patience - LOOK_SECONDS))
+        later.daemon = True
+        later.start()
+
+
+def _imports(thread: int) -> bool:
+    """Whether a thread is inside an import, which must not be cut off: a library such as pandas that was half imported
+    cannot be imported again, so that no task that needs it would run in this process any more."""
+    frame = sys._current_frames().get(thread)
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _dask_value(argument: Any) -> Any:

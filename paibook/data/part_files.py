@@ -104,7 +104,20 @@ class _TableFile:
 
 class _CsvFile(_TableFile):
     def _open(self) -> Any:
-        return pyarrow.csv.CSVWriter(self.path, self.schema)
+        # A writer whose close fails keeps its file open, and with it the space on a full disk: so the file is ours.
+        self._sink = pyarrow.OSFile(str(self.path), "wb")
+        return pyarrow.csv.CSVWriter(self._sink, self.schema)
+
+    def close(self) -> int:
+        with writing(self.path):
+            self._writer.close()
+            self._sink.close()
+            return _sync(self.path)
+
+    def abort(self) -> None:
+        super().abort()
+        with contextlib.suppress(OSError, pyarrow.ArrowException):
+            self._sink.close()
 
 
 class _LineFile:

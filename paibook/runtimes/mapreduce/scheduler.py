@@ -243,8 +243,9 @@ class Scheduler:
             number, attempts, data = news
             for attempt in attempts:
                 attempt.began = attempt.began or time.monotonic()
-            if "started" not in data and number not in stage.done and number in stage.running:
-                stage.live[number] = data
+            if number not in stage.done and number in stage.running:
+                if "started" not in data:
+                    stage.live[number] = data
                 self._show(stage)
             return
         if news in stage.running.get(news.call.number, ()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import socket
@@ -42,6 +43,19 @@ def leave_a_child(place: Place, path: str) -> None:
     child = subprocess.Popen(["sleep", "7777"])
     Path(path).write_text(str(child.pid))
     os._exit(3)
+
+
+def import_and_wait(folder: str) -> None:
+    sys.path.insert(0, folder)
+    try:
+        importlib.import_module("slow_to_import")
+        for _ in range(100 * WAIT):
+            time.sleep(0.01)
+    except BaseException:
+        Path(folder, "stopped").touch()
+        raise
+    finally:
+        sys.path.remove(folder)
 
 
 def results(pending: list[Any]) -> list[Any]:
@@ -124,6 +138,21 @@ class TestEmbedded:
         cluster.sync(next(iter(before)).close)
         assert eventually(lambda: len(set(cluster.workers.values()) - before) == 1)
         assert eventually(lambda: embedded.status().workers == len(before))
+
+    def test_a_task_that_is_stopped_finishes_the_import_it_is_at(self, embedded: Any, tmp_path: Path) -> None:
+        """Half imported, a library of C extensions could never be imported again in that process."""
+        (tmp_path / "slow_to_import.py").write_text(
+            "import pathlib, time\n"
+            "folder = pathlib.Path(__file__).parent\n"
+            "(folder / 'begun').touch()\n"
+            "for _ in range(50):\n    time.sleep(0.01)\n"
+            "(folder / 'imported').touch()\n"
+        )
+        pending = embedded.tasks().submit(import_and_wait, str(tmp_path))
+        assert eventually((tmp_path / "begun").exists)
+        embedded.tasks().release([pending])
+        assert eventually((tmp_path / "imported").exists)
+        assert eventually((tmp_path / "stopped").exists)
 
     def test_a_stopped_worker_is_named_and_restart_gives_fresh_processes(self, embedded: Cluster) -> None:
         before = results(embedded.ranks(2).apply(worker_of))

@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import distributed
 import pytest
 
 from paibook.errors import RunCancelled, UserCodeError
@@ -139,6 +140,24 @@ def test_cancelling_frees_the_workers(on_cluster: Any, tmp_path: Path) -> None:
         Driver().run(plan, on_cluster.cluster, context)
     assert not list(tmp_path.glob("*out*"))
     assert on_cluster.over(COUNT, ["a"]) == [{"word": "a", "n": 1}]  # the workers take the next run
+
+
+def test_partitions_of_a_collection_are_mapped_where_they_lie(on_cluster: Any) -> None:
+    client = on_cluster.cluster._client
+    bag = pytest.importorskip("dask.bag").from_sequence(range(12), npartitions=12)
+    bag = client.persist(bag.map(lambda n: b"%d" % n * 1_000_000))
+    assert not any(future.exception() for future in distributed.futures_of(bag))  # they are there now
+    holders = client.who_has(bag)
+    assert len({worker for (worker,) in holders.values()}) == 2
+    source = """
+    import distributed
+    def map(record):
+        yield distributed.get_worker().address, len(record)
+    def reduce(key, values):
+        yield key, len(values)
+    """
+    found = dict(on_cluster.over(source, bag))
+    assert found == Counter(worker for (worker,) in holders.values())
 
 
 def test_real_posts_are_counted_right(on_cluster: Any) -> None:
