@@ -13,6 +13,7 @@ from paibook.runtimes.mapreduce.arrow_partition import table_hashes
 from paibook.runtimes.mapreduce.mistakes import WrongYield
 
 KEY = "key"
+ROUTE = "_key"  # the column that relations go by, which were named by the function that made them
 
 
 def key_columns(table: pyarrow.Table, keys: Sequence[str], where: str) -> list[str]:
