@@ -27,7 +27,9 @@ Types = Mapping[str, str]  # DuckDB's types, by column
 
 _LEAST = 64 << 20  # bytes without which DuckDB does not get far
 _RAW = "_raw_"
-_here = threading.local()  # the thread's DuckDB, and the folder that it spills into
+# Not in threading.local: when the process forks, the child clears that of other threads, and DuckDB crashes there.
+_idle: list[tuple[Path, duckdb.DuckDBPyConnection]] = []
+_lock = threading.Lock()
 
 
 class QueryError(PaibookError):
@@ -61,15 +63,25 @@ def query(text: str, tables: Mapping[str, pyarrow.Table], types: Mapping[str, Ty
 
 @contextmanager
 def working() -> Iterator[duckdb.DuckDBPyConnection]:
-    """What the running task may use of its thread's DuckDB, which spills into the run's folder."""
+    """A DuckDB that nobody else uses meanwhile, with the running task's memory; it spills into the run's folder."""
     task = current()
     folder = task.folder or _scratch()
-    if getattr(_here, "folder", None) != folder:
-        # To open one for each call would take longer than many a fragment.
-        _here.database, _here.folder = opened(_LEAST, folder / f"duckdb-{uuid.uuid4().hex[:12]}"), folder
-    with closing(_here.database.cursor()) as connection:
-        connection.execute(f"SET memory_limit = '{max(_LEAST, task.budget)}B'")
-        yield connection
+    database = _taken(folder)
+    try:
+        with closing(database.cursor()) as connection:
+            connection.execute(f"SET memory_limit = '{max(_LEAST, task.budget)}B'")
+            yield connection
+    finally:
+        with _lock:
+            _idle.append((folder, database))
+
+
+def _taken(folder: Path) -> duckdb.DuckDBPyConnection:
+    """A database that spills into a folder: to open one for each call would take longer than many a fragment."""
+    with _lock:
+        mine = [entry for entry in _idle if entry[0] == folder]
+        _idle[:] = mine[1:]  # others are of runs that have ended
+    return mine[0][1] if mine else opened(_LEAST, folder / f"duckdb-{uuid.uuid4().hex[:12]}")
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -171,3 +172,11 @@ def test_the_program_runs_in_a_cell_of_its_own(run: Any, tmp_path: Path) -> None
     assert query.columns == {"t": ("k", "v")}
     query.program.compile()
     assert "SUM" in query.program.source
+
+
+def test_the_process_can_fork_afterwards(run: Any) -> None:
+    ask(run, SUMS)  # in a thread that lives on
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
