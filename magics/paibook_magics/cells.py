@@ -89,7 +89,7 @@ class Cells:
         )
         if options.dry_run:
             self.session.check(plan)
-            self.shell.display_pub.publish(plan_bundle(plan))
+            self.shell.display_pub.publish(plan_bundle(plan, self._variables(plan)))
             return None
         console = Console(options.group_outputs, options.progress_after)
         variables = self._variables(plan)

@@ -48,6 +48,16 @@ def reduce(user, values):
             ),
         ),
         (
+            "Join and group in SQL (pip install 'paibook[sql]')",
+            (
+                """%%pai_mapreduce --sql -i users orders -o spent
+SELECT name, sum(price) AS total
+FROM users JOIN orders ON users.id = orders.user
+GROUP BY name
+ORDER BY total DESC""",
+            ),
+        ),
+        (
             "Two stages: how many words come how often",
             (
                 """%%pai_mapreduce -i docs --sort

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from paibook.plan import Plan
@@ -34,6 +34,22 @@ def mapreduce_diagram(plan: Plan) -> str:
     ends = f'["{_reducer(stages, defined)}"]' if stages else ""
     targets = ["output", *(f"out_{i}" for i in range(len(_named_outputs(plan))))]
     return "\n".join([*lines, *(f"  {node}{ends} --> {target}" for target in targets for node in last)])
+
+
+def query_diagram(plan: Plan, flows: Sequence[tuple[str, str, str]]) -> str:
+    """A query's plan: its inputs, the functions that it becomes, the relations between them, and its output.
+
+    Args:
+        plan: Of a cell with ``--sql``.
+        flows: The functions that make each relation, its name, and the function that reads it, or none for the result.
+    """
+    lines = ["flowchart LR", *_inputs(plan), *_outputs(plan)]
+    makers = {maker for maker, _, _ in flows}
+    for node, name, _text in _input_nodes(plan):
+        if f"map_{name}" in makers:
+            lines.append(f'  {node} --> map_{name}["map_{name}"]')
+    arrows = [(maker, f" -- {name}" if name else "", reader or "output") for maker, name, reader in flows]
+    return "\n".join([*lines, *(f"  {maker}{label} --> {reader}" for maker, label, reader in arrows)])
 
 
 def input_text(entry: str | Mapping[str, Any]) -> str:

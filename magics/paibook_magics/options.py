@@ -153,7 +153,13 @@ def _add_outputs(group: Any) -> None:
         help="keep the result in this variable, or write this path; a name is for what the cell yields as "
         "pai.output(NAME, record)",
     )
-    add("--as", dest="kind", choices=["list", "dataframe"], default="list", help="form of a result kept in a variable")
+    add(
+        "--as",
+        dest="kind",
+        choices=["list", "dataframe"],
+        default=None,
+        help="form of a result kept in a variable: a list, unless a query made it",
+    )
     add("--partition-by", type=columns, default=(), metavar="a,b", help="columns that become folders of an output path")
     add("--overwrite", action="store_true", help="replace an output path that exists")
 

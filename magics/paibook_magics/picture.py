@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from paibook.plan import Plan
-from paibook_magics.mapreduce_picture import escaped, input_text, mapreduce_diagram
+from paibook.runtimes.mapreduce.driver import sql
+from paibook_magics.mapreduce_picture import escaped, input_text, mapreduce_diagram, query_diagram
 from paibook_magics.sizes import format_bytes
 
 
-def plan_bundle(plan: Plan) -> dict[str, Any]:
-    """A plan as a MIME bundle: Markdown with a Mermaid diagram (JupyterLab draws it), text, and the plan's JSON."""
+def plan_bundle(plan: Plan, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A plan as a MIME bundle: Markdown with a Mermaid diagram (JupyterLab draws it), text, and the plan's JSON.
+
+    Args:
+        plan: Any.
+        variables: The notebook's, if a query is to be shown as the program that it becomes.
+
+    Raises:
+        ProgramError, DataError: The query, or an input of it, is wrong.
+    """
+    query = None if variables is None or not plan.options.get("sql") else sql().shown(plan, variables)
     rows = _rows(plan)
     cells = [(name, value.replace("|", "\\|")) for name, value in rows]
     table = "\n".join(f"| {name} | {value} |" for name, value in cells)
-    markdown = f"| plan | |\n|---|---|\n{table}\n\n```mermaid\n{diagram(plan)}\n```"
+    picture = diagram(plan) if query is None else query_diagram(plan, query.flows)
+    markdown = f"| plan | |\n|---|---|\n{table}\n\n```mermaid\n{picture}\n```"
     text = "\n".join(f"{name:<16} {value}" for name, value in rows)
+    if query is not None:
+        notes = "".join(f"{note}\n\n" for note in sql().told(query))
+        markdown += f"\n\n{notes}```python\n{query.program.source}```"
+        text += f"\n\n{notes}{query.program.source}"
     return {"text/markdown": markdown, "text/plain": text, "application/json": json.loads(plan.to_json())}
 
 

@@ -57,11 +57,17 @@ def rewrite(folder: Path, format: str, part: Part, schema: pyarrow.Schema) -> Pa
     return replace(part, name=path.relative_to(folder).as_posix(), schema=schema, size=size)
 
 
-def write_empty(folder: Path, format: str) -> Part:
-    """A part without records or columns, so that an empty dataset can still be read."""
+def write_empty(folder: Path, format: str, schema: pyarrow.Schema | None = None) -> Part:
+    """A part without records, so that an empty dataset can still be read.
+
+    Args:
+        folder, format: As for ``PartWriter``.
+        schema: Its columns; none where None.
+    """
     path = folder / part_name(0, 0, format)
-    if format == "parquet":
-        return Part(path.name, 0, 0, pyarrow.schema([]), _write(path, format, pyarrow.schema([]), []))
+    if format == "parquet" or (format == "csv" and schema is not None):
+        schema = pyarrow.schema([]) if schema is None else schema
+        return Part(path.name, 0, 0, schema, _write(path, format, schema, [schema.empty_table()]))
     return Part(path.name, 0, 0, None, _write(path, format, None, []))
 
 

@@ -73,7 +73,7 @@ class PartSink:
         if not content.num_rows:
             return
         if self._format == "jsonl":
-            self._add_lines(content.to_pylist())
+            self._add_lines(_json_rows(content))
             return
         content = _plain(content)
         for folder, rows in self._split(content):
@@ -189,6 +189,23 @@ def json_line(record: Any) -> str:
         return _encode(record) + "\n"
     except (TypeError, ValueError) as error:
         raise DataError(f"a record cannot be written as JSON ({error}): {record!r:.80}") from error
+
+
+def _json_rows(content: pyarrow.Table) -> list[dict[str, Any]]:
+    """Rows as JSON may have them: points in time as text, decimals as numbers."""
+    columns = {field.name: _json_values(content[field.name]) for field in content.schema}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _json_values(column: pyarrow.ChunkedArray) -> list[Any]:
+    kind = column.type
+    if types.is_date(kind) or types.is_time(kind) or types.is_timestamp(kind):
+        return [None if value is None else value.isoformat() for value in column.to_pylist()]
+    if types.is_decimal(kind):
+        number = float if kind.scale > 0 else int
+        return [None if value is None else number(value) for value in column.to_pylist()]
+    values: list[Any] = column.to_pylist()
+    return values
 
 
 def _plain(content: pyarrow.Table) -> pyarrow.Table:

@@ -49,6 +49,14 @@ class VariableSplit:
         """
         yield from _tables(self.name, pickle.loads(self.content), columns)
 
+    def schema(self) -> pyarrow.Schema:
+        """The columns of the items as a table.
+
+        Raises:
+            DataError: Items of different types.
+        """
+        return _table(self.name, pickle.loads(self.content)).schema
+
     def saved(self, folder: Path) -> SavedSplit:
         """Write the items to a new file in a folder that the workers share.
 
@@ -93,6 +101,14 @@ class SavedSplit:
             DataError: As there; the file is gone.
         """
         yield from self._loaded().tables(columns)
+
+    def schema(self) -> pyarrow.Schema:
+        """As ``VariableSplit.schema``.
+
+        Raises:
+            DataError: As there; the file is gone.
+        """
+        return self._loaded().schema()
 
     def _loaded(self) -> VariableSplit:
         try:
@@ -165,7 +181,8 @@ def variable_splits(name: str, value: Any, slots: int, splits: int | None = None
     items = items_of(name, value)
     count = len(items)
     size = max(1, ceil(count / (splits or SPLITS_PER_SLOT * max(1, slots))))
-    starts = range(0, count, size)
+    # A frame without rows still has columns.
+    starts = range(0, count if isinstance(items, list) else max(1, count), size)
     return [VariableSplit(name, i, _pickled(name, i, _slice(items, i, i + size))) for i in starts]
 
 

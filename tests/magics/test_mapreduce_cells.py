@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -36,8 +38,9 @@ def html(outcome: Outcome) -> list[str]:
 
 
 def test_the_examples_of_the_help_run(notebook: Notebook) -> None:
+    has_sql = all(importlib.util.find_spec(library) for library in ("duckdb", "sqlglot"))
     for _title, cells in EXAMPLES["pai_mapreduce"]:
-        if any("--sql" in cell for cell in cells):
+        if any("--sql" in cell for cell in cells) and not has_sql:
             continue
         for cell in cells:
             outcome = notebook.run(cell)
@@ -165,3 +168,45 @@ def _until(condition: Callable[[], Any]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+class TestSql:
+    @pytest.fixture(autouse=True)
+    def libraries(self) -> None:
+        for library in ("duckdb", "sqlglot"):
+            pytest.importorskip(library)
+
+    SALES = "import pandas as pd\nsales = pd.DataFrame({'shop': ['a', 'b', 'a', None], 'price': [1.5, 2, 3, 4]})"
+    QUERY = "SELECT shop, sum(price) AS total, count(*) AS n\nFROM sales\nGROUP BY shop\nORDER BY shop"
+
+    def test_a_query_gives_a_data_frame(self, notebook: Notebook) -> None:
+        notebook.run(self.SALES)
+        outcome = notebook.run(f"%%pai_mapreduce --sql -n 2 -i sales -o totals\n{self.QUERY}")
+        assert outcome.status == "ok", outcome.traceback
+        assert outcome.stdout.startswith("totals: 3 records")
+        assert notebook.value("totals.fillna('-').values.tolist()") == "[['a', 4.5, 2], ['b', 2.0, 1], ['-', 4.0, 1]]"
+        shown = notebook.run("%%pai_mapreduce --sql -i sales\nFROM sales SELECT max(price) AS dearest")
+        assert "dearest" in shown.text
+
+    def test_a_mistake_is_shown_at_its_line(self, notebook: Notebook) -> None:
+        notebook.run(self.SALES)
+        outcome = notebook.run("%%pai_mapreduce --sql -i sales\nSELECT shop,\n  prise\nFROM sales")
+        assert outcome.status == "error"
+        assert re.search(
+            r'Cell In\[\d+\], line 3: Binder Error: Referenced column "prise" not found', outcome.traceback
+        )
+        assert "paibook/runtimes" not in outcome.traceback
+
+    def test_why_it_runs_in_one_task(self, notebook: Notebook) -> None:
+        notebook.run(self.SALES)
+        query = "SELECT shop FROM sales WHERE price = (SELECT max(price) FROM sales)"
+        outcome = notebook.run(f"%%pai_mapreduce --sql -i sales --as list\n{query}")
+        assert "note: the query runs in one task, since it has a query inside of an expression" in outcome.stdout
+        assert "[{'shop': None}]" in outcome.text
+
+    def test_a_dry_run_shows_the_program(self, notebook: Notebook) -> None:
+        notebook.run(self.SALES)
+        outcome = notebook.run(f"%%pai_mapreduce --sql -i sales --dry-run\n{self.QUERY}")
+        (bundle,) = outcome.displays
+        assert "map_sales -- sales_1 --> reduce\n" in bundle["text/markdown"]
+        assert "def reduce2(**relations: pa.Table):" in bundle["text/plain"]

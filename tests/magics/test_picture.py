@@ -11,6 +11,7 @@ import pytest
 from paibook.plan import Plan
 from paibook.program import Program
 from paibook.resources import Resources
+from paibook_magics.mapreduce_picture import query_diagram
 from paibook_magics.picture import Shown, diagram, plan_bundle
 
 
@@ -149,6 +150,17 @@ class TestMapReduce:
             "  in_0 --> query",
             "  in_1 --> query",
             "  query --> output",
+        ]
+
+    def test_a_query_that_is_compiled(self) -> None:
+        plan = Plan("mapreduce", Program("\nSELECT 1"), options={"inputs": [USERS, ORDERS], "sql": True})
+        flows = [("map_users", "users_1", "reduce"), ("map_orders", "orders_1", "reduce"), ("reduce", "", "")]
+        assert query_diagram(plan, flows).splitlines()[-5:] == [
+            '  in_0 --> map_users["map_users"]',
+            '  in_1 --> map_orders["map_orders"]',
+            "  map_users -- users_1 --> reduce",
+            "  map_orders -- orders_1 --> reduce",
+            "  reduce --> output",
         ]
 
     def test_many_inputs_and_stages_stay_a_picture(self) -> None:

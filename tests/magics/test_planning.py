@@ -369,6 +369,7 @@ class TestSql:
             ("--resource a.txt", "--resource", "-i NAME=FILE"),
             ("--push users", "--push", "-i NAME"),
             ("--hp lr=1", "--hp", "into the query"),
+            ("--max-bad 0", "--max-bad", "TRY_CAST"),
             ("--local", "--local", "does not run in the notebook"),
             ("-o main bad=b.csv", "named outputs", "one result"),
         ],

@@ -47,7 +47,7 @@ def test_solutions_are_folded(tutorial):
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_it_runs_and_draws_the_readers_own_data(tutorial, runner, tmp_path, monkeypatch):
-    for library in ("fastdigest", "stop_words"):
+    for library in ("duckdb", "fastdigest", "sqlglot", "stop_words"):
         pytest.importorskip(library)
     monkeypatch.setenv("PAIBOOK_RUNS", str(tmp_path / "runs"))
     notebook = nbformat.from_dict(tutorial)

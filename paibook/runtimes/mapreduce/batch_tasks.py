@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, repeat
 from operator import attrgetter
 
 import pyarrow
 
 from paibook.runtimes.mapreduce.attempts import Attempt, fatal_text
-from paibook.runtimes.mapreduce.batches import call
+from paibook.runtimes.mapreduce.batches import call, given, named
 from paibook.runtimes.mapreduce.forms import Form, form_of
 from paibook.runtimes.mapreduce.job import Function, StageFunctions
 from paibook.runtimes.mapreduce.largest_keys import largest_among, largest_in
@@ -22,6 +22,7 @@ from paibook.runtimes.mapreduce.shuffle import Block, Segment, blocks
 from paibook.runtimes.mapreduce.table_shuffle import concat_tables, key_columns, unpack_table
 
 TakeTable = Callable[[pyarrow.Table], None]
+TakeRelations = Callable[[Mapping[str, pyarrow.Table]], None]
 
 
 def takes_tables(function: Function | None) -> bool:
@@ -33,7 +34,7 @@ def map_tables(
     mapper: Function,
     name: str,
     tables: Iterable[pyarrow.Table],
-    take: TakeTable,
+    take: TakeRelations,
     where: str,
     attempt: Attempt,
     tick: TakeTable,
@@ -43,7 +44,7 @@ def map_tables(
     Args:
         mapper, name: The cell's function, and what it is called.
         tables: The rows.
-        take: Gets what it returns.
+        take: Gets what it returns, by relation.
         where: Names the task in errors.
         attempt: Learns which table comes now.
         tick: Called with each table that was read.
@@ -58,7 +59,7 @@ def map_tables(
             raise said(place, fatal_text("this table"), "RunError")
         attempt.at(number)
         try:
-            made = call(mapper, form, rows, name)
+            made = named(mapper(given(form, rows)), name)
         except (Exception, SystemExit) as error:
             raise explained(error, place, name) from error
         take(made)
@@ -72,26 +73,46 @@ def is_of_tables(functions: StageFunctions, segments: Sequence[Segment]) -> bool
     return functions.reducer is not None and bool(segments) and all(s.form == "table" for s in segments)
 
 
-def reduced_table(
-    functions: StageFunctions, name: str, segments: Sequence[Segment], keys: Sequence[str], where: str, report: Report
-) -> pyarrow.Table:
-    """Reduce one partition as a table; its largest keys are noted in the report.
+def reduced_tables(
+    functions: StageFunctions,
+    name: str,
+    segments: Sequence[Segment],
+    keys: Sequence[str],
+    relations: Sequence[str],
+    where: str,
+    report: Report,
+) -> Mapping[str, pyarrow.Table]:
+    """Reduce one partition as a table, or as several; its largest keys are noted in the report.
+
+    Args:
+        functions, name: The stage's, and what its ``reduce`` is called.
+        segments: The partition.
+        keys: Key columns.
+        relations: What ``reduce`` takes by name; those without rows are not among its arguments.
+        where: Names the task in errors.
+        report: Of the task.
+
+    Returns:
+        What it makes, by relation.
 
     Raises:
         UserCodeError: ``reduce`` raised, or returned no table.
     """
     try:
         if functions.reducer is not None:
-            return _reduced_buckets(functions.reducer, segments, keys, report)
+            return {"": _reduced_buckets(functions.reducer, segments, keys, report)}
         function = functions.reduce
         assert function is not None
+        if relations:
+            tables = {relation: _tables([s for s in segments if s.input == relation], keys) for relation in relations}
+            return named(function(**{name: concat_tables(some) for name, some in tables.items() if some}), name)
         inputs = _parameters(function)
         if len(inputs) == 1:
             rows = concat_tables(_tables(segments, keys))
             report.largest = largest_in(rows, key_columns(rows, keys, "map"))
-            return call(function, form_of(function), rows, name)
+            return {"": call(function, form_of(function), rows, name)}
         first, *others = (_tables_of_input(segments, keys, input, name) for input in inputs)
-        return call(function, form_of(function), first, name, *others)
+        return {"": call(function, form_of(function), first, name, *others)}
     except (Exception, SystemExit) as error:
         raise explained(error, where, name) from error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from types import ModuleType
 from typing import Any
@@ -16,6 +16,10 @@ from paibook.runtimes.mapreduce.mistakes import WrongYield
 from paibook.runtimes.mapreduce.table_shuffle import concat_tables
 
 WANTED = "an Arrow table, a pandas DataFrame, a Polars DataFrame, or an iterable of them"
+
+
+class Relations(dict[str, pyarrow.Table]):
+    """Several tables that a function makes at once, by the names that later functions know them by."""
 
 
 def call(
@@ -39,6 +43,15 @@ def call(
         Exception: Whatever the function itself raises, untouched.
     """
     return taken(function(*(given(form, some) for some in (table, *others))), where)
+
+
+def named(made: Any, where: str) -> Mapping[str, pyarrow.Table]:
+    """What a function of the cell returned, by the relation; ``""`` is what it returned without a name.
+
+    Raises:
+        WrongYield: As ``call``.
+    """
+    return made if isinstance(made, Relations) else {"": taken(made, where)}
 
 
 def given(form: Form, table: pyarrow.Table) -> Any:

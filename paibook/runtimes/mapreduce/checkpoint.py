@@ -25,12 +25,14 @@ class State:
         splits: Each with the name of its input.
         buckets: Of each shuffle.
         slots: Tasks that the run was cut for.
+        schema: Of the result, where it is known beforehand: that of a query.
     """
 
     job: Job
     splits: list[tuple[Any, str]]
     buckets: int
     slots: int
+    schema: Any = None
 
 
 class Checkpoint:

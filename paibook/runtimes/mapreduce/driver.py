@@ -2,47 +2,40 @@
 
 from __future__ import annotations
 
-import json
-import pickle
+import importlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
-from itertools import groupby
-from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from paibook.clusters.contract import Cluster, Tasks
+from paibook.clusters.contract import Cluster, Event
 from paibook.data.dataset import Dataset
 from paibook.data.frames import common_schema, frame
-from paibook.data.parts import Part, rewrite
-from paibook.data.sampling import sampled
-from paibook.data.sources import input_splits
+from paibook.data.parts import Part, rewrite, write_empty
 from paibook.data.staging import Staging, check_target, commit_all
 from paibook.data.variables import VariableSplit
-from paibook.errors import DataError, PlanError, RunError
+from paibook.errors import ProgramError
 from paibook.plan import Plan
-from paibook.runtimes.contract import SUMMARY, RunContext
+from paibook.runtimes.contract import RunContext
 from paibook.runtimes.mapreduce.bad_records import BadFile, save, too_many
 from paibook.runtimes.mapreduce.balance import runs_of_buckets
 from paibook.runtimes.mapreduce.checkpoint import Checkpoint, State
 from paibook.runtimes.mapreduce.job import Job
 from paibook.runtimes.mapreduce.limits import Limits
 from paibook.runtimes.mapreduce.options import check_options, inputs_of, resources_of, targets_of
-from paibook.runtimes.mapreduce.outline import Outline, outline, suffixed
+from paibook.runtimes.mapreduce.outline import StageOutline, outline, suffixed
+from paibook.runtimes.mapreduce.plan_inputs import plan_splits
 from paibook.runtimes.mapreduce.report import Report
+from paibook.runtimes.mapreduce.results import Results, in_order
 from paibook.runtimes.mapreduce.scheduler import Call, Scheduler, StageResult
 from paibook.runtimes.mapreduce.shuffle import Segment
-from paibook.runtimes.mapreduce.steps import MAIN, Done, Rows, ShuffleTo, Step, WriteTo
+from paibook.runtimes.mapreduce.steps import MAIN, Done, ShuffleTo, Step, WriteTo
 from paibook.runtimes.mapreduce.summary import run_summary
 from paibook.runtimes.mapreduce.worker import hold, map_pending, map_task, reduce_task, select
 
 BUCKETS_PER_SLOT = 8  # fine enough for reduce tasks of equal size
 TASKS_PER_SLOT = 2
 TASK_BYTES = {"groups": 32 << 20, "table": 128 << 20}  # that a reduce task takes where nobody says how many there are
-
-
-class Results(dict[str, Any]):
-    """The outputs of a run with several, by name; ``""`` is the main one."""
 
 
 class Driver:
@@ -55,8 +48,9 @@ class Driver:
             ProgramError, PlanError, DataError, SyntaxError: Naming what is wrong.
         """
         if plan.options.get("sql"):
-            raise PlanError("--sql is not ready in this version: write the query as map and reduce, or batch functions")
-        outline(plan.program, _input_names(plan))
+            sql().statement(plan.program, _input_names(plan))
+        else:
+            outline(plan.program, _input_names(plan))
         check_options(plan.options)
 
     def run(self, plan: Plan, cluster: Cluster, context: RunContext) -> Any:
@@ -121,21 +115,23 @@ class _MapReduce:
             sink: ShuffleTo | WriteTo = self._write_to(stagings, 0, with_keys=False)
             done = self._map(state, job, sink, stagings).done
         else:
-            result = self._map(state, job, ShuffleTo(1, state.buckets), stagings)
+            results = [self._map(state, job, self._shuffle_to(1, state), stagings)]
             for stage in shape.stages:
                 last = stage.number == len(shape.stages)
-                result = self._reduce(stage.number, state, job, result, stagings, last)
-            done = result.done
-        results = self._collected(done, stagings)
+                results.append(self._reduce(stage, state, job, results, stagings, last))
+            done = results[-1].done
+        found = self._collected(done, stagings, state)
         self._context.check_cancelled()
-        parts = [self._parts(done, name, staging) for name, staging in stagings.items()]
+        parts = [self._parts(done, name, staging, state.schema) for name, staging in stagings.items()]
         datasets = dict(zip(stagings, commit_all(list(stagings.values()), parts), strict=True))
-        results.update(datasets)
-        self._summarise(datasets, results)
-        return results[MAIN] if len(self._targets) == 1 else Results(results)
+        found.update(datasets)
+        self._summarise(datasets, found)
+        return found[MAIN] if len(self._targets) == 1 else Results(found)
 
     def _laid_out(self, slots: int) -> State:
         plan, context = self._plan, self._context
+        if plan.options.get("sql"):
+            return self._laid_out_query(slots)
         variables = {name: context.variables[name] for name in plan.push}
         job = Job.pack(
             context.run, plan.program, variables, plan.hyperparameters, _input_names(plan), resources_of(plan.options)
@@ -145,11 +141,23 @@ class _MapReduce:
         buckets = self._options.get("reducers") or BUCKETS_PER_SLOT * slots
         if job.outline.stages[0].has_partition:
             buckets = self._options.get("reducers") or TASKS_PER_SLOT * slots
-        return State(job, self._splits(job.outline), buckets, slots)
-
-    def _splits(self, shape: Outline) -> list[tuple[Any, str]]:
         # Columns then need one type in all of an input's files.
-        typed = any(name.startswith("map") for name in shape.of_tables)
+        typed = any(name.startswith("map") for name in job.outline.of_tables)
+        return State(job, self._splits(typed), buckets, slots)
+
+    def _laid_out_query(self, slots: int) -> State:
+        plan, context = self._plan, self._context
+        splits = self._splits(typed=True)
+        query = sql().planned(plan.program, _input_names(plan), splits, self._cluster.tasks())
+        for line in query.told:
+            context.emit(Event("stdout", "driver", -1, line + "\n"))
+        job = Job.pack(context.run, query.program, {}, {}, shape=query.outline)
+        if self._shared:
+            job = job.in_file(self._checkpoint.folder / "program")
+        buckets = self._options.get("reducers") or BUCKETS_PER_SLOT * slots
+        return State(job, query.splits, buckets, slots, query.schema)
+
+    def _splits(self, typed: bool) -> list[tuple[Any, str]]:
         splits = plan_splits(self._plan, self._context, self._cluster.tasks(), typed)
         if not self._shared:
             return splits
@@ -172,45 +180,57 @@ class _MapReduce:
 
     def _reduce(
         self,
-        stage: int,
+        stage: StageOutline,
         state: State,
         job: Any,
-        maps: StageResult,
+        results: Sequence[StageResult],
         stagings: Mapping[str, Staging],
         last: bool,
     ) -> StageResult:
-        name = suffixed("reduce", stage)
-        groups = self._groups(stage, state, [done.value for done in maps.done])
+        name = suffixed("reduce", stage.number)
+        # Relations may come from any stage before.
+        earlier = results if stage.relations else results[-1:]
+        groups = self._groups(stage, state, [done.value for result in earlier for done in result.done])
         calls = []
         for number, buckets in enumerate(groups):
             sink: ShuffleTo | WriteTo
             if last:
                 sink = self._write_to(stagings, number, with_keys=len(groups) > 1)
             else:
-                sink = ShuffleTo(stage + 1, state.buckets)
-            segments = self._segments(maps, buckets)
-            calls.append(Call(number, reduce_task, (job, stage, segments, self._step(sink))))
+                sink = self._shuffle_to(stage.number + 1, state)
+            segments = [segment for result in earlier for segment in self._segments(result, buckets, stage.relations)]
+            calls.append(Call(number, reduce_task, (job, stage.number, segments, self._step(sink))))
         result = self._scheduler.run(name, calls, not last and self._stays(sink), self._accept)
         self._stages.append((name, result))
         return result
 
-    def _groups(self, stage: int, state: State, outputs: Sequence[Any]) -> Sequence[range]:
+    def _shuffle_to(self, stage: int, state: State) -> ShuffleTo:
+        gathered = {name for s in state.job.outline.stages if s.gathers for name in s.relations}
+        return ShuffleTo(stage, state.buckets, frozenset(gathered))
+
+    def _groups(self, stage: StageOutline, state: State, outputs: Sequence[Any]) -> Sequence[range]:
         """The buckets of each reduce task."""
-        if self._options.get("reducers") or state.job.outline.stages[stage - 1].has_partition:
+        if stage.gathers:
+            return [range(1)]
+        if self._options.get("reducers") or stage.has_partition:
             return [range(i, i + 1) for i in range(state.buckets)]
-        by_bucket = [[segment for buckets in outputs for segment in buckets[i]] for i in range(state.buckets)]
-        sizes = [sum(segment.memory for segment in segments) for segments in by_bucket]
-        fitting = sum(segment.memory / TASK_BYTES[segment.form] for segments in by_bucket for segment in segments)
+        sizes, fitting = [0] * state.buckets, 0.0
+        for buckets in outputs:
+            for bucket, segments in enumerate(buckets):
+                for segment in _of_relations(segments, stage.relations):
+                    sizes[bucket] += segment.memory
+                    fitting += segment.memory / TASK_BYTES[segment.form]
         wanted = max(TASKS_PER_SLOT * state.slots, int(fitting))
         return runs_of_buckets([size + 1 for size in sizes], wanted)
 
-    def _segments(self, maps: StageResult, buckets: range) -> list[Any]:
+    def _segments(self, maps: StageResult, buckets: range, relations: Sequence[str]) -> list[Any]:
         if maps.kept:
-            return [self._scheduler.submit(select, kept, list(buckets), label="shuffle") for kept in maps.kept]
+            wanted = list(buckets)
+            return [self._scheduler.submit(select, kept, wanted, relations, label="shuffle") for kept in maps.kept]
         segments: list[Segment] = []
         for done in maps.done:
             for bucket in buckets:
-                segments += done.value[bucket]
+                segments += _of_relations(done.value[bucket], relations)
         return segments
 
     def _stays(self, sink: ShuffleTo | WriteTo) -> bool:
@@ -233,7 +253,7 @@ class _MapReduce:
             target.name: stagings[target.name].writer(number) if target.name in stagings else None
             for target in self._targets
         }
-        return WriteTo(writers, with_keys)
+        return WriteTo(writers, with_keys, as_table=bool(self._options.get("sql")))
 
     def _stagings(self, stack: ExitStack) -> dict[str, Staging]:
         overwrite = bool(self._options.get("overwrite"))
@@ -262,20 +282,26 @@ class _MapReduce:
         if isinstance(limit, float) and count > limit * records:
             raise too_many(count, limit, self._bad[0].first)
 
-    def _collected(self, done: Sequence[Done], stagings: Mapping[str, Staging]) -> dict[str, Any]:
+    def _collected(self, done: Sequence[Done], stagings: Mapping[str, Staging], state: State) -> dict[str, Any]:
         """The outputs that go to the notebook."""
         found: dict[str, Any] = {}
         for target in self._targets:
             if target.name in stagings:
                 continue
+            if state.schema is not None:
+                contents = [task.value[target.name].content for task in done]
+                found[target.name] = sql().result(contents, state.schema, self._options.get("as"))
+                continue
             records = in_order([task.value[target.name] for task in done], self._options.get("sort") == "desc")
             found[target.name] = frame(records) if self._options.get("as") == "dataframe" else records
         return found
 
-    def _parts(self, done: Sequence[Done], name: str, staging: Staging) -> list[Part]:
+    def _parts(self, done: Sequence[Done], name: str, staging: Staging, schema: Any) -> list[Part]:
         parts: list[Part] = []
         for task in done:
             parts += task.value[name]
+        if not parts and schema is not None and not staging.shown:
+            return [write_empty(staging.attempts, staging.format, schema)]
         return parts if staging.shown else self._in_one_schema(parts, name, staging)
 
     def _in_one_schema(self, parts: list[Part], name: str, staging: Staging) -> list[Part]:
@@ -306,6 +332,25 @@ class _MapReduce:
         self._context.summarise(run_summary(self._stages, self._scheduler.counters, self._bad, path, outputs))
 
 
+def sql() -> ModuleType:
+    """What runs queries, loaded when a cell has one.
+
+    Raises:
+        ProgramError: DuckDB or sqlglot is not installed.
+    """
+    try:
+        return importlib.import_module("paibook.runtimes.mapreduce.sql.cells")
+    except ModuleNotFoundError as error:
+        if error.name not in ("duckdb", "sqlglot"):
+            raise
+        message = f"--sql needs {error.name}; install it with `pip install 'paibook[sql]'`, for the workers too"
+        raise ProgramError(message) from error
+
+
+def _of_relations(segments: Sequence[Segment], relations: Sequence[str]) -> Sequence[Segment]:
+    return [segment for segment in segments if segment.input in relations] if relations else segments
+
+
 def rewritten(number: int, folder: Any, format: str, part: Part, schema: Any) -> Done:
     """A part written again in the schema that all parts share; runs on a worker."""
     return Done(rewrite(folder, format, part, schema), Report(records_out=part.rows))
@@ -313,72 +358,3 @@ def rewritten(number: int, folder: Any, format: str, part: Part, schema: Any) ->
 
 def _input_names(plan: Plan) -> list[str]:
     return sorted({entry.name for entry in inputs_of(plan.options)})
-
-
-def plan_splits(plan: Plan, context: RunContext, tasks: Tasks, typed: bool) -> list[tuple[Any, str]]:
-    """The splits of all inputs, in the order they are given, each with the name of its input.
-
-    Raises:
-        DataError: An input that is not there, or cannot be read as one.
-        PlanError: A variable the notebook does not have.
-    """
-    splits: list[tuple[Any, str]] = []
-    for name, entries in groupby(inputs_of(plan.options), lambda entry: entry.name):
-        found: Sequence[Any] = input_splits(
-            [entry.entry for entry in entries],
-            tasks.slots,
-            context.variables,
-            plan.options.get("format"),
-            typed=typed,
-            compute=tasks.partitions,
-            output_of=partial(output_of, context.directory.parent),
-        )
-        fraction = plan.options.get("sample")
-        if fraction is not None:
-            found = sampled(found, fraction)
-        splits += [(split, name) for split in found]
-    return splits
-
-
-def output_of(runs: Path, run: str) -> str:
-    """The path that a run wrote its main output to.
-
-    Raises:
-        DataError: No such run, several, or one that wrote no path.
-    """
-    found = [path for path in runs.glob(f"*/{SUMMARY}") if run and run in _ends(path.parent.name, run)]
-    if len(found) != 1:
-        raise DataError(f"run:{run}: {'several runs are' if found else 'no finished run is'} called so; see %pai_runs")
-    target: str = json.loads(found[0].read_text())["outputs"][MAIN]["target"]
-    if not target:
-        raise DataError(f"run:{run}: its result went to the notebook; name the variable instead")
-    return target
-
-
-def _ends(name: str, run: str) -> tuple[str, str]:
-    return name[: len(run)], name[-len(run) :]
-
-
-def in_order(parts: Sequence[Rows], descending: bool = False) -> list[Any]:
-    """All partitions' records in the order of their keys, else partition after partition."""
-    lists: list[list[Any]] = [pickle.loads(part.content) for part in parts]
-    joined = [record for records in lists for record in records]
-    if len(parts) < 2 or any(part.keys is None for part in parts):
-        return joined
-    keys: list[Any] = []
-    edges = [0]
-    for part in parts:
-        first = edges[-1]
-        part_keys, ends = pickle.loads(part.keys or b"")
-        keys += part_keys
-        edges += [first + end for end in ends]
-    if edges[-1] != len(joined):
-        raise RunError("the records of a partition do not belong to its keys")
-    try:
-        # Each partition is sorted already, and Python's sort merges such runs.
-        order = sorted(range(len(keys)), key=keys.__getitem__, reverse=descending)
-    except TypeError:  # text in one partition, numbers in another
-        return joined
-    if edges == list(range(len(edges))):  # one record for each key
-        return [joined[i] for i in order]
-    return [record for i in order for record in joined[edges[i] : edges[i + 1]]]

@@ -57,7 +57,8 @@ def form_of_node(node: ast.FunctionDef | ast.AsyncFunctionDef, imports: Mapping[
         node: Its definition.
         imports: What the cell's names stand for, from ``imports_of``.
     """
-    parameters = [*node.args.posonlyargs, *node.args.args]
+    last = [node.args.kwarg] if node.args.kwarg is not None else []  # of reduce(**relations: pa.Table)
+    parameters = [*node.args.posonlyargs, *node.args.args, *last]
     if not parameters or parameters[0].annotation is None:
         return "records"
     dotted = _dotted(parameters[0].annotation)

@@ -72,6 +72,7 @@ class Job:
         hyperparameters: Mapping[str, Any],
         inputs: Collection[str] = (),
         resources: Mapping[str, Path] | None = None,
+        shape: Outline | None = None,
     ) -> Job:
         """Pack a program and what is sent with it.
 
@@ -81,6 +82,7 @@ class Job:
             variables, hyperparameters: By name.
             inputs: Names of the named inputs.
             resources: Files whose content is sent along, by file name.
+            shape: The program's outline, where more is known of it than is seen in it.
 
         Raises:
             PlanError: A variable that cannot be pickled; names it.
@@ -90,7 +92,7 @@ class Job:
         contents = {name: _content(path) for name, path in (resources or {}).items()}
         content = cloudpickle.dumps((program, pickled, dict(hyperparameters), contents))
         digest = hashlib.blake2b(content, digest_size=8, key=run.encode()[:64]).hexdigest()
-        return cls(digest, content, outline(program, inputs))
+        return cls(digest, content, outline(program, inputs) if shape is None else shape)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,8 @@ class StageOutline:
         number: From 1.
         has_map, has_combine, has_partition, has_order: Which functions it has.
         has_reduce: False where the cell says ``reduce = None``: the records that map yields are the result.
+        relations: Tables that its ``reduce(**relations)`` is given by name, which any earlier function may have made.
+        gathers: Whether it has one task, which gets all rows.
     """
 
     number: int
@@ -45,6 +47,8 @@ class StageOutline:
     has_partition: bool
     has_order: bool
     has_reduce: bool
+    relations: tuple[str, ...] = ()
+    gathers: bool = False
 
 
 @dataclass(frozen=True, slots=True)

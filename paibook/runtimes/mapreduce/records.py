@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from paibook.runtimes.mapreduce.memory import size_of_items
 from paibook.runtimes.mapreduce.mistakes import said
 from paibook.runtimes.mapreduce.report import Report
 from paibook.runtimes.mapreduce.steps import MAIN, Rows, WriteTo
+from paibook.runtimes.mapreduce.table_shuffle import concat_tables, pack_table
 from paibook.runtimes.mapreduce.task import Output
 
 ROWS = 10_000  # records turned into columns at once, while they are in the processor's cache
@@ -37,6 +38,8 @@ class RecordSink:
 
     def __init__(self, sink: WriteTo, module: str, where: str, report: Report, budget: int) -> None:
         self._with_keys = sink.with_keys and sink.writers[MAIN] is None
+        self._as_table = sink.as_table and sink.writers[MAIN] is None
+        self._tables: list[pyarrow.Table] = []
         self._module, self._where, self._report = module, where, report
         self._records: dict[str, list[Any]] = {name: [] for name in sink.writers}
         self._portion = max(1, budget // PORTION)
@@ -91,10 +94,25 @@ class RecordSink:
             main += pending
         pending.clear()
 
-    def add_table(self, rows: pyarrow.Table) -> None:
-        """Take the rows of a table, as dicts where they go to the notebook."""
+    def add_tables(self, made: Mapping[str, pyarrow.Table]) -> None:
+        """Take what a function of the cell made of a table.
+
+        Raises:
+            UserCodeError: It names what it made, and nothing follows that would take it by its name.
+        """
+        for name, rows in made.items():
+            if name:
+                message = f"a table was made for {name!r}, but no reduce follows; return the table alone"
+                raise said(self._where, message)
+            self._add_table(rows)
+
+    def _add_table(self, rows: pyarrow.Table) -> None:
+        """Take rows, as dicts where they go to the notebook."""
         self._with_keys = False
-        if MAIN in self._sinks:
+        if self._as_table:
+            self._report.records_out += rows.num_rows
+            self._tables.append(rows)
+        elif MAIN in self._sinks:
             self._report.records_out += rows.num_rows
             self._sinks[MAIN].add_table(rows)
         else:
@@ -112,6 +130,9 @@ class RecordSink:
             if name in self._sinks:
                 self._flush(name)
                 made[name] = self._sinks[name].close()
+                continue
+            if name == MAIN and self._as_table:
+                made[name] = Rows(pack_table(concat_tables(self._tables)).to_pybytes(), None)
                 continue
             self._report.records_out += len(self._records[name])
             keys = (self._keys, self._ends) if name == MAIN and comparable and self._with_keys else None

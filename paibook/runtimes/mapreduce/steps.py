@@ -22,10 +22,12 @@ class ShuffleTo:
     Attributes:
         stage: Its number.
         buckets: How many.
+        gathered: Relations that go to one task.
     """
 
     stage: int
     buckets: int
+    gathered: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +37,12 @@ class WriteTo:
     Attributes:
         writers: By output; None brings the records to the notebook.
         with_keys: Whether the main output's keys come along, so that partitions can be put in order.
+        as_table: Whether the notebook wants the main output as a table, with its columns' types.
     """
 
     writers: Mapping[str, PartWriter | None]
     with_keys: bool = True
+    as_table: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,7 @@ class Rows:
     """A task's records on their way to the notebook.
 
     Attributes:
-        content: The pickled list of records.
+        content: The pickled list of records, or a packed table.
         keys: The pickled keys in order where they can be compared, each with where its records end; else None.
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pyarrow
 
@@ -13,7 +13,7 @@ from paibook.runtimes.mapreduce.job import StageFunctions
 from paibook.runtimes.mapreduce.mistakes import WrongYield, explained
 from paibook.runtimes.mapreduce.report import Report
 from paibook.runtimes.mapreduce.shuffle import Buckets, ShuffleWriter
-from paibook.runtimes.mapreduce.table_shuffle import concat_tables, key_columns, pack_table, partition_table
+from paibook.runtimes.mapreduce.table_shuffle import ROUTE, concat_tables, key_columns, pack_table, partition_table
 
 CHUNK = 64 << 20  # bytes of rows combined and cut at once
 
@@ -31,6 +31,7 @@ class TableCollector:
         input: Whose rows they are.
         tagged: Whether each bucket gets this input's columns even where it gets no row, since the reducer takes a
             table of each input.
+        gathered: Relations whose rows all go to the first bucket.
     """
 
     def __init__(
@@ -43,20 +44,24 @@ class TableCollector:
         report: Report,
         input: str,
         tagged: bool,
+        gathered: Collection[str] = (),
     ) -> None:
         self._functions, self._keys, self._writer = functions, keys, writer
         self._where, self._report, self._input, self._tagged = where, report, input, tagged
+        self._gathered = gathered
         self._chunk = min(CHUNK, max(1, budget // 4))
-        self._held: list[pyarrow.Table] = []
+        self._held: dict[str, list[pyarrow.Table]] = {}
         self._bytes = 0
         self._schema: pyarrow.Schema | None = None
 
-    def add(self, table: pyarrow.Table) -> None:
-        """Take some rows."""
-        self._schema = table.schema
-        if table.num_rows:
-            self._held.append(table)
-            self._bytes += table.nbytes
+    def add(self, made: Mapping[str, pyarrow.Table]) -> None:
+        """Take some rows of each relation; those of ``""`` belong to the input."""
+        for relation, table in made.items():
+            if not relation:
+                self._schema = table.schema
+            if table.num_rows:
+                self._held.setdefault(relation, []).append(table)
+                self._bytes += table.nbytes
         if self._bytes >= self._chunk:
             self._flush()
 
@@ -76,22 +81,27 @@ class TableCollector:
         return buckets
 
     def _flush(self) -> None:
-        tables, self._held, self._bytes = self._held, [], 0
-        if not tables:
-            return
-        try:
-            rows = concat_tables(tables)
-            keys = key_columns(rows, self._keys, "map")
-            buckets = len(self._writer.buckets)
-            if self._functions.reducer is not None:
-                shares = self._functions.reducer.shuffled(rows, keys, buckets)
-            else:
-                shares = partition_table(self._combined(rows), keys, buckets)
-        except (DataError, WrongYield, pyarrow.ArrowException) as error:
-            raise explained(error, self._where, "map") from error
-        for bucket, share in enumerate(shares):
-            if share is not None:
-                self._pack(bucket, share)
+        held, self._held, self._bytes = self._held, {}, 0
+        for relation, tables in held.items():
+            try:
+                shares = self._shares(relation, concat_tables(tables))
+            except (DataError, WrongYield, pyarrow.ArrowException) as error:
+                raise explained(error, self._where, "map") from error
+            for bucket, share in enumerate(shares):
+                if share is not None:
+                    self._pack(bucket, share, relation or self._input)
+
+    def _shares(self, relation: str, rows: pyarrow.Table) -> Sequence[pyarrow.Table | None]:
+        """The rows of each bucket."""
+        if relation in self._gathered:
+            return [rows]
+        buckets = len(self._writer.buckets)
+        if relation:
+            return partition_table(rows, key_columns(rows, [ROUTE], relation), buckets)
+        keys = key_columns(rows, self._keys, "map")
+        if self._functions.reducer is not None:
+            return self._functions.reducer.shuffled(rows, keys, buckets)
+        return partition_table(self._combined(rows), keys, buckets)
 
     def _combined(self, rows: pyarrow.Table) -> pyarrow.Table:
         combine = self._functions.combine
@@ -105,7 +115,7 @@ class TableCollector:
     def _add_columns(self, empty: pyarrow.Table) -> None:
         for bucket, segments in enumerate(self._writer.buckets):
             if not segments:
-                self._pack(bucket, empty)
+                self._pack(bucket, empty, self._input)
 
-    def _pack(self, bucket: int, share: pyarrow.Table) -> None:
-        self._writer.add(bucket, pack_table(share), share.num_rows, share.nbytes, "table", self._input)
+    def _pack(self, bucket: int, share: pyarrow.Table, relation: str) -> None:
+        self._writer.add(bucket, pack_table(share), share.num_rows, share.nbytes, "table", relation)

@@ -18,6 +18,7 @@ _WIDE = b"paibook.type"  # in a packed column's metadata: the type it had
 _NARROWED = 4096  # rows from which narrowing is worth a look at them
 _WHOLE = (pyarrow.int64(), pyarrow.int32(), pyarrow.int16(), pyarrow.uint64(), pyarrow.uint32(), pyarrow.uint16())
 _NARROW = [(kind, numpy.iinfo(kind.to_pandas_dtype())) for kind in (pyarrow.int8(), pyarrow.int16(), pyarrow.int32())]
+ROUTE = "_key"  # the column that relations go by, which were named by the function that made them
 
 
 def key_columns(table: pyarrow.Table, keys: Sequence[str], where: str) -> list[str]:

@@ -19,12 +19,18 @@ class Task:
         stage: ``"map"``, ``"reduce"``, ``"reduce2"``, ...
         number: From 0, among the tasks of its stage; the same for every attempt.
         resources: Where each ``--resource`` lies on this machine, by file name.
+        folder: Where it may spill, which goes with the run; None where there is none.
+        budget: Bytes that it may hold.
     """
 
-    def __init__(self, stage: str, number: int, resources: Mapping[str, Path]) -> None:
+    def __init__(
+        self, stage: str, number: int, resources: Mapping[str, Path], folder: Path | None = None, budget: int = 0
+    ) -> None:
         self.stage = stage
         self.number = number
         self.resources = resources
+        self.folder = folder
+        self.budget = budget
         self.counters: Tally[str] = Tally()
 
     def __repr__(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +16,7 @@ from paibook.data.batch import Batch
 from paibook.errors import UserCodeError
 from paibook.runtimes.mapreduce.attempts import Attempt, fatal_text
 from paibook.runtimes.mapreduce.bad_records import BadRecords
-from paibook.runtimes.mapreduce.batch_tasks import is_of_tables, map_tables, mixed_blocks, reduced_table, takes_tables
+from paibook.runtimes.mapreduce.batch_tasks import is_of_tables, map_tables, mixed_blocks, reduced_tables, takes_tables
 from paibook.runtimes.mapreduce.collector import Collector
 from paibook.runtimes.mapreduce.column_groups import ColumnGroups
 from paibook.runtimes.mapreduce.external import grouped
@@ -50,9 +50,10 @@ def described(done: Done) -> Done:
     return done.without_content()
 
 
-def select(done: Done, buckets: Sequence[int]) -> list[Segment]:
-    """Some buckets of a map task's output; runs where that output lies."""
-    return [segment for bucket in buckets for segment in done.value[bucket]]
+def select(done: Done, buckets: Sequence[int], relations: Sequence[str] = ()) -> list[Segment]:
+    """Some buckets of a map task's output, or some relations' rows in them; runs where that output lies."""
+    found = [segment for bucket in buckets for segment in done.value[bucket]]
+    return [segment for segment in found if segment.input in relations] if relations else found
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +137,14 @@ def reduce_task(number: int, job: Job, stage: int, segments: list[Any], step: St
     flat = [s for item in segments for s in (item if isinstance(item, list) else [item])]
     name = suffixed("reduce", stage)
     functions = load(job, f"{name} task {number}").stages[stage - 1]
+    relations = job.outline.stages[stage - 1].relations
     of_tables = is_of_tables(functions, flat)
     with _scene(name, number, job, step, of_tables) as scene:
         scene.report.bytes_in = sum(segment.length for segment in flat)
         if of_tables:
             scene.report.records_in = sum(segment.values for segment in flat)
-            if flat:
-                made = reduced_table(functions, name, flat, step.keys, scene.where, scene.report)
+            if flat or relations:  # of no rows at all, a query may still make one
+                made = reduced_tables(functions, name, flat, step.keys, relations, scene.where, scene.report)
                 _next_taker(scene, stage)(made)
             _clean_up(scene)
             return _done(scene, False)
@@ -160,7 +162,7 @@ def reduce_task(number: int, job: Job, stage: int, segments: list[Any], step: St
 def _scene(stage: str, number: int, job: Job, step: Step, of_tables: bool = False, input: str = "") -> Iterator[_Scene]:
     where = f"{stage} task {number}"
     functions = load(job, where)
-    task = Task(stage, number, functions.resources)
+    task = Task(stage, number, functions.resources, step.folder, step.limits.budget())
     report = Report()
     budget = step.limits.budget()
     if stage != "map":
@@ -173,8 +175,8 @@ def _scene(stage: str, number: int, job: Job, step: Step, of_tables: bool = Fals
             writer = ShuffleWriter(step.folder, step.sink.buckets, f"{stage}-{number}")
             following = functions.stages[step.sink.stage - 1]
             if of_tables and (stage == "map" or _shuffles_tables(following)):
-                tagged = bool(input)
-                sink = TableCollector(following, step.keys, writer, budget, where, report, input, tagged)
+                gathered = step.sink.gathered
+                sink = TableCollector(following, step.keys, writer, budget, where, report, input, bool(input), gathered)
             else:
                 sink = Collector(following, writer, budget, where, report)
         else:
@@ -234,30 +236,35 @@ def _shuffles_tables(following: StageFunctions) -> bool:
     return mapper is None or takes_tables(mapper)
 
 
-def _table_taker(scene: _Scene) -> Callable[[Any], None]:
-    """What takes a table that map returned."""
+def _table_taker(scene: _Scene) -> Callable[[Mapping[str, Any]], None]:
+    """What takes the tables that map returned."""
     sink = scene.sink
     if isinstance(sink, RecordSink):
-        return sink.add_table
+        return sink.add_tables
     assert isinstance(sink, TableCollector)
     return sink.add
 
 
-def _next_taker(scene: _Scene, stage: int) -> Callable[[Any], None]:
-    """What takes the table that a reduce returned: an output, or the next stage's mapper and shuffle."""
+def _next_taker(scene: _Scene, stage: int) -> Callable[[Mapping[str, Any]], None]:
+    """What takes the tables that a reduce returned: an output, or the next stage's mapper and shuffle."""
     sink = scene.sink
     if isinstance(sink, RecordSink):
-        return sink.add_table
+        return sink.add_tables
     mapper = scene.functions.stages[stage].mapper("")
     if isinstance(sink, TableCollector):
         if mapper is None:
             return sink.add
         name = suffixed("map", stage + 1)
-        return lambda rows: map_tables(
-            mapper, name, [rows], sink.add, scene.where, scene.attempt, partial(_count, scene)
+        return lambda made: map_tables(
+            mapper, name, made.values(), sink.add, scene.where, scene.attempt, partial(_count, scene)
         )
     take = _taker(scene, stage)
-    return lambda rows: take(rows.to_pylist(), None)
+
+    def take_rows(made: Mapping[str, Any]) -> None:
+        for rows in made.values():
+            take(rows.to_pylist(), None)
+
+    return take_rows
 
 
 def _count(scene: _Scene, rows: Any) -> None:

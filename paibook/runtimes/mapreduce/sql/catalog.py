@@ -1,0 +1,105 @@
+"""The catalog: a DuckDB in the notebook's process with the tables of a query, all empty, that knows every type.
+
+DuckDB itself says what is wrong with a query: before anything is launched, in its own words, at the cell's own line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import duckdb
+import pyarrow
+
+from paibook.errors import PlanError, ProgramError
+from paibook.runtimes.mapreduce.outline import MAGIC
+from paibook.runtimes.mapreduce.sql.fragments import described, opened, quoted
+
+_MEMORY = 256 << 20
+_LINE = re.compile(r"\n\s*LINE (\d+): (.*)\n", re.DOTALL)
+
+
+class Catalog:
+    """Empty tables, and the types of whatever is asked of them. Close it, or use it in a ``with`` statement.
+
+    Args:
+        schemas: Those of the query's inputs, by name.
+
+    Raises:
+        PlanError: Two inputs whose names SQL does not tell apart.
+    """
+
+    def __init__(self, schemas: Mapping[str, pyarrow.Schema]) -> None:
+        self._connection = opened(_MEMORY)
+        self.inputs: dict[str, dict[str, str]] = {}
+        for name, schema in schemas.items():
+            other = next((known for known in self.inputs if known.lower() == name.lower()), None)
+            if other is not None:
+                raise PlanError(f"-i {name}=... and -i {other}=...: SQL does not tell these names apart; rename one")
+            self._connection.register(name, schema.empty_table())
+            self.inputs[name] = described(self._connection, f"FROM {quoted(name)}")
+
+    def __enter__(self) -> Catalog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def types(self, text: str) -> dict[str, str]:
+        """The types of a query's columns, by name.
+
+        Raises:
+            duckdb.Error: It cannot be bound.
+        """
+        return described(self._connection, text)
+
+    def create(self, name: str, types: Mapping[str, str]) -> None:
+        """Add an empty table."""
+        columns = ", ".join(f"{quoted(column)} {type}" for column, type in types.items())
+        self._connection.execute(f"CREATE OR REPLACE TABLE {quoted(name)} ({columns})")
+
+    def result(self, text: str, filename: str) -> tuple[list[str], list[str]]:
+        """The names of a query's columns, as DuckDB makes them different, and their types.
+
+        Args:
+            text: The query, as the cell has it.
+            filename: The cell.
+
+        Raises:
+            ProgramError: DuckDB refuses the query; names the cell's line.
+        """
+        try:
+            types = [row[1] for row in self._connection.execute(f"DESCRIBE {text}").fetchall()]
+            return list(self._connection.sql(f"FROM ({text}\n) LIMIT 0").df().columns), types
+        except duckdb.Error as error:
+            raise refused(error, text, filename) from None
+
+    def schema(self, text: str) -> pyarrow.Schema:
+        """A query's columns as Arrow has them."""
+        return self._connection.sql(f"FROM ({text}) LIMIT 0").to_arrow_table().schema
+
+    def values(self, texts: Sequence[str]) -> tuple[Any, ...]:
+        """What some expressions are now, at one and the same time."""
+        row = self._connection.execute(f"SELECT {', '.join(texts)}").fetchone()
+        assert row is not None
+        return row
+
+    def aggregates(self) -> frozenset[str]:
+        """The names of DuckDB's aggregate functions."""
+        text = "SELECT DISTINCT function_name FROM duckdb_functions() WHERE function_type = 'aggregate'"
+        return frozenset(row[0] for row in self._connection.execute(text).fetchall())
+
+
+def refused(error: duckdb.Error, text: str, filename: str) -> ProgramError:
+    """DuckDB's error about a cell's query as one that names the cell's line."""
+    message = str(error)
+    found = _LINE.search(message + "\n")
+    said = re.split(r"\n\s*Candidate functions:", _LINE.split(message + "\n")[0])[0].strip()
+    said = said.replace("\n", "; ")
+    if found is None:
+        return ProgramError(f"{MAGIC} --sql: {filename}: {said}")
+    line = int(found[1])
+    lines = text.split("\n")
+    shown = f"\n    {lines[line - 1].strip()}" if line <= len(lines) else ""
+    return ProgramError(f"{MAGIC} --sql: {filename}, line {line}: {said}{shown}")

@@ -1,0 +1,132 @@
+"""Cells that are queries, as the driver sees them: checked, planned over their inputs' splits, and their results."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import pyarrow
+
+from paibook.clusters.contract import Tasks
+from paibook.data.sources import input_splits, kind_of
+from paibook.data.variables import is_collection
+from paibook.plan import Plan
+from paibook.program import Program
+from paibook.runtimes.mapreduce.options import inputs_of
+from paibook.runtimes.mapreduce.outline import Outline
+from paibook.runtimes.mapreduce.sql.fragments import opened
+from paibook.runtimes.mapreduce.sql.inputs import TypedSplit, prunes, schema_of
+from paibook.runtimes.mapreduce.sql.programs import Compiled, compiled
+from paibook.runtimes.mapreduce.sql.statement import statement
+from paibook.runtimes.mapreduce.table_shuffle import concat_tables, unpack_table
+
+__all__ = ["Compiled", "Planned", "compiled", "planned", "result", "shown", "statement", "told"]
+
+_HUGE = pyarrow.decimal128(38, 0)  # Arrow's type for HUGEINT
+_UNCUT = 1 << 62  # bytes of a split, so that no file is read for the places to cut it at
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A query, ready to run.
+
+    Attributes:
+        program, outline: Those that run.
+        splits: Of the inputs that are read, with their names.
+        schema: Of the result.
+        told: What the reader is told, in lines.
+    """
+
+    program: Program
+    outline: Outline
+    splits: list[tuple[Any, str]]
+    schema: pyarrow.Schema
+    told: tuple[str, ...]
+
+
+def planned(
+    program: Program, inputs: Collection[str], splits: Sequence[tuple[Any, str]], tasks: Tasks | None = None
+) -> Planned:
+    """Plan a cell's query.
+
+    Args:
+        program: The cell.
+        inputs: Names of the inputs.
+        splits: Of all inputs, each with its input's name.
+        tasks: The cluster's, for inputs that are computed there.
+
+    Raises:
+        ProgramError: The query is wrong; names the cell's line.
+        PlanError, DataError: An input that cannot be a table.
+    """
+    text = statement(program, inputs)
+    by_input = {name: [split for split, of in splits if of == name] for name in inputs}
+    schemas = {name: schema_of(name, some, tasks) for name, some in by_input.items()}
+    query = compiled(text, program.filename, schemas)
+    kept: list[tuple[Any, str]] = []
+    for name, columns in query.columns.items():
+        schema = pyarrow.schema([schemas[name].field(column) for column in columns])
+        pruned = prunes(by_input[name], columns)
+        kept += [(TypedSplit(split, schema, pruned), name) for split in by_input[name] or [None]]
+    return Planned(query.program, query.outline, kept, query.schema, told(query))
+
+
+def _whole(rows: pyarrow.Table) -> list[dict[str, Any]]:
+    """Rows as dicts, with DuckDB's 128-bit numbers as Python's."""
+    records = rows.to_pylist()
+    for field in rows.schema:
+        if field.type == _HUGE:
+            for record in records:
+                if record[field.name] is not None:
+                    record[field.name] = int(record[field.name])
+    return records
+
+
+def shown(plan: Plan, variables: Mapping[str, Any]) -> Compiled | None:
+    """The query of a plan, compiled without running anything; None where its inputs' columns are only known by that.
+
+    Args:
+        plan: Of a cell with ``--sql``.
+        variables: The notebook's.
+
+    Raises:
+        ProgramError, PlanError, DataError: As for ``planned``.
+    """
+    named: dict[str, list[Any]] = {}
+    for input in inputs_of(plan.options):
+        kind, value = kind_of(input.entry)
+        if kind == "run" or (kind == "variable" and is_collection(variables.get(value))):
+            return None
+        named.setdefault(input.name, []).append(input.entry)
+    text = statement(plan.program, sorted(named))
+    format = plan.options.get("format")
+    found = {name: input_splits(some, 1, variables, format, _UNCUT, typed=True) for name, some in named.items()}
+    schemas = {name: schema_of(name, splits) for name, splits in found.items()}
+    return compiled(text, plan.program.filename, schemas)
+
+
+def told(query: Compiled) -> tuple[str, ...]:
+    """What the reader should know of how a query runs."""
+    if not query.reasons:
+        return ()
+    some = "the query" if query.outline.stages[0].gathers and len(query.outline.stages) == 1 else "a part of the query"
+    return (f"note: {some} runs in one task, since it has {'; '.join(query.reasons)}",)
+
+
+def result(contents: Sequence[bytes], schema: pyarrow.Schema, form: str | None) -> Any:
+    """What a query gives to the notebook.
+
+    Args:
+        contents: The packed tables of the last tasks.
+        schema: Of the result.
+        form: ``list`` for dicts; else a DataFrame, as DuckDB makes it.
+    """
+    tables = [table for content in contents if (table := unpack_table(content)).num_columns]
+    rows = concat_tables(tables) if tables else schema.empty_table()
+    if form == "list":
+        return _whole(rows)
+    with closing(opened(psutil.virtual_memory().total // 2)) as connection:  # it only hands the table on
+        return connection.from_arrow(rows).df()

@@ -1,0 +1,228 @@
+"""Programs: a query as a program of the MapReduce model, whose functions have DuckDB run a text on each task's rows.
+
+Being a program like any other, it is retried, backed up, resumed and summed up as any other is.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import duckdb
+import pyarrow
+from sqlglot import ErrorLevel
+from sqlglot.errors import SqlglotError
+
+from paibook.errors import ProgramError
+from paibook.program import Program
+from paibook.runtimes.mapreduce.outline import MAGIC, Outline, StageOutline, outline, suffixed
+from paibook.runtimes.mapreduce.sql.catalog import Catalog
+from paibook.runtimes.mapreduce.sql.fragments import quoted
+from paibook.runtimes.mapreduce.sql.queries import Queries
+from paibook.runtimes.mapreduce.sql.relations import Exchange, Indivisible, Layout, Part, Relation
+from paibook.runtimes.mapreduce.sql.statement import parsed
+
+_HEAD = """\
+# The query as a MapReduce program: DuckDB runs each text on the rows of a task.
+import pyarrow as pa
+from paibook.runtimes.mapreduce.sql.fragments import query, run
+"""
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A query, compiled.
+
+    Attributes:
+        program: Functions that take tables: ``map_INPUT``, ``reduce``, ``reduce2``, ...
+        outline: Its own, with the relations that each stage reduces.
+        columns: What is read of each input.
+        schema: Of the result.
+        reasons: Why the query, or some part of it, runs in one task.
+        flows: Its relations: the function that makes it, its name, and the function that reads it. The last function
+            makes what has no name and is read by none.
+    """
+
+    program: Program
+    outline: Outline
+    columns: Mapping[str, tuple[str, ...]]
+    schema: pyarrow.Schema
+    reasons: tuple[str, ...]
+    flows: tuple[tuple[str, str, str], ...] = ()
+
+
+def compiled(text: str, filename: str, schemas: Mapping[str, pyarrow.Schema]) -> Compiled:
+    """Compile a query.
+
+    Args:
+        text: The query, from ``statement``.
+        filename: The cell.
+        schemas: Of the inputs.
+
+    Raises:
+        ProgramError: DuckDB refuses the query; names the cell's line.
+    """
+    with Catalog(schemas) as catalog:
+        names, types = catalog.result(text, filename)
+        try:
+            rows, reasons = _divided(catalog, text, names, types)
+        except Indivisible as error:
+            raise ProgramError(f"{MAGIC} --sql: {filename}: the query has {error}; write it in another way") from error
+        writer = _Writer(catalog, _exchanges(rows), rows)
+        program = Program(writer.text(), f"{filename}, compiled")
+        schema = catalog.schema(rows.parts[0].text)
+        return Compiled(program, writer.outline(program), writer.columns(), schema, tuple(reasons), writer.flows())
+
+
+def _divided(catalog: Catalog, text: str, names: Sequence[str], types: Sequence[str]) -> tuple[Relation, Sequence[str]]:
+    """The rows of a query, and why it is not divided further."""
+    queries = Queries(catalog)
+    tree = parsed(text)
+    try:
+        if tree is None:
+            raise Indivisible("a text that DuckDB alone can read")
+        return _final(catalog, queries.divided(tree), names, types), queries.reasons
+    except Indivisible as error:
+        return _final(catalog, queries.whole(text), names, types), [str(error)]
+
+
+def _final(catalog: Catalog, rows: Relation, names: Sequence[str], types: Sequence[str]) -> Relation:
+    """The rows with the names and types that DuckDB gives the query's columns."""
+    if len(rows.types) != len(names):
+        raise Indivisible("columns that are named alike")
+    items = {
+        name: quoted(own) if found == type else f"CAST({quoted(own)} AS {type})"
+        for name, type, (own, found) in zip(names, types, rows.types.items(), strict=True)
+    }
+    return Layout(catalog).select(rows, items)
+
+
+def _exchanges(rows: Relation) -> list[Exchange]:
+    """All that a relation needs, at the levels 1, 2, ... with none left out; earlier ones first."""
+    found: dict[Exchange, None] = {}
+    pending = list(rows.reads)
+    while pending:
+        exchange = pending.pop()
+        found[exchange] = None
+        pending += [read for read in exchange.source.reads if read not in found]
+    return sorted(found, key=lambda exchange: (exchange.level, exchange.name))
+
+
+class _Writer:
+    """Writes a program.
+
+    Args:
+        catalog: Knows the exchanges.
+        exchanges: In the order of their levels.
+        rows: The result.
+    """
+
+    def __init__(self, catalog: Catalog, exchanges: Sequence[Exchange], rows: Relation) -> None:
+        self._catalog, self._exchanges, self._rows = catalog, exchanges, rows
+        self._levels = {level: i for i, level in enumerate(sorted({exchange.level for exchange in exchanges}), 1)}
+
+    def text(self) -> str:
+        """The program."""
+        pieces = [_HEAD]
+        for input, made in self._made_of_inputs().items():
+            pieces.append(f"def map_{input}(rows: pa.Table):\n{_body(made, f'{{{input!r}: rows}}', '{}')}")
+        for level, stage in self._levels.items():
+            known = f"RELATIONS_{stage}"
+            relations = {e.name: dict(e.source.types) for e in self._exchanges if e.level == level}
+            listed = "".join(f"    {name!r}: {types!r},\n" for name, types in relations.items())
+            made = self._made({e.name: e.source.parts for e in self._exchanges if e.source.level == level})
+            if self._rows.level == level:
+                made[""] = self._pretty(self._rows.parts)
+            name = suffixed("reduce", stage)
+            pieces.append(f"{known} = {{\n{listed}}}\n")
+            pieces.append(f"def {name}(**relations: pa.Table):\n{_body(made, 'relations', known)}")
+        if not self._levels:
+            pieces.append("reduce = None\n")
+        return "\n".join(pieces)
+
+    def outline(self, program: Program) -> Outline:
+        """The program's outline."""
+        found = outline(program, self._inputs())
+        return replace(found, stages=tuple(map(self._stage, found.stages)))
+
+    def columns(self) -> dict[str, tuple[str, ...]]:
+        """The columns that are read of each input."""
+        read: dict[str, set[str]] = defaultdict(set)
+        for part in self._parts_of_inputs():
+            read[part.input].update(part.columns)
+        return {
+            input: tuple(column for column in self._catalog.inputs[input] if column in names)
+            for input, names in read.items()
+        }
+
+    def flows(self) -> tuple[tuple[str, str, str], ...]:
+        """What makes each relation, its name, and what reads it."""
+        found = [
+            (maker, exchange.name, suffixed("reduce", self._levels[exchange.level]))
+            for exchange in self._exchanges
+            for maker in self._makers(exchange.source)
+        ]
+        return (*found, *((maker, "", "") for maker in self._makers(self._rows)))
+
+    def _makers(self, rows: Relation) -> list[str]:
+        if rows.level:
+            return [suffixed("reduce", self._levels[rows.level])]
+        return sorted({f"map_{part.input}" for part in rows.parts})
+
+    def _stage(self, stage: StageOutline) -> StageOutline:
+        level = next((level for level, number in self._levels.items() if number == stage.number), None)
+        read = [exchange for exchange in self._exchanges if exchange.level == level]
+        return replace(
+            stage,
+            has_map=stage.number == 1,
+            relations=tuple(exchange.name for exchange in read),
+            gathers=any(exchange.gathers for exchange in read),
+        )
+
+    def _inputs(self) -> list[str]:
+        return sorted({part.input for part in self._parts_of_inputs()})
+
+    def _parts_of_inputs(self) -> list[Part]:
+        sources = [exchange.source for exchange in self._exchanges] + [self._rows]
+        return [part for source in sources if source.level == 0 for part in source.parts]
+
+    def _made_of_inputs(self) -> dict[str, dict[str, str]]:
+        """For each input the texts of what its map tasks make."""
+        found: dict[str, dict[str, str]] = {}
+        for input in self._inputs():
+            sources = {e.name: e.source for e in self._exchanges} | {"": self._rows}
+            mine = {
+                name: [part for part in source.parts if part.input == input]
+                for name, source in sources.items()
+                if source.level == 0
+            }
+            found[input] = self._made({name: parts for name, parts in mine.items() if parts})
+        return found
+
+    def _made(self, parts: Mapping[str, Iterable[Part]]) -> dict[str, str]:
+        return {name: self._pretty(list(some)) for name, some in parts.items()}
+
+    def _pretty(self, parts: Sequence[Part]) -> str:
+        texts = [part.text for part in parts]
+        text = texts[0] if len(texts) == 1 else " UNION ALL ".join(f"({text})" for text in texts)
+        tree = parsed(text)
+        if tree is None:
+            return text
+        try:
+            shown = str(tree.sql(dialect="duckdb", pretty=True, unsupported_level=ErrorLevel.RAISE))
+            return shown if self._catalog.types(shown) == self._catalog.types(text) else text
+        except (duckdb.Error, SqlglotError):  # sqlglot may not know all that the cell has
+            return text
+
+
+def _body(made: Mapping[str, str], tables: str, types: str) -> str:
+    if list(made) == [""]:
+        return f"    return query({_literal(made[''])}, {tables}, {types})\n"
+    texts = "".join(f"        {name!r}: {_literal(text)},\n" for name, text in made.items())
+    return f"    return run({{\n{texts}    }}, {tables}, {types})\n"
+
+
+def _literal(text: str) -> str:
+    plain = not {"\\", "\r"} & set(text) and '"""' not in text
+    return f'"""\n{text}\n"""' if plain else repr(text)
