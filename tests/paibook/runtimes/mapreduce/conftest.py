@@ -128,7 +128,7 @@ def mortal_cluster(slots: int) -> Iterator[InlineCluster]:
     cluster._tasks = MortalTasks(slots)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, DEATH, module)
-        patch.setattr("paibook.runtimes.mapreduce.worker.Attempt", MortalAttempt)
+        patch.setattr("paibook.runtimes.mapreduce.scene.Attempt", MortalAttempt)
         patch.setattr(limits, "LEAST", limits.LEAST)  # cells change it
         yield cluster
     cluster.close()
