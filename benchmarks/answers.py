@@ -82,7 +82,8 @@ def read(folder: Path, columns: tuple[str, ...]) -> Answer:
     parts = sorted(folder.rglob("*.parquet"))
     if not parts:
         return _digest(columns, _pairs(folder))
-    table = pyarrow.concat_tables(pyarrow.parquet.read_table(part).select(columns) for part in parts)
+    tables = [pyarrow.parquet.read_table(part).select(columns) for part in parts]
+    table = pyarrow.concat_tables(tables, promote_options="default")  # a part without rows has no types
     if columns[0] == "key":
         return _of_integers(columns, table[columns[0]].to_numpy(), table[columns[1]].to_numpy())
     return _digest(columns, zip(*(column.to_pylist() for column in table.columns), strict=True))

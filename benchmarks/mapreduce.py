@@ -40,6 +40,7 @@ class Engine:
         jobs: Names of the measures it takes part in.
         python: The interpreter it is installed in.
         again: Whether the second run of a job is worth the wait: it has something that warms up.
+        arguments: More of the module's command line.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Engine:
     jobs: tuple[str, ...]
     python: Path = PEERS
     again: bool = True
+    arguments: tuple[str, ...] = ()
 
 
 PAIBOOK = Engine(
@@ -60,6 +62,7 @@ PAIBOOK = Engine(
 SIDES = (
     PAIBOOK,
     Engine("PySpark RDD", "pyspark", "spark_rdd", (TF_IDF, WORD_COUNT, GROUP_TEXTS)),
+    Engine("PySpark RDD + pyarrow", "pyspark", "spark_rdd", (TF_IDF,), arguments=("tuned",)),
     Engine("Dask DataFrame P2P", "dask", "dask_frames", (TF_IDF, WORD_COUNT, GROUP_INTEGERS)),
     Engine("dask.bag groupby", "dask", "dask_bag", (TF_IDF,), again=False),
     Engine("Ray tasks", "ray", "ray_tasks", (TF_IDF,)),
@@ -115,7 +118,7 @@ class Process:
         module = f"benchmarks.mapreduce_jobs.{engine.module}"
         self._log = (scratch / "log").open("wb")
         self._process = subprocess.Popen(
-            [str(engine.python), "-m", module, str(workers)],
+            [str(engine.python), "-m", module, str(workers), *engine.arguments],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
