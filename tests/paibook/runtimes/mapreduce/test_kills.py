@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from paibook.clusters import connect
+from paibook.clusters.dask_cluster import EmbeddedCluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -73,12 +73,10 @@ COUNT = 1000
 
 @pytest.fixture(scope="module")
 def three() -> Iterator[Any]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PAIBOOK_WORKERS", str(WORKERS))
-        cluster = connect("embedded")
-        cluster.start()
-        yield cluster
-        cluster.close()
+    cluster = EmbeddedCluster(WORKERS)
+    cluster.start()
+    yield cluster
+    cluster.close()
 
 
 def appeared(path: Path) -> bool:
@@ -96,7 +94,7 @@ def pids(cluster: Any) -> list[int]:
 @pytest.mark.parametrize("place", ["map", "shuffle", "reduce", "write"])
 def test_only_lost_work_is_done_again(run: Any, three: Any, tmp_path: Path, place: str, killed: int) -> None:
     run.cluster = three
-    assert appeared_workers(three)
+    assert all_are_there(three)
     folder = tmp_path / "marks"
     folder.mkdir()
     variables = {"items": range(COUNT), "place": place, "folder": str(folder)}
@@ -128,7 +126,7 @@ def test_only_lost_work_is_done_again(run: Any, three: Any, tmp_path: Path, plac
     assert all(name.startswith("map" if place in ("map", "shuffle") else "reduce") for name in again), again
 
 
-def appeared_workers(cluster: Any) -> bool:
+def all_are_there(cluster: Any) -> bool:
     deadline = time.monotonic() + 60
     while cluster.status().workers < WORKERS and time.monotonic() < deadline:
         time.sleep(0.05)

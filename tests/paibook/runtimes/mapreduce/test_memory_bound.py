@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from paibook.clusters import connect
+from paibook.clusters.dask_cluster import EmbeddedCluster
 from paibook.resources import Resources
 from paibook.runtimes.mapreduce.driver import Driver
 
@@ -25,12 +25,10 @@ KEYS = 1_000
 @pytest.fixture
 def fresh(run: Any) -> Iterator[Any]:
     """A runner on two worker processes that nobody used before, so that their peaks are this run's."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PAIBOOK_WORKERS", "2")
-        run.cluster = connect("embedded")
-        run.cluster.start()
-        yield run
-        run.cluster.close()
+    run.cluster = EmbeddedCluster(2)
+    run.cluster.start()
+    yield run
+    run.cluster.close()
 
 
 def peaks(run: Any) -> list[int]:
