@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy
 
+from paibook.runtimes.mapreduce.codes import Codes
 from paibook.runtimes.mapreduce.key_order import with_one_nan
 from paibook.runtimes.mapreduce.largest_keys import KEPT
 from paibook.runtimes.mapreduce.memory import size_of
 from paibook.runtimes.mapreduce.packing import unpack, unpack_arrays
-from paibook.runtimes.mapreduce.pair_columns import AT_ONCE, Codes, by_key, stable_order
+from paibook.runtimes.mapreduce.pair_columns import AT_ONCE, by_key, stable_order
 from paibook.runtimes.mapreduce.report import KeySize
 from paibook.runtimes.mapreduce.shuffle import Segment, ordered
 
@@ -42,7 +43,7 @@ class ColumnGroups:
         for segment in segments:
             packed_keys, packed_counts, packed_values = pickle.loads(segment.read())
             keys = with_one_nan(unpack(packed_keys))
-            found = numpy.fromiter(map(codes.__getitem__, keys), numpy.int32, len(keys))
+            found = codes.of(keys)
             rows.append(found if packed_counts is None else numpy.repeat(found, unpack(packed_counts)))
             columns.append(unpack_arrays(packed_values))
         self._are_tuples, self._columns = _below_each_other(columns)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy
 
+from paibook.runtimes.mapreduce.codes import Codes
 from paibook.runtimes.mapreduce.memory import size_of_items
 from paibook.runtimes.mapreduce.mistakes import check_last
 from paibook.runtimes.mapreduce.packing import pack
@@ -21,22 +22,14 @@ from paibook.runtimes.mapreduce.shuffle import BLOCK_BYTES, BLOCK_VALUES, Shuffl
 from paibook.runtimes.mapreduce.value_columns import (
     AnyColumn,
     Kind,
-    add_values,
-    kind_of_values,
+    add_parts,
     new_columns,
+    parts_of,
 )
 
 AT_ONCE = 8192  # pairs handled together: what stays in a core's cache
 _ENTRY = 100  # bytes of a dict's entry and of the number in it
 _key, _value = itemgetter(0), itemgetter(1)
-
-
-class Codes(dict[Any, int]):
-    """Numbers the keys as they come."""
-
-    def __missing__(self, key: Any) -> int:
-        code = self[key] = len(self)
-        return code
 
 
 class PairColumns:
@@ -61,14 +54,14 @@ class PairColumns:
             TypeError, ValueError: One is not a pair, or its key cannot be hashed; of no use after that.
         """
         keys, values = halves(pairs)
-        kind = None if self._objects_only else kind_of_values(values)
+        kind, parts = (None, [values]) if self._objects_only else parts_of(values)
         if not self.rows:
             self._kind, self._columns = kind, new_columns(kind)
         elif kind != self._kind:
             return False
-        if not add_values(self._columns, kind, values):
+        if not add_parts(self._columns, parts):
             return False
-        self._chunks.append(numpy.fromiter(map(self._codes.__getitem__, keys), numpy.int32, len(keys)))
+        self._chunks.append(self._codes.of(keys))
         self.rows += len(keys)
         return True
 

@@ -13,11 +13,13 @@ from typing import Any
 import numpy
 import pyarrow
 
+from paibook.runtimes.mapreduce.codes import Codes
 from paibook.runtimes.mapreduce.memory import size_of_items
 from paibook.runtimes.mapreduce.packing import columns_of, joined_texts, narrow
-from paibook.runtimes.mapreduce.sampling import SAMPLE, is_sample_repetitive
 
 _NUMBERS = {int: numpy.int64, float: numpy.float64}
+_COLUMNS = (int, float, str)
+FEW, REPEATED = 1024, 4  # different texts that are few in any case, and how often on average more of them come again
 _INT = 32  # bytes of a whole number as a Python object
 _TEXT = 56  # of a text, beside its characters
 Order = numpy.ndarray[Any, Any]
@@ -82,46 +84,60 @@ class NumberColumn:
 
 
 class Texts:
-    """A column of texts."""
+    """A column of texts: numbers of different ones while these are few, else the texts themselves."""
 
     def __init__(self) -> None:
-        self._chunks: list[Any] = []
+        self._codes: Codes | None = Codes()
+        self._chunks: list[Any] = []  # of numbers, or of texts
+        self._rows = 0
 
     def add(self, values: Sequence[str]) -> None:
         """Append texts.
 
         Raises:
-            UnicodeEncodeError: One holds half a surrogate pair.
+            UnicodeEncodeError: One holds half a surrogate pair, and there are too many different ones to number.
         """
-        self._chunks.append(pyarrow.array(values, pyarrow.large_string()))
+        if self._codes is None:
+            self._chunks.append(_texts(values))
+        else:
+            self._chunks.append(self._codes.of(values))
+            if len(self._codes) > max(FEW, (self._rows + len(values)) // REPEATED):
+                self._spell_out()
+        self._rows += len(values)
 
     def take_back(self) -> None:
         """Forget what was added last."""
-        self._chunks.pop()
+        self._rows -= len(self._chunks.pop())
 
     @property
     def nbytes(self) -> int:
-        """Bytes held."""
-        return sum(chunk.nbytes for chunk in self._chunks)
+        """Bytes held, roughly."""
+        texts = 0 if self._codes is None else size_of_items(list(self._codes))
+        return texts + sum(chunk.nbytes for chunk in self._chunks)
 
     def object_bytes(self) -> int:
         """Bytes that all of them take as Python objects, roughly; those met again and again count once."""
-        if self._repetitive(self._chunks[-1]):
-            return 0
-        return self.nbytes + _TEXT * sum(map(len, self._chunks))
+        return self.nbytes + (_TEXT * self._rows if self._codes is None else 0)
 
     def ordered(self, order: Order) -> TextColumn | FewTextsColumn:
         """The whole column in another order."""
-        texts = self._chunks[0] if len(self._chunks) == 1 else pyarrow.concat_arrays(self._chunks)
-        if self._repetitive(texts):
-            encoded = texts.dictionary_encode()
-            return FewTextsColumn(encoded.indices.to_numpy()[order], encoded.dictionary)
-        return TextColumn(texts.take(pyarrow.array(order)))
+        if self._codes is not None:
+            texts = numpy.fromiter(self._codes, object, len(self._codes))
+            return FewTextsColumn(_joined(self._chunks)[order], texts)
+        joined = self._chunks[0] if len(self._chunks) == 1 else pyarrow.concat_arrays(self._chunks)
+        return TextColumn(joined.take(pyarrow.array(order)))
 
-    @staticmethod
-    def _repetitive(texts: Any) -> bool:
-        places = numpy.arange(0, len(texts), max(1, len(texts) // SAMPLE))
-        return is_sample_repetitive(texts.take(places).to_pylist(), len(texts))
+    def _spell_out(self) -> None:
+        try:
+            texts = _texts(list(self._codes or ()))
+        except (UnicodeEncodeError, pyarrow.ArrowException):
+            self._chunks.pop()
+            raise
+        self._codes, self._chunks = None, [texts.take(pyarrow.array(chunk)) for chunk in self._chunks]
+
+
+def _texts(values: Sequence[str]) -> Any:
+    return pyarrow.array(values, pyarrow.large_string())
 
 
 class TextColumn:
@@ -141,17 +157,19 @@ class TextColumn:
 
 
 class FewTextsColumn:
-    """A few texts again and again, in the order of their keys."""
+    """A few texts again and again, in the order of their keys.
 
-    def __init__(self, codes: Order, texts: Any) -> None:
+    Args:
+        codes: Which of the texts each is.
+        texts: An array of objects.
+    """
+
+    def __init__(self, codes: Order, texts: Order) -> None:
         self._codes, self._texts = codes, texts
-        self._objects: Order | None = None
 
     def values(self, start: int, stop: int) -> list[Any]:
         """Some of them, as Python objects."""
-        if self._objects is None:
-            self._objects = numpy.fromiter(self._texts.to_pylist(), object, len(self._texts))
-        values: list[Any] = self._objects[self._codes[start:stop]].tolist()
+        values: list[Any] = self._texts[self._codes[start:stop]].tolist()
         return values
 
     def packed(self, start: int, stop: int) -> tuple[Any, ...]:
@@ -160,7 +178,7 @@ class FewTextsColumn:
         present = numpy.flatnonzero(numpy.bincount(codes, minlength=len(self._texts)))
         numbers = numpy.zeros(len(self._texts), numpy.int64)
         numbers[present] = numpy.arange(len(present))
-        return ("few", joined_texts(self._texts.take(present).to_pylist()), *narrow(numbers[codes]))
+        return ("few", joined_texts(self._texts[present].tolist()), *narrow(numbers[codes]))
 
 
 class Objects:
@@ -213,20 +231,28 @@ AnyColumn = Numbers | Texts | Objects
 Kind = type | tuple[type, ...] | None  # of values; of the places of tuples; None or object: no column
 
 
-def kind_of_values(values: Sequence[Any]) -> Kind:
-    """What the values have in common: a type, the types of the places of tuples, or None where they have no columns.
+def parts_of(values: Sequence[Any]) -> tuple[Kind, list[Sequence[Any]]]:
+    """What values have in common, and what goes into each of their columns.
 
-    >>> kind_of_values([(1, "a"), (2, "b")])
-    (<class 'int'>, <class 'str'>)
+    Returns:
+        A type, the types of the places of tuples, or None where they have no columns; and the values themselves, or
+        place by place.
+
+    >>> parts_of([(1, "a"), (2, "b")])
+    ((<class 'int'>, <class 'str'>), [[1, 2], ['a', 'b']])
     """
     kind = _one_type(values)
-    if kind is not tuple:
-        return kind if kind in (int, float, str) else None
-    widths = set(map(len, values))
-    if len(widths) != 1 or widths == {0}:
-        return None
-    places = [_one_type(list(map(itemgetter(place), values))) for place in range(widths.pop())]
-    return tuple(kind if kind in (int, float, str) else object for kind in places)
+    if kind is tuple:
+        widths = set(map(len, values))
+        if len(widths) == 1 and widths != {0}:
+            parts: list[Sequence[Any]] = [list(map(itemgetter(place), values)) for place in range(widths.pop())]
+            return tuple(map(_kind, parts)), parts
+    return (kind if kind in _COLUMNS else None), [values]
+
+
+def _kind(part: Sequence[Any]) -> type:
+    kind = _one_type(part)
+    return kind if kind in _COLUMNS and kind is not None else object
 
 
 def new_columns(kind: Kind) -> list[AnyColumn]:
@@ -241,9 +267,8 @@ def _new_column(kind: type | None) -> AnyColumn:
     return Numbers(kind) if kind in _NUMBERS else Objects()
 
 
-def add_values(columns: Sequence[AnyColumn], kind: Kind, values: Sequence[Any]) -> bool:
-    """Append values of a kind to its columns; False, with nothing changed, where one does not fit after all."""
-    parts = [list(map(itemgetter(i), values)) for i in range(len(kind))] if isinstance(kind, tuple) else [values]
+def add_parts(columns: Sequence[AnyColumn], parts: Sequence[Sequence[Any]]) -> bool:
+    """Append to each column its part; False, with nothing changed, where a value does not fit after all."""
     for number, (column, part) in enumerate(zip(columns, parts, strict=True)):
         try:
             column.add(part)
