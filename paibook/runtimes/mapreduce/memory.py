@@ -29,9 +29,9 @@ def size_of(value: Any, depth: int = 3) -> int:
     return _size(value, depth, set())
 
 
-def size_of_items(values: Sequence[Any]) -> int:
-    """Bytes of what a list holds, without the list itself."""
-    sample = values[:: max(1, len(values) // GROUPS_SAMPLE)]
+def size_of_items(values: Sequence[Any], samples: int = GROUPS_SAMPLE) -> int:
+    """Bytes of what a list holds, without the list itself, by about ``samples`` of its items."""
+    sample = values[:: max(1, len(values) // samples)]
     seen: set[int] = set()
     return _scaled(sum(_size(value, 3, seen) for value in sample), len(sample), len(values))
 

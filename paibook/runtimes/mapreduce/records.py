@@ -18,6 +18,7 @@ from paibook.runtimes.mapreduce.table_shuffle import concat_tables, pack_table
 from paibook.runtimes.mapreduce.task import Output
 
 ROWS = 10_000  # records turned into columns at once, while they are in the processor's cache
+SAMPLES = 20  # records measured at a look
 FIRST = 64  # records before the first look at their size
 PORTION = 8  # the part of the budget that records take before they are turned into columns, or columns into a file
 
@@ -163,7 +164,7 @@ class RecordSink:
             self._flush(name)
             return
         records = self.pending if name == MAIN else self._records[name]
-        count, size = len(records), size_of_items(records)
+        count, size = len(records), size_of_items(records, SAMPLES)
         fitting = max(1, min(ROWS, self._portion * count // max(1, size)))
         if count >= fitting:
             self._flush(name)
