@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from typing import Any
 
+import dask.config
 from distributed import Client, Security
 
 from paibook.clusters.contract import Cluster, ClusterStatus, Ranks, Tasks
@@ -25,6 +26,7 @@ from paibook.clusters.local_cluster import LastingCluster
 from paibook.errors import ClusterError, RankLost
 from paibook.settings import settings
 
+_UNPROFILED = {"distributed": {"worker": {"profile": {"enabled": False}}}}
 logger = logging.getLogger(__name__)
 
 
@@ -307,6 +309,8 @@ class EmbeddedCluster(DaskCluster):
                 scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
                 silence_logs=logging.CRITICAL + 1,
                 preload=["paibook.clusters.worker_preload"],
+                # Its own profiler stops a task a hundred times a second, for a page that is not served.
+                config=dask.config.merge(dask.config.config, _UNPROFILED),
             )
             # Dask serves pages and figures over plain HTTP to whoever asks; ours needs none of it.
             cluster.scheduler.http_server.stop()
