@@ -14,6 +14,7 @@ from paibook.runtimes.mapreduce.shuffle import Buckets, ShuffleWriter, bucket_nu
 from paibook.runtimes.mapreduce.unsendable import unsendable
 
 WORTHWHILE = 0.8  # of the values at most may have a key of their own, so that combining takes less than it saves
+HOT = 1000  # values of one key that are combined whatever the other keys are like
 PENDING = 500_000  # values after which combining them is worth while, whatever memory there is
 FIRST = 16  # records before the first look at what they gave
 PORTION = 4  # the part of the limits that may come between two looks
@@ -134,9 +135,10 @@ class Collector:
 
     def _combine(self) -> bool:
         """Combine what is held; False where nothing is to be gained by it."""
-        if self._combiner is None or self._columns.keys > WORTHWHILE * self._columns.rows:
+        columns = self._columns
+        if self._combiner is None or (columns.keys > WORTHWHILE * columns.rows and columns.heaviest() < HOT):
             return False
-        columns, self._columns = self._columns, PairColumns()
+        self._columns = PairColumns()
         pairs: list[tuple[Any, Any]] = []
         for made in self._combined(columns):
             pairs += made

@@ -70,6 +70,10 @@ class PairColumns:
         """How many different keys there are."""
         return len(self._codes)
 
+    def heaviest(self) -> int:
+        """How many values the key with the most values has."""
+        return int(numpy.bincount(numpy.concatenate(self._chunks)).max()) if self.rows else 0
+
     def use_objects(self) -> None:
         """Take values of any kind from now on; to be called while nothing is held."""
         self._objects_only = True

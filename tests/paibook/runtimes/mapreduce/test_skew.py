@@ -45,6 +45,15 @@ def test_a_hot_key_is_combined_while_map_runs(run: Any, monkeypatch: pytest.Monk
     assert stage(run, "reduce")["records_in"] <= COUNT * 4 // 10 + hot["values"]
 
 
+@pytest.mark.parametrize("reducer", sorted(REDUCERS))
+def test_a_hot_key_is_combined_though_others_are_not(run: Any, reducer: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr(collector, "HOT", 100)
+    found = dict(run.over(MAP.replace("< 6", "< 1") + REDUCERS[reducer], range(COUNT)))
+    assert found["hot"] == sum(range(0, COUNT, 10))
+    # One of ten values is its own: each of the tasks met hundreds.
+    assert stage(run, "reduce")["records_in"] <= COUNT * 9 // 10 + 4 * stage(run, "map")["tasks"]
+
+
 @pytest.mark.parametrize("reducer", ["Sum()", "Mean()", "Count()"])
 def test_a_hot_key_of_tables_is_combined_though_others_are_not(run: Any, reducer: str, monkeypatch: Any) -> None:
     monkeypatch.setattr(reduction, "ENOUGH", 50)
