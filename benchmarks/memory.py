@@ -7,7 +7,7 @@ from typing import Any
 
 import psutil
 
-EVERY = 0.1  # seconds between two looks
+EVERY = 0.2  # seconds between two looks
 
 
 class PeakMemory:
