@@ -31,7 +31,8 @@ def size_of(value: Any, depth: int = 3) -> int:
 
 def size_of_items(values: Sequence[Any], samples: int = GROUPS_SAMPLE) -> int:
     """Bytes of what a list holds, without the list itself, by about ``samples`` of its items."""
-    sample = values[:: max(1, len(values) // samples)]
+    # An odd step: an even one would see only one kind of those that alternate.
+    sample = values[:: len(values) // samples | 1]
     seen: set[int] = set()
     return _scaled(sum(_size(value, 3, seen) for value in sample), len(sample), len(values))
 

@@ -156,7 +156,8 @@ def _arrays(values: Sequence[Any]) -> tuple[Any, ...]:
     dtype, shape = next(iter(forms))
     if len(forms) > 1 or not shape or dtype.kind not in "biufc":
         return _pickled(values)
-    return ("arrays", dtype.str, (len(values), *shape), numpy.stack(values).tobytes())
+    stacked = numpy.stack(values).astype(dtype)  # stacking may turn the order of bytes round
+    return ("arrays", dtype.str, (len(values), *shape), stacked.tobytes())
 
 
 def _pickled(values: Sequence[Any]) -> tuple[Any, ...]:

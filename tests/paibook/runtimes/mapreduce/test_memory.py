@@ -111,3 +111,8 @@ def test_what_a_process_takes_and_may_take() -> None:
     assert rss() > taken + (32 << 20)
     assert 0 < available(rss() + (1 << 20)) <= 1 << 21
     assert len(block) == 64 << 20
+
+
+def test_items_that_alternate_are_all_seen() -> None:
+    items = [item for i in range(640) for item in ({"m": i}, bytes(1000))]
+    assert 0.5 < size_of_items(items, 20) / 640_000 < 2.5

@@ -138,3 +138,11 @@ def test_what_repeats_is_one_object_again() -> None:
 def test_what_cannot_be_pickled_says_so() -> None:
     with pytest.raises((TypeError, pickle.PicklingError), match="generator"):
         pack([(i for i in "ab")])
+
+
+def test_arrays_of_the_other_byte_order_keep_their_values_and_type() -> None:
+    for code in (">i4", "<i4", ">f8", ">u2"):
+        arrays = [numpy.array([1, 2], code), numpy.array([3, 4], code)]
+        found = unpack(pack(arrays))
+        assert [array.tolist() for array in found] == [[1, 2], [3, 4]]
+        assert {array.dtype.str for array in found} == {code}
