@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import chain
 from typing import Any
-
-import pyarrow
-import pyarrow.parquet
 
 from benchmarks.mapreduce_jobs.dask_side import cluster
 from benchmarks.mapreduce_jobs.serving import file_of, serve
-from benchmarks.mapreduce_jobs.words import frequencies, weights
+from benchmarks.mapreduce_jobs.weights_file import write_weights
+from benchmarks.mapreduce_jobs.words import frequencies
 
 
 def main() -> None:
@@ -40,11 +37,8 @@ def _word(pair: Any) -> str:
 
 
 def _write(groups: Any, out: str, number: int, documents: int) -> None:
-    columns = [weights(word, [value for _, value in pairs], documents) for word, pairs in groups]
-    joined = [list(chain.from_iterable(parts)) for parts in zip(*columns, strict=True)]
-    pyarrow.parquet.write_table(
-        pyarrow.table(dict(zip(("word", "id", "weight"), joined, strict=True))), file_of(out, number)
-    )
+    found = ((word, [value for _, value in pairs]) for word, pairs in groups)
+    write_weights(found, documents, file_of(out, number))
 
 
 if __name__ == "__main__":

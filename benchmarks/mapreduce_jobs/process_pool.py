@@ -17,7 +17,8 @@ import pyarrow
 import pyarrow.parquet
 
 from benchmarks.mapreduce_jobs.serving import file_of, serve, workers
-from benchmarks.mapreduce_jobs.words import frequencies, weights, words_of
+from benchmarks.mapreduce_jobs.weights_file import write_weights
+from benchmarks.mapreduce_jobs.words import frequencies, words_of
 
 BUCKETS = 8
 
@@ -99,11 +100,7 @@ def reduce_weights(folder: str, maps: int, bucket: int, out: str, documents: int
     groups: dict[str, list[tuple[str, int]]] = defaultdict(list)
     for word, found in _collected(folder, maps, bucket):
         groups[word] += found
-    columns: tuple[list[Any], ...] = ([], [], [])
-    for word, found in groups.items():
-        for column, values in zip(columns, weights(word, found, documents), strict=True):
-            column += values
-    pyarrow.parquet.write_table(pyarrow.table(dict(zip(("word", "id", "weight"), columns, strict=True))), out)
+    write_weights(groups.items(), documents, out)
 
 
 def reduce_counts(folder: str, maps: int, bucket: int, out: str, documents: int) -> None:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pyarrow
-import pyarrow.parquet
-
 from benchmarks.mapreduce_jobs.serving import file_of, serve, workers
 
 BUCKETS = 8
@@ -58,17 +55,13 @@ def _map(file: str) -> list[Any]:
 def _reduce(out: str, documents: int, *parts: dict[str, Any]) -> None:
     from collections import defaultdict
 
-    from benchmarks.mapreduce_jobs.words import weights
+    from benchmarks.mapreduce_jobs.weights_file import write_weights
 
     groups: dict[str, list[tuple[str, int]]] = defaultdict(list)
     for part in parts:
         for word, found in part.items():
             groups[word] += found
-    columns: tuple[list[Any], ...] = ([], [], [])
-    for word, found in groups.items():
-        for column, values in zip(columns, weights(word, found, documents), strict=True):
-            column += values
-    pyarrow.parquet.write_table(pyarrow.table(dict(zip(("word", "id", "weight"), columns, strict=True))), out)
+    write_weights(groups.items(), documents, out)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,8 @@ from functools import partial
 from operator import add
 from typing import Any
 
-import pyarrow
-import pyarrow.parquet
-
 from benchmarks.mapreduce_jobs.serving import file_of, serve, workers
+from benchmarks.mapreduce_jobs.weights_file import write_weights
 from benchmarks.mapreduce_jobs.words import frequencies, weights, words_of
 
 PARTITIONS = 8
@@ -75,13 +73,7 @@ def _number(line: str) -> tuple[str, int]:
 
 
 def _write_weights(out: str, documents: int, number: int, groups: Iterable[tuple[str, Any]]) -> Iterator[int]:
-    columns: tuple[list[Any], ...] = ([], [], [])
-    for word, found in groups:
-        for column, values in zip(columns, weights(word, list(found), documents), strict=True):
-            column += values
-    table = pyarrow.table(dict(zip(("word", "id", "weight"), columns, strict=True)))
-    pyarrow.parquet.write_table(table, file_of(out, number))
-    yield table.num_rows
+    yield write_weights(((word, list(found)) for word, found in groups), documents, file_of(out, number))
 
 
 if __name__ == "__main__":

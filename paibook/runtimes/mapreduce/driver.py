@@ -28,7 +28,7 @@ from paibook.runtimes.mapreduce.plan_inputs import plan_splits
 from paibook.runtimes.mapreduce.report import Report
 from paibook.runtimes.mapreduce.results import Results, in_order
 from paibook.runtimes.mapreduce.scheduler import Call, Scheduler, StageResult
-from paibook.runtimes.mapreduce.shuffle import Segment
+from paibook.runtimes.mapreduce.shuffle import Segment, of_relations
 from paibook.runtimes.mapreduce.steps import MAIN, Done, ShuffleTo, Step, WriteTo
 from paibook.runtimes.mapreduce.summary import run_summary
 from paibook.runtimes.mapreduce.worker import hold, map_pending, map_task, reduce_task, select
@@ -217,7 +217,7 @@ class _MapReduce:
         sizes, fitting = [0] * state.buckets, 0.0
         for buckets in outputs:
             for bucket, segments in enumerate(buckets):
-                for segment in _of_relations(segments, stage.relations):
+                for segment in of_relations(segments, stage.relations):
                     sizes[bucket] += segment.memory
                     fitting += segment.memory / TASK_BYTES[segment.form]
         wanted = max(TASKS_PER_SLOT * state.slots, int(fitting))
@@ -230,7 +230,7 @@ class _MapReduce:
         segments: list[Segment] = []
         for done in maps.done:
             for bucket in buckets:
-                segments += _of_relations(done.value[bucket], relations)
+                segments += of_relations(done.value[bucket], relations)
         return segments
 
     def _stays(self, sink: ShuffleTo | WriteTo) -> bool:
@@ -345,10 +345,6 @@ def sql() -> ModuleType:
             raise
         message = f"--sql needs {error.name}; install it with `pip install 'paibook[sql]'`, for the workers too"
         raise ProgramError(message) from error
-
-
-def _of_relations(segments: Sequence[Segment], relations: Sequence[str]) -> Sequence[Segment]:
-    return [segment for segment in segments if segment.input in relations] if relations else segments
 
 
 def rewritten(number: int, folder: Any, format: str, part: Part, schema: Any) -> Done:

@@ -16,6 +16,7 @@ from typing import Any
 import cloudpickle
 import numpy
 
+from paibook.runtimes.mapreduce.codes import Codes
 from paibook.runtimes.mapreduce.sampling import is_repetitive
 
 _SEPARATOR = "\x00"
@@ -137,9 +138,9 @@ def narrow(numbers: numpy.ndarray[Any, Any]) -> tuple[str, bytes]:
 
 def _texts(values: Sequence[str]) -> tuple[Any, ...]:
     if is_repetitive(values):
-        numbers = {text: number for number, text in enumerate(dict.fromkeys(values))}
-        codes = numpy.fromiter(map(numbers.__getitem__, values), "<i8", len(values))
-        return ("few", joined_texts(list(numbers)), *narrow(codes))
+        codes = Codes()
+        numbers = codes.of(values)
+        return ("few", joined_texts(list(codes)), *narrow(numbers))
     return joined_texts(values)
 
 

@@ -1,4 +1,4 @@
-"""Pairs as columns: what map yields for a shuffle without a combiner, grouped only when it is cut into buckets.
+"""Pairs as columns: what map yields for a shuffle, grouped only when it is combined or cut into buckets.
 
 Appending each value to the list of its key touches memory all over the place. Here a batch of pairs, still in the
 processor's cache, becomes a number for each key and columns of values; when all are there, one sort by those numbers
@@ -116,17 +116,19 @@ class PairColumns:
         places[by_bucket] = numpy.arange(len(keys), dtype=numpy.int32)
         rows = places[numpy.concatenate(self._chunks)]
         value_bytes = self._value_bytes()
-        counts = numpy.bincount(rows, minlength=len(keys))
+        starts = numpy.concatenate([[0], numpy.cumsum(numpy.bincount(rows, minlength=len(keys)))])
         order = stable_order(rows)
         columns = [column.ordered(order) for column in self._columns]
         ends = numpy.cumsum(numpy.bincount(buckets, minlength=len(writer.buckets)))
         kind, limit = self._kind, min(BLOCK_VALUES, max(1, BLOCK_BYTES // value_bytes))
         self._forget()
-        keys, starts = keys[by_bucket], numpy.concatenate([[0], numpy.cumsum(counts)])
+        keys = keys[by_bucket]
         first = 0
         for bucket, last in enumerate(ends.tolist()):
-            for low, high in _blocks(starts, first, last, limit):
-                _write(writer, bucket, keys[low:high], counts[low:high], columns, kind, starts[low], limit, value_bytes)
+            for some, counts, start in _blocks(starts, first, last, limit):
+                stop = start + sum(counts)
+                content = _packed(keys[some].tolist(), counts, _packed_values(columns, kind, start, stop))
+                writer.add(bucket, content, stop - start, (stop - start) * value_bytes)
             first = last
 
     def _value_bytes(self) -> int:
@@ -193,33 +195,31 @@ def stable_order(places: numpy.ndarray[Any, Any]) -> numpy.ndarray[Any, Any]:
     return order[numpy.argsort(high[order], kind="stable")]
 
 
-def _blocks(starts: numpy.ndarray[Any, Any], first: int, last: int, limit: int) -> Iterable[tuple[int, int]]:
-    """Keys ``first`` to ``last`` in runs of ``limit`` values at most, one key at least."""
+def _blocks(
+    starts: numpy.ndarray[Any, Any], first: int, last: int, limit: int
+) -> Iterator[tuple[slice, list[int], int]]:
+    """Keys ``first`` to ``last`` in runs of ``limit`` values at most; a key with more stands in several.
+
+    Yields:
+        Which keys, how many of its values each has there, and the place of the first value.
+    """
     while first < last:
-        bound = starts[first] + limit
-        end = min(last, max(first + 1, int(numpy.searchsorted(starts, bound, "right")) - 1))
-        yield first, end
+        start = int(starts[first])
+        end = min(last, max(first + 1, int(numpy.searchsorted(starts, start + limit, "right")) - 1))
+        if end > first + 1:
+            yield slice(first, end), numpy.diff(starts[first : end + 1]).tolist(), start
+        else:
+            stop = int(starts[end])
+            for low in range(start, stop, limit):
+                yield slice(first, end), [min(limit, stop - low)], low
         first = end
 
 
-def _write(
-    writer: ShuffleWriter,
-    bucket: int,
-    keys: Any,
-    counts: Any,
-    columns: Sequence[Any],
-    kind: Kind,
-    start: int,
-    limit: int,
-    value_bytes: int,
-) -> None:
-    count = int(counts.sum())
-    # A key with very many values stands in several segments.
-    for low in range(0, count, limit) if len(keys) == 1 else (0,):
-        held = min(count - low, limit) if len(keys) == 1 else count
-        parts = [column.packed(start + low, start + low + held) for column in columns]
-        values = ("tuples", parts) if isinstance(kind, tuple) else parts[0]
-        own = [held] if len(keys) == 1 else counts.tolist()
-        packed_counts = None if own == [1] * len(own) else pack(own)
-        content = pickle.dumps([pack(keys.tolist()), packed_counts, pickle.dumps(values, protocol=5)], protocol=5)
-        writer.add(bucket, content, held, held * value_bytes)
+def _packed(keys: list[Any], counts: list[int], values: tuple[Any, ...]) -> bytes:
+    packed_counts = None if counts == [1] * len(counts) else pack(counts)
+    return pickle.dumps([pack(keys), packed_counts, pickle.dumps(values, protocol=5)], protocol=5)
+
+
+def _packed_values(columns: Sequence[Any], kind: Kind, start: int, stop: int) -> tuple[Any, ...]:
+    parts: list[tuple[Any, ...]] = [column.packed(start, stop) for column in columns]
+    return ("tuples", parts) if isinstance(kind, tuple) else parts[0]

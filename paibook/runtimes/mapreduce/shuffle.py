@@ -75,6 +75,11 @@ class Segment:
 Buckets = list[list[Segment]]  # for each bucket its segments, in order
 
 
+def of_relations(segments: Sequence[Segment], relations: Sequence[str]) -> Sequence[Segment]:
+    """Those that hold rows of some relations; all where none is named."""
+    return [segment for segment in segments if segment.input in relations] if relations else segments
+
+
 class ShuffleWriter:
     """Writes one map task's output.
 

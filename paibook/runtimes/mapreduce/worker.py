@@ -16,7 +16,7 @@ from paibook.runtimes.mapreduce.outline import suffixed
 from paibook.runtimes.mapreduce.reduce_groups import items_of, spill_folder
 from paibook.runtimes.mapreduce.reducing import next_taker, reduce_all, table_taker
 from paibook.runtimes.mapreduce.scene import clean_up, count_table, done, open_scene
-from paibook.runtimes.mapreduce.shuffle import Segment
+from paibook.runtimes.mapreduce.shuffle import Segment, of_relations
 from paibook.runtimes.mapreduce.steps import Done, Step
 from paibook.runtimes.mapreduce.unsendable import Unsendable, located
 
@@ -31,10 +31,9 @@ def described(done: Done) -> Done:
     return done.without_content()
 
 
-def select(done: Done, buckets: Sequence[int], relations: Sequence[str] = ()) -> list[Segment]:
+def select(done: Done, buckets: Sequence[int], relations: Sequence[str] = ()) -> Sequence[Segment]:
     """Some buckets of a map task's output, or some relations' rows in them; runs where that output lies."""
-    found = [segment for bucket in buckets for segment in done.value[bucket]]
-    return [segment for segment in found if segment.input in relations] if relations else found
+    return of_relations([segment for bucket in buckets for segment in done.value[bucket]], relations)
 
 
 @rare_collection()

@@ -102,7 +102,7 @@ def schema_of(name: str, splits: Sequence[Any], tasks: Tasks | None = None) -> p
         other = known.setdefault(column.lower(), column)
         if other != column:
             raise DataError(f"the input {name!r} has columns {other!r} and {column!r}, which SQL does not tell apart")
-    return pyarrow.schema([pyarrow.field(field.name, _plain(field.type)) for field in schema])
+    return _of_plain(schema)
 
 
 def _schemas(split: Any, tasks: Tasks | None) -> Iterator[pyarrow.Schema]:
@@ -132,11 +132,10 @@ def _schemas_of_piece(piece: Piece) -> Iterator[pyarrow.Schema]:
         if not piece.start:
             yield _of_plain(_with_folders(_parquet_schema(piece.url), piece))
         return
-    if piece.schema is not None and piece.format in _PRUNED:
-        yield _of_plain(_with_folders(piece.schema, piece))
-        return
     if piece.schema is not None:
         yield _of_plain(_with_folders(piece.schema, piece))
+        if piece.format in _PRUNED:
+            return
     if not piece.start:
         # What kind of columns a format has is seen from its first rows.
         yield _of_plain(next((table.schema for table in piece.tables()), pyarrow.schema([])))
