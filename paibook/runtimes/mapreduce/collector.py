@@ -16,7 +16,7 @@ from paibook.runtimes.mapreduce.unsendable import unsendable
 WORTHWHILE = 0.8  # of the values at most may have a key of their own, so that combining takes less than it saves
 HOT = 1000  # values of one key that are combined whatever the other keys are like
 PENDING = 500_000  # values after which combining them is worth while, whatever memory there is
-FIRST = 16  # records before the first look at what they gave
+FIRST = 1  # pairs before the first look at what they take
 PORTION = 4  # the part of the limits that may come between two looks
 COPIES = 2  # of what is held, while it is put in order and packed
 
@@ -45,25 +45,26 @@ class Collector:
         self._report = report
         self.pending: list[tuple[Any, Any]] = []
         self._columns = PairColumns()
-        self._since, self._next = 0, FIRST  # records since the last look, and from there to the next one
-        self._held, self._size = 0, 0  # values and bytes at the last look
+        self._since, self._next = 0, FIRST  # pairs since the last look, and from there to the next one
+        self._size = 0  # bytes at the last look
 
     @property
     def room(self) -> int:
-        """Records that may come before the next ``check``, at least one."""
-        return max(1, self._next - self._since)
+        """Pairs that may be added at once, at least one: few while nothing is known of their size."""
+        return max(1, min(AT_ONCE, self._next - self._since))
 
     def add_pairs(self, pairs: list[Any]) -> None:
-        """Take pairs.
+        """Take pairs, as many as there is ``room``; combine and spill where what is held needs it.
 
         Raises:
             TypeError, ValueError: One is not a pair, or its key cannot be hashed.
             UserCodeError, DataError: As ``close``.
         """
-        if pairs and not self._columns.add(pairs):
-            self._write()
-            self._columns.use_objects()
-            self._columns.add(pairs)
+        self._add(pairs)
+        self._since += len(pairs)
+        if self._since >= self._next:
+            self._look()
+            self._relieve()
 
     def added(self) -> None:
         """Note that pairs were appended to ``pending``.
@@ -71,27 +72,8 @@ class Collector:
         Raises:
             UserCodeError, DataError: As ``close``.
         """
-        if len(self.pending) >= AT_ONCE:
+        if len(self.pending) >= self.room:
             self._take_pending()
-
-    def check(self, records: int) -> None:
-        """Combine, and spill where that is not enough; to be called when ``room`` records have come, at the latest."""
-        self._since += records
-        if self._since < self._next:
-            return
-        self._take_pending()
-        self._look()
-        if self._held < PENDING and self._size < self._budget:
-            return
-        held = self._held
-        if self._combine():
-            self._measure()
-            if self._size < self._budget // 2 and 2 * self._held <= max(held, PENDING):
-                return
-        elif self._size < self._budget:
-            return
-        self._spill()
-        self._measure()
 
     def close(self) -> Buckets:
         """Hand on the rest; everything, cut into buckets.
@@ -113,19 +95,37 @@ class Collector:
         self.pending.clear()
         self.add_pairs(pairs)
 
+    def _add(self, pairs: list[Any]) -> None:
+        if pairs and not self._columns.add(pairs):
+            self._write()
+            self._columns.use_objects()
+            self._columns.add(pairs)
+
     def _look(self) -> None:
         """Measure what is held, and see from its growth when to look again."""
-        held, size = self._held, self._size
+        size = self._size
         self._measure()
-        values = max(1, self._held - held) / self._since
         grown = max(1, self._size - size) / self._since
-        fitting = int(min(PENDING // PORTION / values, self._budget // PORTION / grown))
-        # No more than twice as many: the next records may give more than those before them.
+        fitting = int(min(PENDING // PORTION, self._budget // PORTION / grown))
+        # No more than twice as many: the next pairs may be larger than those before them.
         self._next = max(1, min(2 * self._since, fitting))
         self._since = 0
 
     def _measure(self) -> None:
-        self._held, self._size = self._columns.rows, COPIES * self._columns.nbytes
+        self._size = COPIES * self._columns.nbytes
+
+    def _relieve(self) -> None:
+        held = self._columns.rows
+        if held < PENDING and self._size < self._budget:
+            return
+        if self._combine():
+            self._measure()
+            if self._size < self._budget // 2 and 2 * self._columns.rows <= max(held, PENDING):
+                return
+        elif self._size < self._budget:
+            return
+        self._spill()
+        self._measure()
 
     def _spill(self) -> None:
         before = self._writer.bytes
@@ -143,9 +143,9 @@ class Collector:
         for made in self._combined(columns):
             pairs += made
             if len(pairs) >= AT_ONCE:
-                self.add_pairs(pairs)
+                self._add(pairs)
                 pairs = []
-        self.add_pairs(pairs)
+        self._add(pairs)
         return True
 
     def _combined(self, columns: PairColumns) -> Iterator[list[tuple[Any, Any]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import chain, islice
 from operator import length_hint
 from typing import Any
@@ -13,7 +14,6 @@ from paibook.runtimes.mapreduce.bad_records import BadRecords
 from paibook.runtimes.mapreduce.collector import Collector
 from paibook.runtimes.mapreduce.job import Function
 from paibook.runtimes.mapreduce.mistakes import check_last, explained, said
-from paibook.runtimes.mapreduce.pair_columns import AT_ONCE as PAIRS_AT_ONCE
 from paibook.runtimes.mapreduce.records import RecordSink
 from paibook.runtimes.mapreduce.scene import Scene
 from paibook.runtimes.mapreduce.table_collector import TableCollector
@@ -27,75 +27,81 @@ class RecordMapper:
         self._scene, self._mapper, self._name, self._bad = scene, mapper, name, bad
         self._position = 0
         self._watched = bad is not None or scene.attempt.careful
-        self._at_once = 16  # records mapped before their pairs are handed on
+        self._copies = False  # whether it yields lists, which it may fill anew for the next pair
 
     def run(self, batch: Batch) -> None:
-        """Map the records, no more at a time than the sink has room for what they give."""
+        """Map the records, and hand on what they give, no more at a time than the sink has room for."""
         sink = self._scene.sink
         assert not isinstance(sink, TableCollector)
-        start = 0
-        while start < len(batch.records):
-            stop = start + sink.room
-            self._run(batch.cut(start, stop), sink)
-            start = stop
-
-    def _run(self, batch: Batch, sink: Collector | RecordSink) -> None:
         if self._watched:
             self._watch(batch)
+            self._count(len(batch.records))
         elif isinstance(sink, Collector):
             self._pairs(batch, sink)
         else:
-            self._records(batch, sink)
-        count = len(batch.records)
-        self._position += count
-        self._scene.report.records_in += count
-        if isinstance(sink, Collector):
-            sink.check(count)
+            start = 0
+            while start < len(batch.records):
+                some = batch.cut(start, start + sink.room)
+                self._records(some, sink)
+                self._count(len(some.records))
+                start += len(some.records)
+
+    def _count(self, records: int) -> None:
+        self._position += records
+        self._scene.report.records_in += records
         self._scene.reporter.tick()
 
     def _pairs(self, batch: Batch, sink: Collector) -> None:
-        records, count, first = iter(batch.records), len(batch.records), 0
-        while first < count:
+        records, left = iter(batch.records), len(batch.records)
+        made: Iterator[Any] = chain.from_iterable(map(self._mapper, records))
+        if self._copies:
+            made = map(_copied, made)
+        passed = 0  # pairs
+        while True:
             pairs: list[Any] = []
             try:
-                pairs.extend(chain.from_iterable(map(self._mapper, islice(records, self._at_once))))
+                pairs.extend(islice(made, sink.room))
             except (Exception, SystemExit) as error:
-                self._refuse_mistakes(batch, first, pairs)
+                self._refuse_mistakes(batch, passed, pairs)
                 raise self._explained(error, batch, records, (None, None)) from error
+            self._count(left - length_hint(records))
+            left = length_hint(records)
+            if not pairs:
+                return
             try:
                 sink.add_pairs(pairs)
             except (TypeError, ValueError):
-                self._refuse_mistakes(batch, first, pairs)
+                self._refuse_mistakes(batch, passed, pairs)
                 raise
-            taken = count - length_hint(records) - first
-            self._at_once = max(1, min(PAIRS_AT_ONCE, PAIRS_AT_ONCE * taken // max(1, len(pairs)), 4 * taken))
-            first += taken
+            if not self._copies and list in set(map(type, pairs)):
+                self._copies, made = True, map(_copied, made)
+            passed += len(pairs)
 
-    def _refuse_mistakes(self, batch: Batch, first: int, pairs: list[Any]) -> None:
-        """Find what is no pair, among what the records from ``first`` on gave.
+    def _refuse_mistakes(self, batch: Batch, passed: int, pairs: list[Any]) -> None:
+        """Find what is no pair, among those that the batch gave after the first ``passed``.
 
         Raises:
             UserCodeError: Naming its record.
         """
-        for number, pair in enumerate(pairs):
+        for number, pair in enumerate(pairs, passed):
             try:
                 check_last(pair)
                 key, _value = pair
                 hash(key)
             except Exception as error:  # hashing runs the key's own code, which may raise anything
-                place = batch.place(self._giver(batch, first, number))
+                place = batch.place(self._giver(batch, number))
                 raise explained(error, f"{self._scene.where}, {place}", self._name, pair) from error
 
-    def _giver(self, batch: Batch, first: int, number: int) -> int:
-        """Which record from ``first`` on gave the pair of a number, seen by mapping them once more."""
-        for index, record in enumerate(batch.records[first:], first):
+    def _giver(self, batch: Batch, number: int) -> int:
+        """Which record gave the batch's pair of a number, seen by mapping them once more."""
+        for index, record in enumerate(batch.records):
             try:
-                number -= len(list(self._mapper(record)))
+                number -= sum(1 for _ in self._mapper(record))
             except (Exception, SystemExit):  # it gave this pair before it raised
                 return index
             if number < 0:
                 return index
-        return first
+        return 0
 
     def _records(self, batch: Batch, sink: RecordSink) -> None:
         records = iter(batch.records)
@@ -149,3 +155,7 @@ class RecordMapper:
         if self._bad is None:
             raise said(f"{self._scene.where}, {place}", f"{reason}; --max-bad 1 skips it", "RunError")
         self._bad.add(place, batch.records[index], reason)
+
+
+def _copied(pair: Any) -> Any:
+    return tuple(pair) if type(pair) is list and len(pair) == 2 else pair

@@ -92,10 +92,8 @@ def _taker(scene: Scene, stage: int) -> Any:
     name = suffixed("map", stage + 1)
     map_ = None if mapper is None else checked(mapper, name, PAIRS)
     append = sink.pending.append
-    pending = 0
 
     def take(made: list[Any], key: Any) -> None:
-        nonlocal pending
         pair: Any = (None, None)
         try:
             for record in made:
@@ -108,10 +106,6 @@ def _taker(scene: Scene, stage: int) -> Any:
             said = name if map_ is not None else f"map: reduce{stage if stage > 1 else ''}"
             raise explained(error, f"{scene.where}, key {key!r:.80}", said, pair) from error
         sink.added()
-        pending += len(made)
-        if pending >= sink.room:
-            sink.check(pending)
-            pending = 0
 
     return take
 

@@ -221,12 +221,12 @@ class Scheduler:
         """Bring a result here, in a thread: a worker may stop between its word that it is done and the result."""
 
         def fetch() -> None:
-            attempt.error = attempt.pending.exception()
-            if attempt.error is None:
-                try:
+            try:
+                attempt.error = attempt.pending.exception()
+                if attempt.error is None:
                     attempt.done = attempt.pending.result()
-                except Exception as error:
-                    attempt.error = error
+            except BaseException as error:  # unsaid, the stage would wait for ever
+                attempt.error = error
             self._news.put(("done", attempt))
 
         threading.Thread(target=fetch, name="paibook-fetch", daemon=True).start()

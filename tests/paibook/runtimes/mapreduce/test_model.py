@@ -11,6 +11,7 @@ import pytest
 
 from paibook.clusters.inline import InlineCluster
 from paibook.errors import DataError, PlanError, ProgramError, UserCodeError
+from paibook.runtimes.mapreduce import collector, limits
 
 IDENTITY = "\ndef reduce(key, values):\n    yield key, values\n"
 NUMBERS = "def map(record):\n    yield record % 3, record\n"
@@ -243,3 +244,66 @@ def test_a_dask_collection_is_computed_where_it_lies(run: Any) -> None:
     source = "def map(record):\n    yield record % 2, record\ndef reduce(key, values):\n    yield key, sum(values)"
     assert run.over(source, bag.map(lambda n: n * 2).map(lambda n: n // 2)) == [(0, 20), (1, 25)]
     assert run.summary["stages"][0]["tasks"] == 3
+
+
+@pytest.mark.parametrize("max_bad", [None, 1])
+@pytest.mark.parametrize("records", [range(3), range(1)])
+def test_a_pair_may_be_a_list_that_is_filled_anew(run: Any, records: range, max_bad: int | None) -> None:
+    source = """
+    pair = [None, None]
+    def map(record):
+        for i in range(30):
+            pair[0], pair[1] = i, (record, i)
+            yield pair
+    def reduce(key, values):
+        yield key, values
+    """
+    found = run.over(source, records, max_bad=max_bad)
+    assert found == [(i, [(record, i) for record in records]) for i in range(30)]
+
+
+@pytest.mark.parametrize("combine", ["", "def combine(key, values):\n    yield key, sum(values)\n"])
+def test_a_record_of_very_many_pairs_is_not_held_whole(run: Any, monkeypatch: pytest.MonkeyPatch, combine: str) -> None:
+    held = []
+    measure = collector.Collector._measure
+    monkeypatch.setattr(collector.Collector, "_measure", lambda self: (measure(self), held.append(self._size))[0])
+    monkeypatch.setattr(limits.Limits, "budget", lambda self: 1_000_000)
+    source = (
+        "def map(record):\n    for i in range(record):\n        yield i, 1\n"
+        + combine
+        + "def reduce(key, values):\n    yield key, sum(values)\n"
+    )
+    assert run.over(source, [200_000]) == [(i, 1) for i in range(200_000)]
+    assert max(held) < 1_500_000
+    assert run.summary["stages"][0]["spilled_bytes"] > 0
+
+
+def test_many_pairs_of_few_keys_in_one_record_are_combined_on_the_way(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collector, "PENDING", 20_000)
+    source = """
+    def map(record):
+        for i in range(record):
+            yield i % 50, 1
+    def combine(key, values):
+        yield key, sum(values)
+    def reduce(key, values):
+        yield key, (len(values), sum(values))
+    """
+    found = dict(run.over(source, [200_000]))
+    assert {total for _, total in found.values()} == {4000}
+    assert max(count for count, _ in found.values()) <= 200_000 // 20_000
+
+
+def test_what_is_no_pair_deep_in_a_record_is_located(run: Any) -> None:
+    source = """
+    def map(record):
+        for i in range(record):
+            yield i, 1
+        if record == 7:
+            yield i
+    """ + IDENTITY.replace("\n", "\n    ")
+    with pytest.raises(UserCodeError, match=r"yielded 6 \(int\), which is not a \(key, value\) pair") as caught:
+        run.over(source, [20_000, 7, 30_000])
+    assert caught.value.where.endswith("item 1")
