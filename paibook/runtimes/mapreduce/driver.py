@@ -292,7 +292,7 @@ class _MapReduce:
                 contents = [task.value[target.name].content for task in done]
                 found[target.name] = sql().result(contents, state.schema, self._options.get("as"))
                 continue
-            records = in_order([task.value[target.name] for task in done], self._options.get("sort") == "desc")
+            records = in_order([task.value[target.name] for task in done], self._options.get("sort"))
             found[target.name] = frame(records) if self._options.get("as") == "dataframe" else records
         return found
 

@@ -15,6 +15,7 @@ from paibook.program import capture_error
 
 PAIRS = "(key, value) pairs"
 RECORDS = "records"
+UNSORTED = "--sort: the keys cannot be compared with each other; yield keys of one type"
 
 
 class WrongYield(TypeError):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from paibook.errors import RunError
+from paibook.runtimes.mapreduce.mistakes import UNSORTED, said
 from paibook.runtimes.mapreduce.steps import Rows
 
 
@@ -14,8 +15,16 @@ class Results(dict[str, Any]):
     """The outputs of a run with several, by name; ``""`` is the main one."""
 
 
-def in_order(parts: Sequence[Rows], descending: bool = False) -> list[Any]:
-    """All partitions' records in the order of their keys, else partition after partition."""
+def in_order(parts: Sequence[Rows], sort: str | None = None) -> list[Any]:
+    """All partitions' records in the order of their keys, else partition after partition.
+
+    Args:
+        parts: Of the partitions.
+        sort: ``asc`` or ``desc`` where that order was asked for.
+
+    Raises:
+        UserCodeError: It was, and keys of different partitions cannot be compared.
+    """
     lists: list[list[Any]] = [pickle.loads(part.content) for part in parts]
     joined = [record for records in lists for record in records]
     if len(parts) < 2 or any(part.keys is None for part in parts):
@@ -31,8 +40,10 @@ def in_order(parts: Sequence[Rows], descending: bool = False) -> list[Any]:
         raise RunError("the records of a partition do not belong to its keys")
     try:
         # Each partition is sorted already, and Python's sort merges such runs.
-        order = sorted(range(len(keys)), key=keys.__getitem__, reverse=descending)
-    except TypeError:  # text in one partition, numbers in another
+        order = sorted(range(len(keys)), key=keys.__getitem__, reverse=sort == "desc")
+    except TypeError as error:  # text in one partition, numbers in another
+        if sort is not None:
+            raise said("reduce", UNSORTED) from error
         return joined
     if edges == list(range(len(edges))):  # one record for each key
         return [joined[i] for i in order]

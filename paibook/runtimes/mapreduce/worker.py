@@ -11,7 +11,7 @@ from paibook.runtimes.mapreduce.batch_tasks import is_of_tables, map_tables, red
 from paibook.runtimes.mapreduce.garbage import rare_collection
 from paibook.runtimes.mapreduce.job import Job, load
 from paibook.runtimes.mapreduce.mapping import RecordMapper
-from paibook.runtimes.mapreduce.mistakes import PAIRS, RECORDS, checked, said
+from paibook.runtimes.mapreduce.mistakes import PAIRS, RECORDS, UNSORTED, checked, said
 from paibook.runtimes.mapreduce.outline import suffixed
 from paibook.runtimes.mapreduce.reduce_groups import items_of, spill_folder
 from paibook.runtimes.mapreduce.reducing import next_taker, reduce_all, table_taker
@@ -119,8 +119,7 @@ def reduce_task(number: int, job: Job, stage: int, segments: list[Any], step: St
         with spill_folder(step) as folder:
             items, comparable = items_of(scene, functions, flat, folder)
             if step.must_sort and not comparable:
-                message = "--sort: the keys cannot be compared with each other; yield keys of one type"
-                raise said(scene.where, message)
+                raise said(scene.where, UNSORTED)
             reduce_all(scene, functions, stage, items)
         clean_up(scene)
         return done(scene, comparable)

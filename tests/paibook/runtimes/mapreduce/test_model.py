@@ -174,6 +174,13 @@ def test_keys_are_sorted_on_request(run: Any) -> None:
     assert [key for key, _ in run.over(NUMBERS + IDENTITY, range(9), sort="desc")] == [2, 1, 0]
     with pytest.raises(UserCodeError, match="--sort: the keys cannot be compared"):
         run.over("def map(record):\n    yield record, 1\n" + IDENTITY, [1, "a"], sort="asc", reducers=1)
+    # Each in a partition of its own: among themselves they can be compared.
+    by_type = "def partition(key, partitions):\n    return isinstance(key, str)\n"
+    source = "def map(record):\n    yield record, 1\n" + by_type + IDENTITY
+    assert len(run.over(source, [3, "a", 5, "b"], reducers=2)) == 4
+    for sort in ("asc", "desc"):
+        with pytest.raises(UserCodeError, match="--sort: the keys cannot be compared"):
+            run.over(source, [3, "a", 5, "b"], sort=sort, reducers=2)
 
 
 @pytest.mark.parametrize(
