@@ -6,22 +6,33 @@ no files, polls nothing, runs its queues as threads, and says when it is ready.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
-from typing import Any
+import time
+from typing import Any, NoReturn
 
 from paibook.clusters import lifeline
 from paibook.errors import ClusterError
 
 # An engine counts as registered at the second beat, so quick beats are quick starts.
 HEARTBEAT_MILLISECONDS = 50
+# ipyparallel chooses its ports before it binds them, so that another process may come between: then choose anew.
+ATTEMPTS = 5
+BIND_SECONDS = 10.0
+PORT_TAKEN = 98  # the child's exit code
 # A rank's end is seen by its host within milliseconds; 5 s of missed beats tell only of a lost host.
 HEARTBEAT_MISSES = 100
+
+
+class PortTaken(ClusterError):
+    """Another process took a port of the controller's before it was bound."""
 
 
 class Controller:
@@ -41,11 +52,18 @@ class Controller:
 
     @classmethod
     def start(cls, ip: str = "127.0.0.1") -> Controller:
-        """Start one and wait until it says that it is ready.
+        """Start one and wait until it says that it is ready; one that lost a port to another process is replaced.
 
         Raises:
             ClusterError: It ended before it was ready; with what it said.
         """
+        for _ in range(ATTEMPTS - 1):
+            with contextlib.suppress(PortTaken):
+                return cls._start(ip)
+        return cls._start(ip)
+
+    @classmethod
+    def _start(cls, ip: str) -> Controller:
         folder = tempfile.mkdtemp(prefix="paibook-controller-")
         process = lifeline.spawn(
             "paibook.clusters.controller",
@@ -58,7 +76,11 @@ class Controller:
         line = process.stdout.readline()
         if not line:
             said = process.stderr.read().decode(errors="replace").strip().splitlines()
-            raise ClusterError(f"the controller of the ranks did not start: {said[-1] if said else 'it said nothing'}")
+            code = process.wait()
+            lifeline.cut(process)
+            shutil.rmtree(folder, ignore_errors=True)
+            failed = PortTaken if code == PORT_TAKEN else ClusterError
+            raise failed(f"the controller of the ranks did not start: {said[-1] if said else 'it said nothing'}")
         threading.Thread(target=process.stderr.read, name="paibook-controller-stderr", daemon=True).start()
         return cls(process, folder, **json.loads(line))
 
@@ -80,6 +102,7 @@ def main() -> None:
     message = lifeline.receive(lambda message: shutil.rmtree(message["folder"], ignore_errors=True))
 
     import ipyparallel.controller.app as controller_app
+    import zmq
     from traitlets.config import Config
 
     class QuietController(controller_app.IPController):
@@ -98,15 +121,48 @@ def main() -> None:
 
     # The heart monitor as a thread: a process of its own could outlive a controller that is killed.
     controller_app.Process = threading.Thread
+    # A queue that cannot bind ends its thread only, and calls would wait for ever: end the controller instead.
+    threading.excepthook = _end
     app = QuietController.instance(config=_config(Config, message["folder"], message["ip"]))
-    app.initialize([])
+    try:
+        app.initialize([])
+    except zmq.ZMQError as error:
+        _fail(str(error))
 
-    def announce() -> None:
+    def announce(deadline: float = time.monotonic() + BIND_SECONDS) -> None:
+        if missing := _unbound(app.published):
+            if time.monotonic() > deadline:
+                _fail(f"ports {missing} are not bound")
+            app.loop.call_later(0.005, announce)
+            return
         sys.stdout.write(json.dumps(app.published) + "\n")
         sys.stdout.flush()
 
     app.loop.add_callback(announce)
     app.start()
+
+
+def _unbound(published: dict[str, dict[str, Any]]) -> list[int]:
+    """The published ports, those of absent queues aside, that this process does not listen on yet."""
+    import psutil
+
+    mine = {c.laddr.port for c in psutil.Process().net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+    return sorted({port for ports in published.values() for port in _ports(ports)} - mine)
+
+
+def _ports(info: dict[str, Any]) -> list[int]:
+    values = [value for name, value in info.items() if name != "task"]  # there is no task queue
+    return [port for value in values for port in (value if isinstance(value, list) else [value]) if type(port) is int]
+
+
+def _end(failure: threading.ExceptHookArgs) -> None:
+    _fail(f"{failure.thread.name if failure.thread else 'a thread'}: {failure.exc_value}")
+
+
+def _fail(said: str) -> NoReturn:
+    sys.stderr.write(said + "\n")
+    sys.stderr.flush()
+    os._exit(PORT_TAKEN)
 
 
 def _config(config_class: Any, folder: str, ip: str) -> Any:
