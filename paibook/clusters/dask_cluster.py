@@ -22,7 +22,7 @@ from paibook.clusters.controller import Controller
 from paibook.clusters.dask_calls import silent
 from paibook.clusters.dask_tasks import DaskTasks
 from paibook.clusters.engine_launcher import EngineLauncher, free_slots, ranks_held
-from paibook.clusters.local_cluster import LastingCluster
+from paibook.clusters.local_cluster import LastingCluster, WorkerNanny
 from paibook.errors import ClusterError, RankLost
 from paibook.settings import settings
 
@@ -301,7 +301,7 @@ class EmbeddedCluster(DaskCluster):
             cluster = LastingCluster(
                 n_workers=self._workers,
                 threads_per_worker=1,
-                processes=True,
+                worker_class=WorkerNanny,
                 host="127.0.0.1",
                 protocol="tls://",
                 security=Security.temporary(),

@@ -5,11 +5,25 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from distributed import LocalCluster
+from distributed import LocalCluster, Nanny
 from distributed.core import Status
 from distributed.deploy.cluster import Cluster
 
 LOOK_SECONDS = 1.0  # between looks at whether the workers that were lost are back
+
+# Dask has glibc give back every array at once (MALLOC_TRIM_THRESHOLD_ of 64 kB, which also fixes the size from which an
+# array is a mapping of its own): each new one is then zeroed page by page, a third of the time of a shuffle of columns.
+# Keep up to 64 MiB instead, and map only arrays of 32 MiB (the largest bound that glibc takes).
+HEAP = {"MALLOC_TRIM_THRESHOLD_": str(64 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
+
+
+class WorkerNanny(Nanny):
+    """A nanny whose worker keeps some of the memory it has freed."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.pre_spawn_env |= HEAP  # which glibc reads when the process begins
+        self.env |= HEAP  # for the worker's own children
 
 
 class LastingCluster(LocalCluster):

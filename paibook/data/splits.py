@@ -57,9 +57,14 @@ class Split(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FileSplit:
-    """Pieces of files that lie one after the other in the input."""
+    """Pieces of files that lie one after the other in the input.
+
+    Attributes:
+        weight: About how many bytes they have when decompressed.
+    """
 
     pieces: tuple[Piece, ...]
+    weight: int = 0
 
     def batches(self) -> Iterator[Batch]:
         """The records of all pieces, in order."""
@@ -105,7 +110,8 @@ def file_splits(
     weighted = [cut for file in files for cut in _cut(_whole(file, format, types), file, size)]
     if typed:
         weighted = _typed(weighted)
-    return [FileSplit(tuple(pieces)) for pieces in group(weighted, size)]
+    runs = group([(cut, cut[1]) for cut in weighted], size)
+    return [FileSplit(tuple(piece for piece, _ in run), sum(weight for _, weight in run)) for run in runs]
 
 
 def records(split: Split) -> Iterator[Any]:
@@ -182,8 +188,9 @@ def _cut_csv_file(piece: Piece, file: File, size: int) -> list[tuple[Piece, int]
 
 
 def _cut_row_groups(piece: Piece, size: int) -> list[tuple[Piece, int]]:
-    groups = list(enumerate(row_groups(piece.url)))
-    return [(replace(piece, start=run[0], stop=run[-1] + 1), size) for run in group(groups, size)]
+    sizes = row_groups(piece.url)
+    runs = group(list(enumerate(sizes)), size)
+    return [(replace(piece, start=run[0], stop=run[-1] + 1), sum(sizes[i] for i in run)) for run in runs]
 
 
 def row_groups(url: str) -> list[int]:

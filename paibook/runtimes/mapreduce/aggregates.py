@@ -15,6 +15,7 @@ import pyarrow.compute as compute
 import pyarrow.types as types
 
 from paibook.runtimes.mapreduce.arrow_partition import column_hashes
+from paibook.runtimes.mapreduce.dense_groups import densely_grouped
 from paibook.runtimes.mapreduce.mistakes import WrongYield
 from paibook.runtimes.mapreduce.table_shuffle import plain, split_table
 
@@ -42,6 +43,8 @@ def grouped(
     Raises:
         WrongYield: A column of a type that the function does not take.
     """
+    if len(keys) == 1 and (dense := densely_grouped(keys[0], values, functions)) is not None:
+        return [dense[0]], dense[1]
     plain_keys = [_as_key(key) for key in keys]
     prepared = [_prepared(value, function) for value, function in zip(values, functions, strict=True)]
     names = [f"k{i}" for i in range(len(plain_keys))]

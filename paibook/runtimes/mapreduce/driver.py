@@ -168,11 +168,11 @@ class _MapReduce:
         calls = []
         for number, (split, name) in enumerate(state.splits):
             to = self._write_to(stagings, number, with_keys=False) if isinstance(sink, WriteTo) else sink
-            pending = getattr(split, "pending", None)
+            pending, weight = getattr(split, "pending", None), getattr(split, "weight", 0)
             if pending is None:
-                calls.append(Call(number, map_task, (job, split, name, self._step(to))))
+                calls.append(Call(number, map_task, (job, split, name, self._step(to)), weight))
             else:
-                calls.append(Call(number, map_pending, (job, split, name, self._step(to), pending)))
+                calls.append(Call(number, map_pending, (job, split, name, self._step(to), pending), weight))
         result = self._scheduler.run("map", calls, self._stays(sink), self._accept)
         self._stages.append(("map", result))
         self._check_bad_share(result)

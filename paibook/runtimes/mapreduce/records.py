@@ -35,10 +35,11 @@ class RecordSink:
 
     Attributes:
         pending: Where records may be appended without a call for each key; ``added`` is to follow.
+        with_keys: Whether it keeps which records came of which key.
     """
 
     def __init__(self, sink: WriteTo, module: str, where: str, report: Report, budget: int) -> None:
-        self._with_keys = sink.with_keys and sink.writers[MAIN] is None
+        self.with_keys = sink.with_keys and sink.writers[MAIN] is None
         self._as_table = sink.as_table and sink.writers[MAIN] is None
         self._tables: list[pyarrow.Table] = []
         self._module, self._where, self._report = module, where, report
@@ -75,7 +76,7 @@ class RecordSink:
         Raises:
             UserCodeError, DataError: As ``add``.
         """
-        if self._with_keys:
+        if self.with_keys:
             self._sort_out()
             self._keys.append(key)
             self._ends.append(len(self._records[MAIN]))
@@ -109,7 +110,7 @@ class RecordSink:
 
     def _add_table(self, rows: pyarrow.Table) -> None:
         """Take rows, as dicts where they go to the notebook."""
-        self._with_keys = False
+        self.with_keys = False
         if self._as_table:
             self._report.records_out += rows.num_rows
             self._tables.append(rows)
@@ -136,7 +137,7 @@ class RecordSink:
                 made[name] = Rows(pack_table(concat_tables(self._tables)).to_pybytes(), None)
                 continue
             self._report.records_out += len(self._records[name])
-            keys = (self._keys, self._ends) if name == MAIN and comparable and self._with_keys else None
+            keys = (self._keys, self._ends) if name == MAIN and comparable and self.with_keys else None
             made[name] = self._packed(self._records[name], keys)
         return made
 

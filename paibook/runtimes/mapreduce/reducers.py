@@ -141,6 +141,8 @@ class Mean(Reducer):
 class _Lists(Reducer):
     """Keeps some of the values, as a list."""
 
+    adds = False
+
     def _joined(self, states: list[Any]) -> Any:
         return self._lifted([value for state in states for value in state])
 

@@ -37,9 +37,11 @@ class Reducer(ABC):
 
     Attributes:
         width: Columns of state for each column of values.
+        adds: Whether the state of any number of values is of one size.
     """
 
     width = 1
+    adds = True
 
     def combine(self, key: Any, values: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
         """Where map ran: values and partial states become one partial state."""
@@ -98,8 +100,11 @@ class Reducer(ABC):
             table, keys: As of ``partial``.
             buckets: How many, at least 1.
         """
+        from paibook.runtimes.mapreduce.dense_groups import is_dense
         from paibook.runtimes.mapreduce.table_shuffle import partition_table
 
+        if self.adds and len(keys) == 1 and is_dense(table.column(keys[0])):
+            return partition_table(self.partial(table, keys), keys, buckets)  # a look at each row, and never more rows
         made: list[pyarrow.Table | None] = []
         combines = True
         for some in partition_table(table, keys, buckets):

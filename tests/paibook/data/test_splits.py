@@ -163,3 +163,11 @@ def test_a_file_removed_meanwhile(tmp_path: Path) -> None:
 def test_an_unknown_format_is_refused() -> None:
     with pytest.raises(PlanError, match="unknown input format 'xml'; there are text"):
         file_splits(["a"], 1, "xml")
+
+
+def test_splits_know_how_much_they_weigh(tmp_path: Path) -> None:
+    pyarrow.parquet.write_table(pyarrow.table({"n": range(11_000)}), tmp_path / "a.parquet", row_group_size=10_000)
+    (tmp_path / "a.txt").write_text("line\n" * 1000)
+    large, rest = file_splits([str(tmp_path / "a.parquet")], 2, split_bytes=30_000)
+    assert large.weight > 9 * rest.weight > 0
+    assert [split.weight for split in file_splits([str(tmp_path / "a.txt")], 2, split_bytes=2500)] == [2500, 2500]

@@ -182,12 +182,19 @@ def test_columns_combined_where_it_pays(
 
 
 def test_rows_that_share_no_keys_are_not_combined() -> None:
-    rows = pa.table({"k": range(100_000), "v": [1] * 100_000})
+    rows = pa.table({"k": range(0, 1_600_000, 16), "v": [1] * 100_000})
     lone = Mean().shuffled(rows, ["k"], 4)
     assert all(some is not None and some.column_names == ["k", "v", "v (count)"] for some in lone)
     twice = [some.num_rows for some in Mean().shuffled(pa.concat_tables([rows, rows]), ["k"], 4) if some is not None]
     assert twice[0] < 26_000  # each key once
     assert min(twice[1:]) > 49_000
+
+
+def test_rows_whose_keys_lie_close_together_are_combined_before_they_are_cut() -> None:
+    rows = pa.table({"k": list(range(20_000)) * 2, "v": [1] * 40_000})
+    made = [some for some in Mean().shuffled(rows, ["k"], 4) if some is not None]
+    assert sum(some.num_rows for some in made) == 20_000
+    assert Mean().final(concat_tables(made), ["k"]).column("v").to_pylist() == [1.0] * 20_000
 
 
 @each
