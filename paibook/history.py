@@ -31,11 +31,17 @@ class RunHistory:
         self.root = root
 
     def new_directory(self, runtime: str) -> tuple[str, Path]:
-        """Make the folder of a new run; returns its id and path. Readable by this user only."""
+        """Make the folder of a new run; returns its id and path. Readable by this user only.
+
+        Raises:
+            PaibookError: It cannot be made; says why and what to do.
+        """
         run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{runtime}-{secrets.token_hex(2)}"
         directory = self.root / run_id
         try:
             directory.mkdir(parents=True, mode=0o700)
+        except FileExistsError:  # of a hundred quick runs in a second, two draw one number now and then
+            return self.new_directory(runtime)
         except OSError as error:
             raise PaibookError(
                 f"cannot write the run history in {self.root}: {error.strerror}; set PAIBOOK_RUNS to a folder you own"

@@ -50,6 +50,15 @@ class TestNewDirectory:
             assert directory == history.directory(run_id)
             assert directory.is_dir()
 
+    def test_two_runs_of_a_second_that_draw_one_number(
+        self, history: RunHistory, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("paibook.history.time.strftime", lambda _form: "20261126-011714")
+        numbers = iter(["859f", "859f", "859f", "0001"])
+        monkeypatch.setattr("paibook.history.secrets.token_hex", lambda _bytes: next(numbers))
+        made = [history.new_directory("ps")[0] for _ in range(2)]
+        assert made == ["20261126-011714-ps-859f", "20261126-011714-ps-0001"]
+
     def test_only_its_user_may_read_it(self, history: RunHistory) -> None:
         _run_id, directory = history.new_directory("ps")
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
