@@ -85,6 +85,7 @@ class EngineCaller:
     def __init__(self, client: ipyparallel.Client) -> None:
         self.client = client
         self._lock = threading.Lock()
+        self._outbox: list[Callable[[], None]] = []
 
     def call(
         self, engine: Engine, packed: Packed, on_event: OnEvent | None, further: tuple[Any, ...] = ()
@@ -102,6 +103,25 @@ class EngineCaller:
                 return future
             engine.calls.append(call := Call(future))
 
+        arguments = packed.message(engine.role, engine.rank, further)
+        self._in_loop(partial(self._send, engine, call, arguments, on_event))
+        return future
+
+    def _in_loop(self, send: Callable[[], None]) -> None:
+        """Have the client's own thread send: it is woken once, however many engines are called."""
+        with self._lock:
+            self._outbox.append(send)
+            first = len(self._outbox) == 1
+        if first:
+            self.client._io_loop.add_callback(self._send_all)
+
+    def _send_all(self) -> None:
+        with self._lock:
+            outbox, self._outbox = self._outbox, []
+        for send in outbox:
+            send()
+
+    def _send(self, engine: Engine, call: Call, arguments: tuple[Any, ...], on_event: OnEvent | None) -> None:
         def hook(message: Any) -> None:
             call.id = message.msg_id
             message.iopub_callbacks.append(lambda msg: self._on_message(engine, on_event, msg))
@@ -110,23 +130,23 @@ class EngineCaller:
             def one_done(done: Any) -> None:
                 waiting.remove(done)
                 if not waiting or done.exception() is not None:
-                    self._finish(engine, future, message)
+                    self._finish(engine, call.future, message)
                     self._listen_on(engine, on_event, message.msg_id)
 
             for part in tuple(waiting):
                 part.add_done_callback(one_done)
 
-        ident = self.client._engines[engine.id].encode()
-        # By the stream, not the bare socket as ipyparallel's own views do: sending on the socket swallows the edge that
-        # announces a reply which came meanwhile, and under load replies then lie unread.
-        self.client.send_apply_request(
-            self.client._mux_stream,
-            invoke,
-            packed.message(engine.role, engine.rank, further),
-            ident=ident,
-            message_future_hook=hook,
-        )
-        return future
+        try:
+            ident = self.client._engines[engine.id].encode()
+            # By the stream, not the bare socket as ipyparallel's own views do: sending on the socket swallows the edge
+            # that announces a reply which came meanwhile, and under load replies then lie unread.
+            self.client.send_apply_request(
+                self.client._mux_stream, invoke, arguments, ident=ident, message_future_hook=hook
+            )
+        except Exception as error:  # the client was closed, or the engine has just left
+            self._forget(engine, call.future)
+            cause = engine.lost or f"its cluster cannot be reached: {type(error).__name__}: {error}"
+            _fail(call.future, RankLost(engine.role, engine.rank, cause))
 
     def lose(self, engine: Engine, cause: str) -> None:
         """Mark an engine as gone and fail what it was running."""
@@ -139,6 +159,9 @@ class EngineCaller:
 
     def interrupt(self, engines: Sequence[Engine]) -> None:
         """Interrupt what each engine runs; a call that is still on its way there is withdrawn instead."""
+        self._in_loop(partial(self._interrupt, list(engines)))
+
+    def _interrupt(self, engines: Sequence[Engine]) -> None:
         for engine in engines:
             if engine.lost is None and engine.id in self.client.ids:
                 ident = self.client._engines[engine.id].encode()
@@ -224,9 +247,12 @@ class EngineCaller:
         loop = self.client._io_loop
         loop.add_callback(loop.add_callback, listen)
 
-    def _finish(self, engine: Engine, future: Future[Any], message: Any) -> None:
+    def _forget(self, engine: Engine, future: Future[Any]) -> None:
         with self._lock:
             engine.calls = [call for call in engine.calls if call.future is not future]
+
+    def _finish(self, engine: Engine, future: Future[Any], message: Any) -> None:
+        self._forget(engine, future)
         error = message.exception() if message.done() else None
         if error is not None:
             self.lose(engine, "its engine stopped answering")
