@@ -165,9 +165,7 @@ def error_text(error: BaseException) -> str:
 
 def format_user_traceback(kind: type[BaseException], error: BaseException, tb: TracebackType | None) -> str:
     """Format a traceback without the leading frames of paibook itself; under errors of its own, nor trailing ones."""
-    first = tb
-    while first is not None and _is_ours(first):
-        first = first.tb_next
+    first = of_user_code(tb)
     # When nothing but our own frames is left, the whole of it is the most useful thing to show.
     report = traceback.TracebackException(kind, error, first if first is not None else tb)
     if first is not None and isinstance(error, PaibookError):
@@ -175,6 +173,13 @@ def format_user_traceback(kind: type[BaseException], error: BaseException, tb: T
         del report.stack[_users_depth(first) :]
     with _compiling:  # formatting parses the lines it shows
         return "".join(report.format())
+
+
+def of_user_code(tb: TracebackType | None) -> TracebackType | None:
+    """A traceback without its leading frames of paibook itself; None where there are no others."""
+    while tb is not None and _is_ours(tb):
+        tb = tb.tb_next
+    return tb
 
 
 def _users_depth(tb: TracebackType) -> int:

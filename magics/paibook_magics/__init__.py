@@ -1,4 +1,4 @@
-"""The magics: ``%%pai_mapreduce``, ``%%pai_allreduce``, ``%%pai_ps``, ``%pai_cluster``, ``%pai_runs``."""
+"""The magics: the cells ``%%pai_mapreduce``, ``%%pai_allreduce``, ``%%pai_ps``, and lines such as ``%pai_cluster``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from paibook_magics.cells import MAGICS, Cells, help_text
 from paibook_magics.console import title_of
 from paibook_magics.lines import CLUSTER_HELP, RUNS_HELP, Lines
 from paibook_magics.picture import Shown
+from paibook_magics.rank_lines import DEBUG_HELP, RANKS_HELP, RankLines
 from paibook_magics.transform import AwaitPaiCells
 
 
@@ -29,6 +30,9 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     lines = Lines(session, shell.user_ns)
     _register(shell, lines.cluster, "line", "pai_cluster", CLUSTER_HELP)
     _register(shell, lines.runs, "line", "pai_runs", RUNS_HELP)
+    ranks = RankLines(session)
+    _register(shell, ranks.ranks, "line", "pai_ranks", RANKS_HELP)
+    _register(shell, ranks.debug, "line", "pai_debug", DEBUG_HELP)
     # Before IPython's own transformers, which would turn the cell into a synchronous call.
     transformer = AwaitPaiCells(shell)
     shell.events.register("pre_execute", transformer.begin)

@@ -47,7 +47,7 @@ class Lines:
 
     def cluster(self, line: str) -> Any:
         """Run ``%pai_cluster LINE``."""
-        words = _words(line)
+        found = words(line)
         actions: dict[str, Callable[..., Any]] = {
             "status": self._status,
             "start": self._start,
@@ -56,7 +56,7 @@ class Lines:
             "restart": self._restart,
             "stop": self._stop,
         }
-        name, arguments = (words[0], words[1:]) if words else ("status", [])
+        name, arguments = (found[0], found[1:]) if found else ("status", [])
         wanted = {"attach": 1, "scale": 1}.get(name, 0)
         if name not in actions or len(arguments) != wanted:
             raise PlanError(f"%pai_cluster {line}: not understood\n\n{CLUSTER_HELP}")
@@ -64,7 +64,7 @@ class Lines:
 
     def runs(self, line: str) -> Any:
         """Run ``%pai_runs LINE``."""
-        match _words(line):
+        match words(line):
             case []:
                 return self._list(20)
             case ["-n", count] if count.isdecimal():
@@ -86,7 +86,7 @@ class Lines:
             f"{status.reference} at {status.address}: {status.workers} workers, "
             f"room for {status.slots} ranks, {status.free} free"
         )
-        return _table([asdict(rank) for rank in status.ranks]) if status.ranks else None
+        return table([asdict(rank) for rank in status.ranks]) if status.ranks else None
 
     def _start(self) -> Any:
         began = time.monotonic()
@@ -122,7 +122,7 @@ class Lines:
                 (record.id, record.name, record.runtime, record.state, started, round(seconds, 1), record.error)
             )
         columns = ["id", "name", "model", "state", "started", "seconds", "error"]
-        return _table(rows, columns=columns).set_index("id")
+        return table(rows, columns=columns).set_index("id")
 
     def _find(self, run_id: str) -> RunRecord:
         try:
@@ -158,13 +158,15 @@ class Lines:
         return keep(run, self._namespace)
 
 
-def _table(rows: Any, **options: Any) -> Any:
+def table(rows: Any, **options: Any) -> Any:
+    """Rows as a DataFrame, which a notebook shows as a table."""
     import pandas  # a third of the time that loading the extension takes
 
     return pandas.DataFrame(rows, **options)
 
 
-def _words(line: str) -> list[str]:
+def words(line: str) -> list[str]:
+    """The words of a magic's line, as a shell takes them apart."""
     try:
         return shlex.split(line)
     except ValueError:  # a quotation mark that does not close

@@ -19,6 +19,7 @@ from paibook.runtimes import pulls
 from paibook.runtimes.allreduce.cell import Cell, Introduction, Report, Value, World
 from paibook.runtimes.allreduce.interrupts import watching
 from paibook.runtimes.allreduce.member import Member
+from paibook.runtimes.inspection import remember_failure
 
 
 def introduce(place: Place, one_host: bool) -> Introduction:
@@ -41,6 +42,8 @@ def run(place: Place, world: World, cell: Cell) -> Report:
     except KeyboardInterrupt:
         return Report(place.rank, interrupted=True, time=time.time(), steps=member.steps)
     except BaseException as error:  # SystemExit too: exit() in a cell must not end the rank
+        if not world.threads:  # else the notebook's own %debug finds it
+            remember_failure(error)
         return _failure(place.rank, world, error, member.steps)
     if not world.threads:
         member.tidy()

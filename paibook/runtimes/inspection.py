@@ -1,0 +1,174 @@
+"""Looking into ranks between cells: what they hold, and where their last cell failed."""
+
+from __future__ import annotations
+
+import io
+import pdb  # noqa: T100 - the debugger is what this offers
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, TypeVar
+
+import psutil
+
+from paibook.clusters.contract import Cluster, Place, RankStatus
+from paibook.errors import PlanError
+from paibook.program import of_user_code
+
+T = TypeVar("T")
+ANSWER_SECONDS = 10.0
+_GIVEN = {"comm", "rank", "world_size", "hp", "pai", "ps"}  # by paibook, to every cell
+_GOES_ON = {
+    "c",
+    "cont",
+    "continue",
+    "s",
+    "step",
+    "n",
+    "next",
+    "r",
+    "return",
+    "unt",
+    "until",
+    "j",
+    "jump",
+    "run",
+    "restart",
+}
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A variable of a rank: its type with its shape or length, and the bytes of its own it takes."""
+
+    name: str
+    kind: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What a rank holds.
+
+    Attributes:
+        memory: Bytes of main memory that its process takes.
+        devices: Names of the cards it was given.
+        variables: Those that cells made, by name.
+    """
+
+    memory: int
+    devices: tuple[str, ...]
+    variables: tuple[Variable, ...]
+
+
+def holding(place: Place) -> Holding:
+    """Runs on a rank."""
+    found = sorted(
+        (name, value)
+        for name, value in place.namespace.items()
+        if not name.startswith("_") and name not in _GIVEN and not isinstance(value, ModuleType)
+    )
+    variables = tuple(Variable(name, _kind(value), _bytes(value)) for name, value in found)
+    return Holding(psutil.Process().memory_info().rss, _devices(), variables)
+
+
+def remember_failure(error: BaseException) -> None:
+    """Keep a cell's error, and with it the variables of its frames, until another cell fails here."""
+    global _failed, _last
+    _failed, _last = error, None
+
+
+def debug(place: Place, commands: Sequence[str]) -> str:
+    """Run commands of ``pdb`` where the last cell failed on this rank; returns what they print.
+
+    The frame that ``up`` and ``down`` chose is kept from call to call.
+    """
+    if _failed is None or _failed.__traceback__ is None:
+        return f"no cell has failed on rank {place.rank}\n"
+    debugger = _debugger(_failed)
+    printed = io.StringIO()
+    debugger.stdout = printed
+    for command in commands:
+        if command.split(maxsplit=1)[:1] and command.split()[0] in _GOES_ON:
+            printed.write(f"the cell has ended: {command.split()[0]!r} cannot go on with it\n")
+        else:
+            debugger.onecmd(debugger.precmd(command))
+    return printed.getvalue()
+
+
+def on_ranks(cluster: Cluster, function: Callable[..., T], *args: Any, ranks: Sequence[int] = ()) -> dict[int, T]:
+    """Call ``function(place, *args)`` on idle ranks of the session; ranks that are busy, or lost, are left out.
+
+    Args:
+        ranks: Which; none means all.
+    """
+    there = workers(cluster)
+    idle = [status.rank for status in there if status.state == "idle" and (not ranks or status.rank in ranks)]
+    if not idle or any(status.state == "lost" for status in there[: max(idle) + 1]):
+        return {}  # asking for them would start new ones in the place of the lost
+    pending = cluster.ranks(max(idle) + 1).apply(function, *args, ranks=idle)
+    return {rank: one.result(ANSWER_SECONDS) for rank, one in zip(idle, pending, strict=True)}
+
+
+def workers(cluster: Cluster) -> list[RankStatus]:
+    """The session's ranks that cells run on, in order."""
+    return sorted((s for s in cluster.status().ranks if s.role == "worker"), key=lambda status: status.rank)
+
+
+def check_idle(cluster: Cluster, rank: int) -> None:
+    """Refuse a rank that cannot be asked.
+
+    Raises:
+        PlanError: It is not there, busy or lost.
+    """
+    there = {status.rank: status.state for status in workers(cluster)}
+    if not there:
+        raise PlanError("there are no ranks yet; the first %%pai_allreduce or %%pai_ps cell starts them")
+    if rank not in there:
+        raise PlanError(f"there is no rank {rank}; there are {', '.join(map(str, there))}")
+    if there[rank] != "idle":
+        raise PlanError(f"rank {rank} is {there[rank]}")
+
+
+class _PostMortem(pdb.Pdb):
+    """Shows the frames of the cell, without those of paibook that called it."""
+
+    def __init__(self, failed: BaseException) -> None:
+        super().__init__(stdin=io.StringIO(), stdout=io.StringIO(), nosigint=True, readrc=False)
+        self.failed = failed
+        self.reset()
+        self.setup(None, of_user_code(failed.__traceback__) or failed.__traceback__)
+
+
+_failed: BaseException | None = None  # of this process's last cell that failed
+_last: _PostMortem | None = None
+
+
+def _debugger(failed: BaseException) -> _PostMortem:
+    global _last
+    if _last is None or _last.failed is not failed:
+        _last = _PostMortem(failed)
+    return _last
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, type):  # the class of an array has no shape of its own
+        return "class"
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    kind = type(value).__name__ if dtype is None else str(dtype).removeprefix("torch.")
+    if isinstance(shape, tuple):
+        return f"{kind}[{', '.join(map(str, shape))}]"
+    return f"{kind}[{len(value)}]" if isinstance(value, (list, tuple, dict, set, str, bytes)) else kind
+
+
+def _bytes(value: Any) -> int:
+    own = getattr(value, "nbytes", None)
+    return own if isinstance(own, int) else sys.getsizeof(value)
+
+
+def _devices() -> tuple[str, ...]:
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return ()
+    return tuple(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))

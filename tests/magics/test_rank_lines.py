@@ -1,0 +1,94 @@
+"""Looking into the ranks of a notebook, with a real kernel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Notebook
+
+
+def test_ranks_before_and_after_the_first_cell(notebook: Notebook) -> None:
+    assert "no ranks yet" in notebook.run("%pai_ranks").stdout
+    refused = notebook.run("%pai_debug 0 -c w")
+    assert refused.ename == "PlanError"
+    assert "the first %%pai_allreduce" in refused.evalue
+    notebook.run("%%pai_allreduce -n 2\nimport numpy\nw = numpy.zeros((3, 4 + rank))\nnames = ['a', 'b']")
+    shown = notebook.run("%pai_ranks").text
+    assert "idle" in shown
+    assert "MB" in shown
+    assert "cpu" in shown
+    variables = notebook.run("%pai_ranks vars").text
+    assert "float64[3, 4], 96 B" in variables
+    assert "float64[3, 5], 120 B" in variables
+    assert "list[2]" in variables
+    assert "comm" not in variables
+
+
+def test_the_frame_that_raised_on_a_rank_can_be_looked_into(notebook: Notebook) -> None:
+    failed = notebook.run(
+        "%%pai_allreduce -n 2\n"
+        "def half(number):\n"
+        "    rest = number % 2\n"
+        "    assert not rest, 'odd'\n"
+        "    return number // 2\n"
+        "made = [half(n) for n in (4, 6 + rank)]"
+    )
+    assert failed.ename == "UserCodeError"
+    looked = notebook.run('%pai_debug 1 -c "p rest, number" "w" "up" "p rank" "l"').stdout
+    assert "(1, 7)" in looked
+    assert "assert not rest, 'odd'" in looked
+    assert "paibook" not in looked  # the frames that called the cell are not the user's
+    assert "made = [half(n) for n in (4, 6 + rank)]" in looked
+    again = notebook.run('%pai_debug 1 -c "p n"').stdout  # still one up
+    assert again.strip() == "7"
+    assert "no cell has failed on rank 0" in notebook.run("%pai_debug 0 -c w").stdout
+    assert "cannot go on" in notebook.run("%pai_debug 1 -c next").stdout
+    wrong = notebook.run('%pai_debug 1 -c "p nothing"')
+    assert (wrong.status, "NameError" in wrong.stdout) == ("ok", True)
+
+
+def test_a_prompt_needs_somebody_who_types(notebook: Notebook) -> None:
+    notebook.run("%%pai_allreduce -n 2\n1 / (1 - rank)")
+    reply = notebook.client.execute_interactive("%pai_debug 1", allow_stdin=False, timeout=60)["content"]
+    assert reply["status"] == "error"
+    assert "write the commands" in reply["evalue"]
+
+
+def test_the_prompt(notebook: Notebook) -> None:
+    notebook.run("%%pai_allreduce -n 2\nsecret = 40 + rank\n1 / (1 - rank)")
+    typed = iter(["p secret", "", "q"])
+    asked: list[str] = []
+    printed: list[str] = []
+
+    def answer(message: dict[str, Any]) -> None:
+        asked.append(message["content"]["prompt"])
+        notebook.client.input(next(typed))
+
+    def show(message: dict[str, Any]) -> None:
+        printed.append(message["content"].get("text", ""))
+
+    reply = notebook.client.execute_interactive(
+        "%pai_debug 1", allow_stdin=True, stdin_hook=answer, output_hook=show, timeout=60
+    )
+    assert reply["content"]["status"] == "ok"
+    assert asked == ["rank 1 (pdb) "] * 3
+    assert "ZeroDivisionError" not in "".join(printed)
+    assert "41\n" in "".join(printed)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("%pai_ranks vras", "not understood"),
+        ("%pai_debug", "not understood"),
+        ("%pai_debug one", "not understood"),
+        ("%pai_debug 7 -c w", "there is no rank 7; there are 0, 1"),
+    ],
+)
+def test_what_is_not_understood(notebook: Notebook, line: str, said: str) -> None:
+    outcome = notebook.run(line)
+    assert outcome.ename == "PlanError"
+    assert said in outcome.evalue

@@ -1,0 +1,58 @@
+"""What can be asked of ranks between cells; see tests/magics/test_rank_lines.py for real processes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from paibook.clusters.contract import Place
+from paibook.clusters.inline import InlineCluster
+from paibook.errors import PlanError
+from paibook.runtimes.inspection import check_idle, holding, on_ranks
+
+
+@pytest.fixture
+def cluster() -> Iterator[InlineCluster]:
+    made = InlineCluster()
+    yield made
+    made.close()
+
+
+def fill(place: Place) -> None:
+    place.namespace.update(w=np.zeros((2, 3), "f4"), names=["a"], kind=int, np=np, comm=1, _hidden=2, text="abc")
+
+
+def test_variables_are_those_that_cells_made(cluster: InlineCluster) -> None:
+    assert on_ranks(cluster, holding) == {}
+    [pending] = cluster.ranks(1).apply(fill)
+    pending.result(10)
+    held = on_ranks(cluster, holding)[0]
+    assert {v.name: v.kind for v in held.variables} == {
+        "w": "float32[2, 3]",
+        "names": "list[1]",
+        "kind": "class",
+        "text": "str[3]",
+    }
+    assert next(v.bytes for v in held.variables if v.name == "w") == 24
+    assert held.memory > 1 << 20
+
+
+def test_busy_ranks_are_left_alone(cluster: InlineCluster) -> None:
+    go_on, begun = threading.Event(), threading.Event()
+
+    def wait(place: Place) -> None:
+        begun.set()
+        go_on.wait(10)
+
+    ranks = cluster.ranks(2)
+    [pending] = ranks.apply(wait, ranks=[1])
+    assert begun.wait(10)
+    assert list(on_ranks(cluster, holding)) == [0]
+    with pytest.raises(PlanError, match="rank 1 is busy"):
+        check_idle(cluster, 1)
+    go_on.set()
+    pending.result(10)
+    assert list(on_ranks(cluster, holding)) == [0, 1]
