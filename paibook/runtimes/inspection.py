@@ -19,6 +19,7 @@ from paibook.program import of_user_code
 T = TypeVar("T")
 ANSWER_SECONDS = 10.0
 _GIVEN = {"comm", "rank", "world_size", "hp", "pai", "ps"}  # by paibook, to every cell
+_ENGINE = {"In", "Out", "exit", "quit", "get_ipython", "open"}  # by IPython, whose engine a rank may be
 _GOES_ON = {
     "c",
     "cont",
@@ -67,7 +68,7 @@ def holding(place: Place) -> Holding:
     found = sorted(
         (name, value)
         for name, value in place.namespace.items()
-        if not name.startswith("_") and name not in _GIVEN and not isinstance(value, ModuleType)
+        if not name.startswith("_") and name not in _GIVEN | _ENGINE and not isinstance(value, ModuleType)
     )
     variables = tuple(Variable(name, _kind(value), _bytes(value)) for name, value in found)
     return Holding(psutil.Process().memory_info().rss, _devices(), variables)
