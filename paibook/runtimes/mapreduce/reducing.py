@@ -13,6 +13,7 @@ from paibook.runtimes.mapreduce.collector import Collector
 from paibook.runtimes.mapreduce.job import StageFunctions
 from paibook.runtimes.mapreduce.mistakes import PAIRS, RECORDS, check_last, checked, explained, said
 from paibook.runtimes.mapreduce.outline import suffixed
+from paibook.runtimes.mapreduce.pairs import dicts_of
 from paibook.runtimes.mapreduce.records import RecordSink
 from paibook.runtimes.mapreduce.scene import Scene, count_table
 from paibook.runtimes.mapreduce.spilled_values import in_order
@@ -136,6 +137,6 @@ def next_taker(scene: Scene, stage: int) -> Callable[[Mapping[str, Any]], None]:
 
     def take_rows(made: Mapping[str, Any]) -> None:
         for rows in made.values():
-            take(rows.to_pylist(), None)
+            take(dicts_of(rows), None)
 
     return take_rows

@@ -36,6 +36,35 @@ def test_a_declarative_reducer_takes_tables(run: Any, slots: int) -> None:
     assert run.summary["stages"][0]["records_in"] == 100
 
 
+@pytest.mark.parametrize("options", [{}, {"reducers": 3}, {"as": "dataframe"}])
+def test_sums_of_whole_numbers_are_whole_however_large(run: Any, options: dict[str, Any]) -> None:
+    rows = pandas.DataFrame({"key": [1, 2, 1, 3], "value": [2**62, 3, 2**62, 2**62]})
+    found = run.over(MAP + "reduce = pai.Sum()\n", rows, **options)
+    records = found.to_dict("records") if "as" in options else found
+    assert sorted((row["key"], row["value"]) for row in records) == [(1, 2**63), (2, 3), (3, 2**62)]
+    assert {type(row["value"]) for row in records} == {int}
+
+
+def test_a_second_stage_of_records_takes_large_sums(run: Any) -> None:
+    rows = pandas.DataFrame({"key": [1, 2, 1], "value": [2**62, 3, 2**62]})
+    source = "reduce = pai.Sum()\ndef map2(record):\n    yield type(record['value']).__name__, 1\n"
+    assert run.over(MAP + source + "reduce2 = pai.Count()\n", rows) == [("int", 2)]
+
+
+@pytest.mark.parametrize("column", ["pa.array(ns, pa.duration('s'))", "pa.array([Decimal(n) / 4 for n in ns])"])
+def test_means_of_tables_are_those_of_pairs(run: Any, column: str) -> None:
+    head = "from decimal import Decimal\n" + MAP
+    ns = "ns = [n % 7 for n in rows['value'].to_pylist()]\n    "
+    tables = head.replace("return rows", f"{ns}return rows.set_column(1, 'value', {column})")
+    pairs = tables.replace("def map", "def made") + (
+        "def map(record):\n"
+        "    rows = made(pa.Table.from_pylist([record]))\n"
+        "    yield record['key'], rows['value'][0].as_py()\n"
+    )
+    of_tables = run.over(tables + "reduce = pai.Mean()\n", ROWS)
+    assert sorted((row["key"], row["value"]) for row in of_tables) == run.over(pairs + "reduce = pai.Mean()\n", ROWS)
+
+
 def test_a_reducer_of_frames_gets_all_rows_of_its_keys(run: Any, tmp_path: Path) -> None:
     source = """
 def reduce(rows: pd.DataFrame) -> pd.DataFrame:

@@ -316,6 +316,32 @@ def test_durations_add_up() -> None:
     assert list(Mean().reduce("k", [hour, 3 * hour])) == [("k", 2 * hour)]
 
 
+seconds = [datetime.timedelta(seconds=n) for n in (1, 2, 4, -3, 5, 86400)]
+cents = [Decimal(text) for text in ("0.10", "2", "-3.33", "1E+15", "0.01", "7.50")]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        *((seconds, pa.duration(unit)) for unit in ("s", "ms", "us", "ns")),
+        (cents, pa.decimal128(20, 2)),
+        (cents, pa.decimal256(40, 5)),
+        ([Decimal(n) for n in (1, 2, 4, 5, 6, 8)], pa.decimal128(5, 0)),
+    ],
+    ids=lambda value: "" if isinstance(value, list) else str(value),
+)
+def test_means_of_columns_are_those_of_their_values(values: list[Any], kind: pa.DataType) -> None:
+    column = pa.array([*values, None, None], kind)
+    rows = pa.table({"k": [1, 1, 1, 2, 3, 3, 2, 4], "v": column})
+    pairs = list(zip(rows["k"].to_pylist(), column.to_pylist(), strict=True))
+    wanted = {key: Mean()._result(Mean()._lifted([v for k, v in pairs if k == key])) for key in (1, 2, 3, 4)}
+    for state in (Mean().partial, Mean().lifted):
+        states = [state(rows.slice(0, 4), ["k"]), state(rows.slice(4), ["k"])]
+        found, means = lists_of(Mean().final(concat_tables(states), ["k"]), ["k"])
+        assert dict(zip(found, means, strict=True)) == wanted
+        assert {type(mean) for mean in means} == {type(wanted[1]), type(None)}
+
+
 @pytest.mark.parametrize("value", ["a", (1, 2), [1]])
 def test_what_cannot_be_added_is_named(value: Any) -> None:
     with pytest.raises(TypeError, match=f"add numbers; got {type(value).__name__}"):
