@@ -157,6 +157,34 @@ def test_a_second_stage_of_tables(run: Any) -> None:
     assert over(run, source) == [{"key": "all", "value": 5}]
 
 
+KEYS = """
+import pyarrow as pa
+def map(rows: pa.Table) -> pa.Table:
+    keys = [float(n) + 0.5 * (n == 8) if n > 7 else n + large for n in rows["value"].to_pylist()]
+    return pa.table({"key": keys, "n": [1] * len(keys)})
+"""
+
+
+@pytest.mark.parametrize("reduce", ["pai.Sum()", "lambda key, values: [{'key': key, 'n': sum(values)}]"])
+def test_keys_that_are_whole_here_and_fractions_there_meet(run: Any, reduce: str) -> None:
+    rows = pandas.DataFrame({"value": [1, 2, 9, 3, 8, 9, 10, 10]})
+    variables = {"large": 7}
+    found = run.over(KEYS + f"reduce = {reduce}\n", rows, variables=variables, push=("large",), reducers=1)
+    assert {row["key"]: row["n"] for row in found} == {8: 1, 8.5: 1, 9: 3, 10: 3}
+
+
+def test_keys_that_no_column_holds_together_are_named(run: Any) -> None:
+    run.cluster = InlineCluster(2)
+    rows = pandas.DataFrame({"value": [1, 2, 3, 4, 8, 9, 9, 8]})
+    variables = {"large": 2**53}
+    options = {"variables": variables, "push": ("large",), "reducers": 1}
+    message = "reduce task 0: .*the column 'key' is int64 in some tables and double in others.*; give it one type"
+    with pytest.raises(UserCodeError, match=message):
+        run.over(KEYS + "reduce = pai.Sum()\n", rows, **options)
+    by_key = "def reduce(key, values):\n    yield key, sum(values)\n"
+    assert dict(run.over(KEYS + by_key, rows, **options)) == {2**53 + n: 1 for n in (1, 2, 3, 4)} | {8.5: 2, 9: 2}
+
+
 def test_what_is_no_table_is_named(run: Any) -> None:
     with pytest.raises(UserCodeError, match="map returned"):
         run.over(MAP.replace("return rows", "return 7") + "reduce = pai.Sum()\n", ROWS)
