@@ -170,12 +170,33 @@ def test_the_cell_partitions_by_itself(run: Any) -> None:
         run.over(wrong, range(6), reducers=2)
 
 
+def test_a_partition_may_be_numpy_s_whole_number(run: Any) -> None:
+    partition = "import numpy\ndef partition(key, partitions):\n    return numpy.int16(key % 2)\n"
+    assert run.over(NUMBERS + partition + IDENTITY, range(6), reducers=2) == [(0, [0, 3]), (1, [1, 4]), (2, [2, 5])]
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        ("key > 0", r"returned False for the key 0; a whole number from 0 to 1 is needed; write int\(...\) around"),
+        ("numpy.bool_(key)", r"returned np.False_ for the key 0; a whole number .* write int\(...\) around"),
+        ("numpy.float64(0)", r"returned np.float64\(0.0\) for the key 0; a whole number from 0 to 1 is needed"),
+        ("None", r"returned None for the key 0; a whole number from 0 to 1 is needed"),
+        ("numpy.int64(-1)", r"returned np.int64\(-1\) for the key 0; a whole number from 0 to 1 is needed"),
+    ],
+)
+def test_a_partition_of_another_kind_is_refused(run: Any, made: str, message: str) -> None:
+    source = f"import numpy\n{NUMBERS}def partition(key, partitions):\n    return {made}\n{IDENTITY}"
+    with pytest.raises(UserCodeError, match=message):
+        run.over(source, range(6), reducers=2)
+
+
 def test_keys_are_sorted_on_request(run: Any) -> None:
     assert [key for key, _ in run.over(NUMBERS + IDENTITY, range(9), sort="desc")] == [2, 1, 0]
     with pytest.raises(UserCodeError, match="--sort: the keys cannot be compared"):
         run.over("def map(record):\n    yield record, 1\n" + IDENTITY, [1, "a"], sort="asc", reducers=1)
     # Each in a partition of its own: among themselves they can be compared.
-    by_type = "def partition(key, partitions):\n    return isinstance(key, str)\n"
+    by_type = "def partition(key, partitions):\n    return int(isinstance(key, str))\n"
     source = "def map(record):\n    yield record, 1\n" + by_type + IDENTITY
     assert len(run.over(source, [3, "a", 5, "b"], reducers=2)) == 4
     for sort in ("asc", "desc"):
