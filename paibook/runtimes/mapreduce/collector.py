@@ -7,7 +7,7 @@ from typing import Any
 
 from paibook.errors import DataError, UserCodeError
 from paibook.runtimes.mapreduce.job import StageFunctions
-from paibook.runtimes.mapreduce.mistakes import PAIRS, checked, explained
+from paibook.runtimes.mapreduce.mistakes import PAIRS, check_pair, checked, explained
 from paibook.runtimes.mapreduce.pair_columns import AT_ONCE, PairColumns
 from paibook.runtimes.mapreduce.report import Report
 from paibook.runtimes.mapreduce.shuffle import Buckets, ShuffleWriter, bucket_numbers
@@ -160,6 +160,8 @@ class Collector:
             made = []
             try:
                 for pair in combine(key, values):
+                    if type(pair) is not tuple:
+                        check_pair(pair, "combine")
                     new_key, value = pair
                     hash(new_key)
                     made.append((new_key, value))

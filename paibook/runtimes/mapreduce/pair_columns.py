@@ -16,7 +16,7 @@ import numpy
 
 from paibook.runtimes.mapreduce.codes import Codes
 from paibook.runtimes.mapreduce.memory import size_of_items
-from paibook.runtimes.mapreduce.mistakes import check_last
+from paibook.runtimes.mapreduce.mistakes import check_pair
 from paibook.runtimes.mapreduce.packing import pack
 from paibook.runtimes.mapreduce.shuffle import BLOCK_BYTES, BLOCK_VALUES, ShuffleWriter
 from paibook.runtimes.mapreduce.value_columns import (
@@ -179,7 +179,7 @@ def halves(pairs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         return list(map(_key, pairs)), list(map(_value, pairs))
     keys, values = [], []
     for pair in pairs:
-        check_last(pair)
+        check_pair(pair)
         key, value = pair
         keys.append(key)
         values.append(value)

@@ -14,6 +14,7 @@ from paibook.errors import DataError, PlanError, ProgramError, UserCodeError
 from paibook.runtimes.mapreduce import collector, limits
 
 IDENTITY = "\ndef reduce(key, values):\n    yield key, values\n"
+SECOND = "def reduce2(key, values):\n    yield key, len(values)\n"
 NUMBERS = "def map(record):\n    yield record % 3, record\n"
 
 
@@ -322,6 +323,30 @@ def test_many_pairs_of_few_keys_in_one_record_are_combined_on_the_way(
     found = dict(run.over(source, [200_000]))
     assert {total for _, total in found.values()} == {4000}
     assert max(count for count, _ in found.values()) <= 200_000 // 20_000
+
+
+NO_PAIRS = [("b'ab'", "bytes"), ("{'a', 'b'}", "set"), ("{'a': 1, 'b': 2}", "dict"), ("'ab'", "str")]
+
+
+@pytest.mark.parametrize(("made", "kind"), NO_PAIRS)
+@pytest.mark.parametrize(
+    ("source", "function", "options"),
+    [
+        ("def map(record):\n    yield MADE\n    yield 1, 2\n" + IDENTITY, r"map\(record\)", {}),
+        ("def map(record):\n    yield MADE\n    yield 1, 2\n" + IDENTITY, r"map\(record\)", {"max_bad": 0}),
+        (NUMBERS + "def combine(key, values):\n    yield MADE\n" + IDENTITY, r"combine\(key, values\)", {}),
+        (NUMBERS + "def reduce(key, values):\n    yield MADE\n    yield 1, 2\n" + SECOND, r"map: reduce\(record\)", {}),
+        (NUMBERS + IDENTITY + "def map2(record):\n    yield MADE\n    yield 1, 2\n" + SECOND, r"map2\(record\)", {}),
+        (NUMBERS + "def cleanup(task):\n    yield MADE\n    yield 1, 2\n" + IDENTITY, r"cleanup\(task\)", {}),
+    ],
+    ids=["map", "watched", "combine", "reduce", "map2", "cleanup"],
+)
+def test_only_tuples_and_lists_are_pairs(
+    run: Any, source: str, function: str, options: dict[str, Any], made: str, kind: str
+) -> None:
+    message = rf"{function} yielded .* \({kind}\), which is not a \(key, value\) pair; write `yield key, value`"
+    with pytest.raises((UserCodeError, DataError), match=message):
+        run.over(source.replace("MADE", made), range(90), **options)
 
 
 def test_what_is_no_pair_deep_in_a_record_is_located(run: Any) -> None:
