@@ -207,6 +207,25 @@ def test_sums_beyond_64_bits_are_exact(total: int) -> None:
     assert list(Sum().reduce(1, values)) == [(1, total)]
 
 
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (Decimal(9 * 10**37), pa.decimal128(38, 0)),
+        (Decimal(-9 * 10**35).scaleb(-2), pa.decimal128(38, 4)),
+        (Decimal("9999999.99"), pa.decimal32(9, 2)),
+        (Decimal("9.99e15").quantize(Decimal("0.01")), pa.decimal64(18, 2)),
+    ],
+    ids=str,
+)
+def test_sums_of_decimals_beyond_their_type_are_exact(value: Decimal, kind: pa.DataType) -> None:
+    rows = pa.table({"k": [1] * 100, "v": pa.array([value] * 100, kind)})
+    for reducer, factor in ((Sum(), 100), (Mean(), 1)):
+        for state in (reducer.partial, reducer.lifted):
+            made = reducer.final(concat_tables([state(rows.slice(0, 50), ["k"]), state(rows.slice(50), ["k"])]), ["k"])
+            ((found,),) = lists_of(made, ["k"])[1:]
+            assert found == factor * value or (factor == 1 and math.isclose(found, value))
+
+
 def test_sums_of_one_batch_beyond_64_bits_and_another_below_meet() -> None:
     great, small = (Sum().partial(pa.table({"k": [1, 1], "v": values}), ["k"]) for values in ([2**63 - 1, 2], [-5, 1]))
     assert lists_of(Sum().final(concat_tables([small, great]), ["k"]), ["k"]) == ([1], [2**63 - 3])
