@@ -6,6 +6,7 @@ they are added up in 256.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from paibook.runtimes.mapreduce.table_shuffle import plain, split_table
 
 Column = Any  # pyarrow.ChunkedArray or pyarrow.Array
 EXACT = pyarrow.decimal256(76, 0)  # of sums beyond 64 bits; nobody else's columns are likely to have it
+HUGE = pyarrow.decimal128(38, 0)  # of the same at the end, where they fit
 LARGE = 1 << 22  # rows from which a group-by looks whether its hash table will leave the cache
 _SAMPLE = 1 << 16
 _SLICES = 16
@@ -78,7 +80,7 @@ def narrowed(sums: Column) -> Column:
     """Exact sums as 64-bit numbers where all of them fit, else as decimals of 128 bits where these do."""
     if sums.type != EXACT:
         return sums
-    for kind in (pyarrow.int64(), pyarrow.decimal128(38, 0)):
+    for kind in (pyarrow.int64(), HUGE):
         try:
             return sums.cast(kind)
         except pyarrow.ArrowInvalid:
@@ -103,7 +105,11 @@ def ones(rows: int) -> Column:
 
 
 def means(totals: Column, counts: Column) -> Column:
-    """Totals divided by counts, as floats; null where nothing was counted."""
+    """Totals divided by counts: durations and decimals as Python divides them, others as floats; null where nothing
+    was counted."""
+    kind = totals.type
+    if types.is_duration(kind) or (types.is_decimal(kind) and kind != EXACT):
+        return _divided(totals, counts)
     return compute.divide(totals.cast(pyarrow.float64(), safe=False), counts.cast(pyarrow.float64()))
 
 
@@ -153,6 +159,14 @@ def distinct(parents: numpy.ndarray[Any, Any], values: Any, groups: int) -> Any:
     # Members stand group by group, so that the order of the places is that of the groups too.
     order = numpy.argsort(first.to_numpy(), kind="stable")
     return _lists(_one(some).take(pyarrow.array(order)), numpy.bincount(owners.to_numpy(), minlength=groups))
+
+
+def _divided(totals: Column, counts: Column) -> Column:
+    kind, both = totals.type, zip(totals.to_pylist(), counts.to_pylist(), strict=True)
+    made = [total / count if count else None for total, count in both]
+    if types.is_duration(kind):
+        return pyarrow.array(made, pyarrow.duration("ns" if kind.unit == "ns" else "us"))
+    return pyarrow.array(made)  # the scale follows from the quotients
 
 
 def _lists(values: Any, counts: numpy.ndarray[Any, Any]) -> Any:
@@ -211,12 +225,23 @@ def _addable(column: Column) -> Column:
     if types.is_boolean(kind):
         return column.cast(pyarrow.int8()).cast(pyarrow.int64())
     if types.is_integer(kind):
-        ends = compute.min_max(column)
-        bound = max(abs(ends["min"].as_py() or 0), abs(ends["max"].as_py() or 0)) * len(column)
-        return column.cast(EXACT) if bound >= 1 << 63 else column.cast(pyarrow.int64())
+        return column.cast(EXACT if _bound(column) >= 1 << 63 else pyarrow.int64())
     if types.is_decimal(kind):
-        return column
+        return column if kind.bit_width > 128 else _addable_decimals(column)
     raise WrongYield(f"pai.Sum and pai.Mean add numbers; this column is of type {kind}")
+
+
+def _addable_decimals(column: Column) -> Column:
+    scale = column.type.scale
+    column = column.cast(pyarrow.decimal128(38, scale))
+    # Arrow's sums would wrap around.
+    return column.cast(pyarrow.decimal256(76, scale)) if _bound(column) >= 10 ** (38 - scale) else column
+
+
+def _bound(column: Column) -> int:
+    """What no sum of some of the column's numbers exceeds."""
+    ends = compute.min_max(column).as_py()
+    return math.ceil(max(abs(ends["min"] or 0), abs(ends["max"] or 0))) * len(column)
 
 
 def _key_again(column: Column, key: Column) -> Column:

@@ -7,8 +7,8 @@ from typing import Any
 
 from paibook.errors import DataError, UserCodeError
 from paibook.runtimes.mapreduce.job import StageFunctions
-from paibook.runtimes.mapreduce.mistakes import PAIRS, checked, explained
-from paibook.runtimes.mapreduce.pair_columns import AT_ONCE, PairColumns
+from paibook.runtimes.mapreduce.mistakes import PAIRS, check_pair, checked, explained
+from paibook.runtimes.mapreduce.pair_columns import AGAIN, AT_ONCE, PairColumns
 from paibook.runtimes.mapreduce.report import Report
 from paibook.runtimes.mapreduce.shuffle import Buckets, ShuffleWriter, bucket_numbers
 from paibook.runtimes.mapreduce.unsendable import unsendable
@@ -47,6 +47,8 @@ class Collector:
         self._columns = PairColumns()
         self._since, self._next = 0, FIRST  # pairs since the last look, and from there to the next one
         self._size = 0  # bytes at the last look
+        # Pairs that stay objects after some of another kind came; what is combined starts anew anyway.
+        self._patience = AGAIN if self._combiner is None else PENDING
 
     @property
     def room(self) -> int:
@@ -60,7 +62,9 @@ class Collector:
             TypeError, ValueError: One is not a pair, or its key cannot be hashed.
             UserCodeError, DataError: As ``close``.
         """
-        self._add(pairs)
+        if pairs and not self._columns.add(pairs):
+            self._combine()
+            self._add(pairs)
         self._since += len(pairs)
         if self._since >= self._next:
             self._look()
@@ -96,10 +100,17 @@ class Collector:
         self.add_pairs(pairs)
 
     def _add(self, pairs: list[Any]) -> None:
-        if pairs and not self._columns.add(pairs):
-            self._write()
-            self._columns.use_objects()
-            self._columns.add(pairs)
+        """Take pairs, writing what is held where these have values of another kind."""
+        if not pairs or self._columns.add(pairs):
+            return
+        had_objects = self._columns.has_objects
+        self._spill()
+        self._size, self._since, self._next = 0, 0, FIRST  # objects take more than columns
+        if had_objects and self._columns.add(pairs):
+            return
+        self._columns.use_objects(self._patience)
+        self._columns.add(pairs)
+        self._patience *= 2  # where kinds go on alternating, each change would be a write
 
     def _look(self) -> None:
         """Measure what is held, and see from its growth when to look again."""
@@ -128,6 +139,8 @@ class Collector:
         self._measure()
 
     def _spill(self) -> None:
+        if not self._columns.rows:
+            return
         before = self._writer.bytes
         self._write()
         self._report.spills += 1
@@ -160,6 +173,8 @@ class Collector:
             made = []
             try:
                 for pair in combine(key, values):
+                    if type(pair) is not tuple:
+                        check_pair(pair, "combine")
                     new_key, value = pair
                     hash(new_key)
                     made.append((new_key, value))

@@ -13,7 +13,7 @@ from paibook.runtimes.mapreduce.attempts import fatal_text
 from paibook.runtimes.mapreduce.bad_records import BadRecords
 from paibook.runtimes.mapreduce.collector import Collector
 from paibook.runtimes.mapreduce.job import Function
-from paibook.runtimes.mapreduce.mistakes import check_last, explained, said
+from paibook.runtimes.mapreduce.mistakes import check_pair, explained, said
 from paibook.runtimes.mapreduce.records import RecordSink
 from paibook.runtimes.mapreduce.scene import Scene
 from paibook.runtimes.mapreduce.table_collector import TableCollector
@@ -85,7 +85,7 @@ class RecordMapper:
         """
         for number, pair in enumerate(pairs, passed):
             try:
-                check_last(pair)
+                check_pair(pair, self._name)
                 key, _value = pair
                 hash(key)
             except Exception as error:  # hashing runs the key's own code, which may raise anything
@@ -134,10 +134,11 @@ class RecordMapper:
                     made = list(self._mapper(record))
                 else:
                     for pair in self._mapper(record):
+                        if type(pair) is not tuple:
+                            check_pair(pair, self._name)
                         key, value = pair
                         hash(key)
                         made.append((key, value))
-                    check_last(pair)
             except (Exception, SystemExit) as error:
                 reason = explained(error, f"{self._scene.where}, {batch.place(index)}", self._name, pair)
                 if self._bad is None:

@@ -39,16 +39,18 @@ def checked(function: Callable[..., Any], name: str, what: str) -> Callable[...,
     return check
 
 
-def check_last(pair: Any) -> None:
-    """Refuse a str of two characters that passed as a pair.
+def check_pair(pair: Any, name: str = "map") -> None:
+    """Refuse what is neither tuple nor list, but would pass as a pair: a str, bytes, set or dict of two.
+
+    Args:
+        pair: What was yielded. Loops over many ask only where its type is not exactly tuple.
+        name: The function.
 
     Raises:
         WrongYield: Saying so.
     """
-    if isinstance(pair, str):
-        raise WrongYield(
-            f"map(record) yielded {_shown(pair)}, which is not a (key, value) pair; write `yield key, value`"
-        )
+    if not isinstance(pair, (tuple, list)):
+        raise WrongYield(_not_a_pair(name, pair))
 
 
 def explained(error: BaseException, where: str, name: str, pair: Any = None) -> UserCodeError:
@@ -85,18 +87,20 @@ def said(where: str, message: str, name: str = "ProgramError") -> UserCodeError:
 
 
 def _mistake(name: str, pair: Any) -> str | None:
-    signature = _signature(name)
-    shape = "yield key, value"
     try:
         key, _value = pair
     except (TypeError, ValueError):
-        return f"{signature} yielded {_shown(pair)}, which is not a (key, value) pair; write `{shape}`"
+        return _not_a_pair(name, pair)
     try:
         hash(key)
     except TypeError as error:
         advice = "use a tuple instead of a list, a frozenset instead of a set"
-        return f"{signature} yielded the key {_shown(key)}, which cannot be hashed ({error}); {advice}"
+        return f"{_signature(name)} yielded the key {_shown(key)}, which cannot be hashed ({error}); {advice}"
     return None
+
+
+def _not_a_pair(name: str, pair: Any) -> str:
+    return f"{_signature(name)} yielded {_shown(pair)}, which is not a (key, value) pair; write `yield key, value`"
 
 
 def _wrong_return(name: str, what: str, made: Any) -> str:

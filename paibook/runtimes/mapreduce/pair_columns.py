@@ -16,7 +16,7 @@ import numpy
 
 from paibook.runtimes.mapreduce.codes import Codes
 from paibook.runtimes.mapreduce.memory import size_of_items
-from paibook.runtimes.mapreduce.mistakes import check_last
+from paibook.runtimes.mapreduce.mistakes import check_pair
 from paibook.runtimes.mapreduce.packing import pack
 from paibook.runtimes.mapreduce.shuffle import BLOCK_BYTES, BLOCK_VALUES, ShuffleWriter
 from paibook.runtimes.mapreduce.value_columns import (
@@ -28,6 +28,7 @@ from paibook.runtimes.mapreduce.value_columns import (
 )
 
 AT_ONCE = 8192  # pairs handled together: what stays in a core's cache
+AGAIN = 1 << 15  # pairs held as objects after which columns are tried again
 _ENTRY = 100  # bytes of a dict's entry and of the number in it
 _key, _value = itemgetter(0), itemgetter(1)
 
@@ -45,7 +46,7 @@ class PairColumns:
         self._chunks: list[Any] = []
         self._kind: Kind = None
         self._columns: list[AnyColumn] = []
-        self._objects_only = False
+        self._until = 0  # rows up to which objects stay objects, whatever comes
 
     def add(self, pairs: Sequence[Any]) -> bool:
         """Append pairs; False, with nothing changed, where their values do not fit the columns there are.
@@ -54,8 +55,9 @@ class PairColumns:
             TypeError, ValueError: One is not a pair, or its key cannot be hashed; of no use after that.
         """
         keys, values = halves(pairs)
-        kind, parts = (None, [values]) if self._objects_only else parts_of(values)
-        if not self.rows:
+        is_known = self.has_objects and self.rows < self._until
+        kind, parts = (None, [values]) if is_known else parts_of(values)
+        if not self._columns:
             self._kind, self._columns = kind, new_columns(kind)
         elif kind != self._kind:
             return False
@@ -63,6 +65,8 @@ class PairColumns:
             return False
         self._chunks.append(self._codes.of(keys))
         self.rows += len(keys)
+        if not is_known:
+            self._until = 2 * self.rows
         return True
 
     @property
@@ -74,9 +78,14 @@ class PairColumns:
         """How many values the key with the most values has."""
         return int(numpy.bincount(numpy.concatenate(self._chunks)).max()) if self.rows else 0
 
-    def use_objects(self) -> None:
-        """Take values of any kind from now on; to be called while nothing is held."""
-        self._objects_only = True
+    @property
+    def has_objects(self) -> bool:
+        """Whether values are kept as objects."""
+        return bool(self._columns) and self._kind is None
+
+    def use_objects(self, rows: int = AGAIN) -> None:
+        """Keep values as objects until so many are held; to be called while nothing is."""
+        self._kind, self._columns, self._until = None, new_columns(None), rows
 
     @property
     def nbytes(self) -> int:
@@ -139,7 +148,7 @@ class PairColumns:
         return max(1, (keys + tuples + values + 8 * self.rows) // self.rows)
 
     def _forget(self) -> None:
-        self.rows = 0
+        self.rows = self._until = 0
         self._codes, self._chunks, self._columns = Codes(), [], []
 
 
@@ -179,7 +188,7 @@ def halves(pairs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         return list(map(_key, pairs)), list(map(_value, pairs))
     keys, values = [], []
     for pair in pairs:
-        check_last(pair)
+        check_pair(pair)
         key, value = pair
         keys.append(key)
         values.append(value)

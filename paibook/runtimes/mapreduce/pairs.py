@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow
 import pyarrow.types
 
+from paibook.runtimes.mapreduce.aggregates import EXACT, HUGE
 from paibook.runtimes.mapreduce.mistakes import WrongYield
 from paibook.runtimes.mapreduce.table_shuffle import KEY
 
@@ -24,10 +25,19 @@ def lists_of(table: pyarrow.Table, keys: Sequence[str]) -> tuple[list[Any], list
     """The rows of a table as a list of keys and one of values.
 
     A key is the key column's value, or the tuple of several's; a value is the other column's, or the tuple of several's
-    in their order, or None where there is no other. Whole decimals become ints: sums beyond 64 bits are kept as such.
+    in their order, or None where there is no other. Sums beyond 64 bits, which lie in decimals, become ints.
     """
     others = [name for name in table.column_names if name not in keys]
     return _rows(table, keys), _rows(table, others)
+
+
+def dicts_of(table: pyarrow.Table) -> list[dict[str, Any]]:
+    """The rows of a table as dicts, with the values of ``lists_of``."""
+    records: list[dict[str, Any]] = table.to_pylist()
+    for name in [field.name for field in table.schema if field.type in (EXACT, HUGE)]:
+        for record, value in zip(records, _values(table.column(name)), strict=True):
+            record[name] = value
+    return records
 
 
 def table_of(keys: Sequence[Any], values: Sequence[Any], names: Sequence[str] = ()) -> pyarrow.Table:
@@ -129,6 +139,6 @@ def _values(column: pyarrow.ChunkedArray) -> list[Any]:
         values: list[Any] = column.to_numpy().tolist()  # several times faster than Arrow's own
         return values
     values = column.to_pylist()
-    if pyarrow.types.is_decimal(kind) and kind.scale == 0:
+    if kind in (EXACT, HUGE):
         return [None if value is None else int(value) for value in values]
     return values

@@ -12,6 +12,7 @@ from paibook.data.sinks import PartSink
 from paibook.runtimes.mapreduce.job import portable
 from paibook.runtimes.mapreduce.memory import size_of_items
 from paibook.runtimes.mapreduce.mistakes import said
+from paibook.runtimes.mapreduce.pairs import dicts_of
 from paibook.runtimes.mapreduce.report import Report
 from paibook.runtimes.mapreduce.steps import MAIN, Rows, WriteTo
 from paibook.runtimes.mapreduce.table_shuffle import concat_tables, pack_table
@@ -118,7 +119,7 @@ class RecordSink:
             self._report.records_out += rows.num_rows
             self._sinks[MAIN].add_table(rows)
         else:
-            self._records[MAIN] += rows.to_pylist()
+            self._records[MAIN] += dicts_of(rows)
 
     def close(self, comparable: bool) -> dict[str, Any]:
         """For each output its ``Rows`` or its parts.

@@ -103,7 +103,7 @@ class Max(Min):
 
 
 class Mean(Reducer):
-    """The arithmetic mean; of columns, always a float."""
+    """The arithmetic mean: of numbers a float, of decimals a decimal, of durations a duration."""
 
     width = 2
 

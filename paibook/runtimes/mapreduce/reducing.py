@@ -11,8 +11,9 @@ from paibook.runtimes.mapreduce.attempts import fatal_text
 from paibook.runtimes.mapreduce.batch_tasks import map_tables, takes_tables
 from paibook.runtimes.mapreduce.collector import Collector
 from paibook.runtimes.mapreduce.job import StageFunctions
-from paibook.runtimes.mapreduce.mistakes import PAIRS, RECORDS, check_last, checked, explained, said
+from paibook.runtimes.mapreduce.mistakes import PAIRS, RECORDS, check_pair, checked, explained, said
 from paibook.runtimes.mapreduce.outline import suffixed
+from paibook.runtimes.mapreduce.pairs import dicts_of
 from paibook.runtimes.mapreduce.records import RecordSink
 from paibook.runtimes.mapreduce.scene import Scene, count_table
 from paibook.runtimes.mapreduce.spilled_values import in_order
@@ -124,6 +125,7 @@ def _taker(scene: Scene, stage: int) -> Any:
         raise said(scene.where, message)
     name = suffixed("map", stage + 1)
     map_ = None if mapper is None else checked(mapper, name, PAIRS)
+    giver = name if map_ is not None else f"map: reduce{stage if stage > 1 else ''}"
     append = sink.pending.append
 
     def take(made: list[Any], key: Any) -> None:
@@ -131,13 +133,13 @@ def _taker(scene: Scene, stage: int) -> Any:
         try:
             for record in made:
                 for pair in (record,) if map_ is None else map_(record):
+                    if type(pair) is not tuple:
+                        check_pair(pair, giver)
                     new_key, value = pair
                     hash(new_key)
                     append((new_key, value))
-            check_last(pair)
         except (Exception, SystemExit) as error:
-            said = name if map_ is not None else f"map: reduce{stage if stage > 1 else ''}"
-            raise explained(error, f"{scene.where}, key {key!r:.80}", said, pair) from error
+            raise explained(error, f"{scene.where}, key {key!r:.80}", giver, pair) from error
         sink.added()
 
     return take
@@ -169,6 +171,6 @@ def next_taker(scene: Scene, stage: int) -> Callable[[Mapping[str, Any]], None]:
 
     def take_rows(made: Mapping[str, Any]) -> None:
         for rows in made.values():
-            take(rows.to_pylist(), None)
+            take(dicts_of(rows), None)
 
     return take_rows

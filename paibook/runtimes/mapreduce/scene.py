@@ -11,7 +11,7 @@ from paibook.runtimes.mapreduce.attempts import Attempt
 from paibook.runtimes.mapreduce.batch_tasks import takes_tables
 from paibook.runtimes.mapreduce.collector import Collector
 from paibook.runtimes.mapreduce.job import Function, Functions, Job, StageFunctions, load
-from paibook.runtimes.mapreduce.mistakes import explained, said
+from paibook.runtimes.mapreduce.mistakes import check_pair, explained, said
 from paibook.runtimes.mapreduce.records import RecordSink
 from paibook.runtimes.mapreduce.report import Report, Reporter
 from paibook.runtimes.mapreduce.shuffle import ShuffleWriter
@@ -112,6 +112,7 @@ def clean_up(scene: Scene) -> None:
     pair: Any = None
     try:
         for pair in made:
+            check_pair(pair, "cleanup")
             key, value = pair
             hash(key)
             sink.pending.append((key, value))

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from paibook.clusters.contract import Event, Pending, Tasks
-from paibook.errors import RunCancelled, RunError
+from paibook.errors import PaibookError, RunCancelled, RunError
 from paibook.runtimes.contract import Progress, RunContext
 from paibook.runtimes.mapreduce.checkpoint import Checkpoint
+from paibook.runtimes.mapreduce.mistakes import said
 from paibook.runtimes.mapreduce.steps import Done
 from paibook.runtimes.mapreduce.worker import described
 
@@ -220,9 +221,10 @@ class Scheduler:
         attempt = _Attempt(call, watched, is_backup=is_backup)
         attempts.append(attempt)
         stage.running.setdefault(call.number, []).append(attempt)
-        watched.add_done_callback(lambda _pending: self._fetch(attempt))
+        where = f"{stage.name} task {call.number}"
+        watched.add_done_callback(lambda _pending: self._fetch(attempt, where))
 
-    def _fetch(self, attempt: _Attempt) -> None:
+    def _fetch(self, attempt: _Attempt, where: str) -> None:
         """Bring a result here, in a thread: a worker may stop between its word that it is done and the result."""
 
         def fetch() -> None:
@@ -230,8 +232,11 @@ class Scheduler:
                 attempt.error = attempt.pending.exception()
                 if attempt.error is None:
                     attempt.done = attempt.pending.result()
-            except BaseException as error:  # unsaid, the stage would wait for ever
+            except PaibookError as error:
                 attempt.error = error
+            except BaseException as error:  # unsaid, the stage would wait for ever
+                reason = f"{type(error).__name__}: {error}"
+                attempt.error = said(where, f"its result cannot be fetched: {reason}", "RunError")
             self._news.put(("done", attempt))
 
         threading.Thread(target=fetch, name="paibook-fetch", daemon=True).start()

@@ -13,9 +13,11 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
+from operator import index, itemgetter
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+
+import numpy
 
 from paibook.errors import DataError
 from paibook.runtimes.mapreduce.key_order import NAN, with_one_nan
@@ -151,16 +153,22 @@ def bucket_numbers(keys: Any, buckets: int, partition: Any = None) -> Sequence[i
     """
     if partition is None:
         return partitions_of(keys, buckets)
-    numbers = []
-    for key in keys:
-        number = partition(key, buckets)
-        if not isinstance(number, int) or not 0 <= number < buckets:
-            raise ValueError(
-                f"partition(key, partitions) returned {number!r} for the key {key!r:.80}; "
-                f"a whole number from 0 to {buckets - 1} is needed"
-            )
-        numbers.append(number)
-    return numbers
+    return [_bucket(partition(key, buckets), key, buckets) for key in keys]
+
+
+def _bucket(number: Any, key: Any, buckets: int) -> int:
+    """What ``partition`` returned, numpy's whole numbers too, as an int."""
+    try:
+        whole = -1 if isinstance(number, bool) else index(number)
+    except TypeError:
+        whole = -1
+    if 0 <= whole < buckets:
+        return whole
+    advice = "; write int(...) around a comparison" if isinstance(number, (bool, numpy.bool_)) else ""
+    raise ValueError(
+        f"partition(key, partitions) returned {number!r} for the key {key!r:.80}; "
+        f"a whole number from 0 to {buckets - 1} is needed{advice}"
+    )
 
 
 def cut(items: Iterable[tuple[Any, list[Any]]], limit: int) -> Iterator[Block]:

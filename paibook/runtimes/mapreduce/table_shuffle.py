@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy
@@ -140,7 +141,8 @@ def concat_tables(tables: Sequence[pyarrow.Table]) -> pyarrow.Table:
     """Tables below each other; columns that differ in type take the wider one, missing ones become null.
 
     Raises:
-        pyarrow.ArrowException: Types that have nothing in common, such as text and numbers.
+        WrongYield: No type holds all values of a column as they are, so that equal keys could meet: text and numbers,
+            decimals and floats, floats and whole numbers beyond 53 bits. Names the column and its types.
     """
     if len(tables) < 2:
         return tables[0] if tables else pyarrow.table({})
@@ -148,7 +150,55 @@ def concat_tables(tables: Sequence[pyarrow.Table]) -> pyarrow.Table:
     if all(table.schema.equals(first) for table in tables):
         return pyarrow.concat_tables(tables)
     filled = [table for table in tables if table.num_rows] or list(tables[:1])
-    return pyarrow.concat_tables(map(_without_guesses, filled), promote_options="permissive")
+    filled = list(map(_without_guesses, filled))
+    _refuse_inexact(filled)
+    try:
+        return pyarrow.concat_tables(filled, promote_options="permissive")
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as error:
+        raise WrongYield(_misfit(filled, error)) from error
+
+
+def _kinds(tables: Sequence[pyarrow.Table]) -> dict[str, list[Any]]:
+    """The different types of each column that has several."""
+    found: dict[str, dict[Any, None]] = {}
+    for field in chain.from_iterable(table.schema for table in tables):
+        found.setdefault(field.name, {})[field.type] = None
+    return {name: list(kinds) for name, kinds in found.items() if len(kinds) > 1}
+
+
+def _refuse_inexact(tables: Sequence[pyarrow.Table]) -> None:
+    """Refuse types that Arrow brings together by changing values: 0.1 is no float, and a text is not its bytes."""
+    for name, kinds in _kinds(tables).items():
+        fractions = any(pyarrow.types.is_decimal(kind) and kind.scale > 0 for kind in kinds)
+        if fractions and any(map(pyarrow.types.is_floating, kinds)):
+            raise WrongYield(_unlike(name, kinds))
+        if any(map(_is_text, kinds)) and any(map(_is_bytes, kinds)):
+            raise WrongYield(_unlike(name, kinds))
+
+
+def _is_text(kind: Any) -> bool:
+    return bool(pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind))
+
+
+def _is_bytes(kind: Any) -> bool:
+    return bool(pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind))
+
+
+def _misfit(tables: Sequence[pyarrow.Table], error: Exception) -> str:
+    """Which column does not fit, seen by trying each."""
+    for name, kinds in _kinds(tables).items():
+        some = [table.select([name]) for table in tables if name in table.column_names]
+        try:
+            pyarrow.concat_tables(some, promote_options="permissive")
+        except pyarrow.ArrowException as reason:
+            return _unlike(name, kinds, f" ({reason})")
+    return f"tables do not fit together: {error}"
+
+
+def _unlike(name: str, kinds: Sequence[Any], reason: str = "") -> str:
+    listed = " in some tables and ".join(map(str, kinds))
+    together = f"the column {name!r} is {listed} in others, which make no column together{reason}"
+    return f"{together}; give it one type, as with astype or cast"
 
 
 def _without_guesses(table: pyarrow.Table) -> pyarrow.Table:

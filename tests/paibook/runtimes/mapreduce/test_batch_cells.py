@@ -36,6 +36,35 @@ def test_a_declarative_reducer_takes_tables(run: Any, slots: int) -> None:
     assert run.summary["stages"][0]["records_in"] == 100
 
 
+@pytest.mark.parametrize("options", [{}, {"reducers": 3}, {"as": "dataframe"}])
+def test_sums_of_whole_numbers_are_whole_however_large(run: Any, options: dict[str, Any]) -> None:
+    rows = pandas.DataFrame({"key": [1, 2, 1, 3], "value": [2**62, 3, 2**62, 2**62]})
+    found = run.over(MAP + "reduce = pai.Sum()\n", rows, **options)
+    records = found.to_dict("records") if "as" in options else found
+    assert sorted((row["key"], row["value"]) for row in records) == [(1, 2**63), (2, 3), (3, 2**62)]
+    assert {type(row["value"]) for row in records} == {int}
+
+
+def test_a_second_stage_of_records_takes_large_sums(run: Any) -> None:
+    rows = pandas.DataFrame({"key": [1, 2, 1], "value": [2**62, 3, 2**62]})
+    source = "reduce = pai.Sum()\ndef map2(record):\n    yield type(record['value']).__name__, 1\n"
+    assert run.over(MAP + source + "reduce2 = pai.Count()\n", rows) == [("int", 2)]
+
+
+@pytest.mark.parametrize("column", ["pa.array(ns, pa.duration('s'))", "pa.array([Decimal(n) / 4 for n in ns])"])
+def test_means_of_tables_are_those_of_pairs(run: Any, column: str) -> None:
+    head = "from decimal import Decimal\n" + MAP
+    ns = "ns = [n % 7 for n in rows['value'].to_pylist()]\n    "
+    tables = head.replace("return rows", f"{ns}return rows.set_column(1, 'value', {column})")
+    pairs = tables.replace("def map", "def made") + (
+        "def map(record):\n"
+        "    rows = made(pa.Table.from_pylist([record]))\n"
+        "    yield record['key'], rows['value'][0].as_py()\n"
+    )
+    of_tables = run.over(tables + "reduce = pai.Mean()\n", ROWS)
+    assert sorted((row["key"], row["value"]) for row in of_tables) == run.over(pairs + "reduce = pai.Mean()\n", ROWS)
+
+
 def test_a_reducer_of_frames_gets_all_rows_of_its_keys(run: Any, tmp_path: Path) -> None:
     source = """
 def reduce(rows: pd.DataFrame) -> pd.DataFrame:
@@ -126,6 +155,34 @@ def test_a_second_stage_of_tables(run: Any) -> None:
         over(run, source)
     source = source.replace("rows.select(['key'])", "rows.set_column(0, 'key', pa.array(['all'] * len(rows)))")
     assert over(run, source) == [{"key": "all", "value": 5}]
+
+
+KEYS = """
+import pyarrow as pa
+def map(rows: pa.Table) -> pa.Table:
+    keys = [float(n) + 0.5 * (n == 8) if n > 7 else n + large for n in rows["value"].to_pylist()]
+    return pa.table({"key": keys, "n": [1] * len(keys)})
+"""
+
+
+@pytest.mark.parametrize("reduce", ["pai.Sum()", "lambda key, values: [{'key': key, 'n': sum(values)}]"])
+def test_keys_that_are_whole_here_and_fractions_there_meet(run: Any, reduce: str) -> None:
+    rows = pandas.DataFrame({"value": [1, 2, 9, 3, 8, 9, 10, 10]})
+    variables = {"large": 7}
+    found = run.over(KEYS + f"reduce = {reduce}\n", rows, variables=variables, push=("large",), reducers=1)
+    assert {row["key"]: row["n"] for row in found} == {8: 1, 8.5: 1, 9: 3, 10: 3}
+
+
+def test_keys_that_no_column_holds_together_are_named(run: Any) -> None:
+    run.cluster = InlineCluster(2)
+    rows = pandas.DataFrame({"value": [1, 2, 3, 4, 8, 9, 9, 8]})
+    variables = {"large": 2**53}
+    options = {"variables": variables, "push": ("large",), "reducers": 1}
+    message = "reduce task 0: .*the column 'key' is int64 in some tables and double in others.*; give it one type"
+    with pytest.raises(UserCodeError, match=message):
+        run.over(KEYS + "reduce = pai.Sum()\n", rows, **options)
+    by_key = "def reduce(key, values):\n    yield key, sum(values)\n"
+    assert dict(run.over(KEYS + by_key, rows, **options)) == {2**53 + n: 1 for n in (1, 2, 3, 4)} | {8.5: 2, 9: 2}
 
 
 def test_what_is_no_table_is_named(run: Any) -> None:

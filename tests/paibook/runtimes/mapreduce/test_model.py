@@ -14,6 +14,7 @@ from paibook.errors import DataError, PlanError, ProgramError, UserCodeError
 from paibook.runtimes.mapreduce import collector, limits
 
 IDENTITY = "\ndef reduce(key, values):\n    yield key, values\n"
+SECOND = "def reduce2(key, values):\n    yield key, len(values)\n"
 NUMBERS = "def map(record):\n    yield record % 3, record\n"
 
 
@@ -170,12 +171,33 @@ def test_the_cell_partitions_by_itself(run: Any) -> None:
         run.over(wrong, range(6), reducers=2)
 
 
+def test_a_partition_may_be_numpy_s_whole_number(run: Any) -> None:
+    partition = "import numpy\ndef partition(key, partitions):\n    return numpy.int16(key % 2)\n"
+    assert run.over(NUMBERS + partition + IDENTITY, range(6), reducers=2) == [(0, [0, 3]), (1, [1, 4]), (2, [2, 5])]
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        ("key > 0", r"returned False for the key 0; a whole number from 0 to 1 is needed; write int\(...\) around"),
+        ("numpy.bool_(key)", r"returned np.False_ for the key 0; a whole number .* write int\(...\) around"),
+        ("numpy.float64(0)", r"returned np.float64\(0.0\) for the key 0; a whole number from 0 to 1 is needed"),
+        ("None", r"returned None for the key 0; a whole number from 0 to 1 is needed"),
+        ("numpy.int64(-1)", r"returned np.int64\(-1\) for the key 0; a whole number from 0 to 1 is needed"),
+    ],
+)
+def test_a_partition_of_another_kind_is_refused(run: Any, made: str, message: str) -> None:
+    source = f"import numpy\n{NUMBERS}def partition(key, partitions):\n    return {made}\n{IDENTITY}"
+    with pytest.raises(UserCodeError, match=message):
+        run.over(source, range(6), reducers=2)
+
+
 def test_keys_are_sorted_on_request(run: Any) -> None:
     assert [key for key, _ in run.over(NUMBERS + IDENTITY, range(9), sort="desc")] == [2, 1, 0]
     with pytest.raises(UserCodeError, match="--sort: the keys cannot be compared"):
         run.over("def map(record):\n    yield record, 1\n" + IDENTITY, [1, "a"], sort="asc", reducers=1)
     # Each in a partition of its own: among themselves they can be compared.
-    by_type = "def partition(key, partitions):\n    return isinstance(key, str)\n"
+    by_type = "def partition(key, partitions):\n    return int(isinstance(key, str))\n"
     source = "def map(record):\n    yield record, 1\n" + by_type + IDENTITY
     assert len(run.over(source, [3, "a", 5, "b"], reducers=2)) == 4
     for sort in ("asc", "desc"):
@@ -301,6 +323,30 @@ def test_many_pairs_of_few_keys_in_one_record_are_combined_on_the_way(
     found = dict(run.over(source, [200_000]))
     assert {total for _, total in found.values()} == {4000}
     assert max(count for count, _ in found.values()) <= 200_000 // 20_000
+
+
+NO_PAIRS = [("b'ab'", "bytes"), ("{'a', 'b'}", "set"), ("{'a': 1, 'b': 2}", "dict"), ("'ab'", "str")]
+
+
+@pytest.mark.parametrize(("made", "kind"), NO_PAIRS)
+@pytest.mark.parametrize(
+    ("source", "function", "options"),
+    [
+        ("def map(record):\n    yield MADE\n    yield 1, 2\n" + IDENTITY, r"map\(record\)", {}),
+        ("def map(record):\n    yield MADE\n    yield 1, 2\n" + IDENTITY, r"map\(record\)", {"max_bad": 0}),
+        (NUMBERS + "def combine(key, values):\n    yield MADE\n" + IDENTITY, r"combine\(key, values\)", {}),
+        (NUMBERS + "def reduce(key, values):\n    yield MADE\n    yield 1, 2\n" + SECOND, r"map: reduce\(record\)", {}),
+        (NUMBERS + IDENTITY + "def map2(record):\n    yield MADE\n    yield 1, 2\n" + SECOND, r"map2\(record\)", {}),
+        (NUMBERS + "def cleanup(task):\n    yield MADE\n    yield 1, 2\n" + IDENTITY, r"cleanup\(task\)", {}),
+    ],
+    ids=["map", "watched", "combine", "reduce", "map2", "cleanup"],
+)
+def test_only_tuples_and_lists_are_pairs(
+    run: Any, source: str, function: str, options: dict[str, Any], made: str, kind: str
+) -> None:
+    message = rf"{function} yielded .* \({kind}\), which is not a \(key, value\) pair; write `yield key, value`"
+    with pytest.raises((UserCodeError, DataError), match=message):
+        run.over(source.replace("MADE", made), range(90), **options)
 
 
 def test_what_is_no_pair_deep_in_a_record_is_located(run: Any) -> None:

@@ -106,6 +106,24 @@ def test_a_users_error_names_record_and_line(on_cluster: Any, tmp_path: Path) ->
     assert 'File "Cell In[7]", line 3, in map' in caught.value.traceback
 
 
+@pytest.mark.timeout(60)
+def test_a_result_that_cannot_be_fetched_ends_the_run(on_cluster: Any) -> None:
+    source = """
+    class Name(str):
+        def __reduce__(self):
+            return eval, ("1 / 0",)
+    def map(record):
+        pai.task().counters[Name("seen")] += 1
+        yield record % 3, 1
+    def reduce(key, values):
+        yield key, sum(values)
+    """
+    message = r"map task \d: .*its result cannot be fetched: ZeroDivisionError: division by zero"
+    with pytest.raises(UserCodeError, match=message):
+        on_cluster.over(source, range(10))
+    assert on_cluster.over(source.replace('Name("seen")', '"seen"'), range(10)) == [(0, 4), (1, 3), (2, 3)]
+
+
 @pytest.mark.parametrize("stage", ["map", "reduce"])
 def test_a_killed_worker_costs_time_not_records(on_cluster: Any, tmp_path: Path, stage: str) -> None:
     marker = tmp_path / "pid"

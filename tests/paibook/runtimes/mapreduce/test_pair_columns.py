@@ -144,7 +144,7 @@ def test_a_key_of_very_many_values_is_one_group(tmp_path: Path) -> None:
     assert [(size.key, size.values) for size in groups.largest()] == [("'hot'", 450_000), ("'cold'", 1)]
 
 
-@pytest.mark.parametrize("pair", [5, (1,), (1, 2, 3), "ab", ([1], 2)])
+@pytest.mark.parametrize("pair", [5, (1,), (1, 2, 3), "ab", b"ab", {1, 2}, {"a": 1, "b": 2}, ([1], 2)])
 def test_what_is_no_pair_is_refused(pair: Any) -> None:
     with pytest.raises((TypeError, ValueError)):
         PairColumns().add([("a", 1), pair])

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paibook.runtimes.mapreduce.mistakes import WrongYield
-from paibook.runtimes.mapreduce.pairs import columns_of, lists_of, pairs_of, table_of
+from paibook.runtimes.mapreduce.pairs import columns_of, dicts_of, lists_of, pairs_of, table_of
 
 ROWS = pa.table({"a": [1, 2], "b": ["x", None], "c": [1.5, 2.5]})
 scalars = [st.integers(), st.text(), st.floats(allow_nan=False), st.booleans(), st.none()]
@@ -24,11 +24,23 @@ scalars = [st.integers(), st.text(), st.floats(allow_nan=False), st.booleans(), 
         (ROWS, ["a"], [(1, ("x", 1.5)), (2, (None, 2.5))]),
         (ROWS, ["c", "a"], [((1.5, 1), "x"), ((2.5, 2), None)]),
         (ROWS.select(["b"]), ["b"], [("x", None), (None, None)]),
-        (pa.table({"k": [1], "v": [Decimal(2**70)]}), ["k"], [(1, 2**70)]),
+        (pa.table({"k": [1], "v": pa.array([Decimal(2**70)], pa.decimal128(38, 0))}), ["k"], [(1, 2**70)]),
+        (pa.table({"k": [1], "v": pa.array([Decimal(2)], pa.decimal128(5, 0))}), ["k"], [(1, Decimal(2))]),
     ],
 )
 def test_rows_as_pairs(table: pa.Table, keys: list[str], pairs: list[Any]) -> None:
-    assert list(pairs_of(table, keys)) == pairs
+    found = list(pairs_of(table, keys))
+    assert found == pairs
+    assert [type(value) for _, value in found] == [type(value) for _, value in pairs]
+
+
+@pytest.mark.parametrize("kind", [pa.decimal128(38, 0), pa.decimal256(76, 0)])
+def test_rows_as_dicts_have_whole_numbers_for_large_sums(kind: pa.DataType) -> None:
+    rows = pa.table({"k": ["a", "b"], "v": pa.array([Decimal(2**70), None], kind), "w": [Decimal("1.5"), Decimal(2)]})
+    assert list(map(repr, dicts_of(rows))) == [
+        f"{{'k': 'a', 'v': {2**70}, 'w': Decimal('1.5')}}",
+        "{'k': 'b', 'v': None, 'w': Decimal('2.0')}",
+    ]
 
 
 def test_plain_keys_and_values() -> None:

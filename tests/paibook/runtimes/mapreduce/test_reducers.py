@@ -214,6 +214,25 @@ def test_sums_beyond_64_bits_are_exact(total: int) -> None:
     assert list(Sum().reduce(1, values)) == [(1, total)]
 
 
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (Decimal(9 * 10**37), pa.decimal128(38, 0)),
+        (Decimal(-9 * 10**35).scaleb(-2), pa.decimal128(38, 4)),
+        (Decimal("9999999.99"), pa.decimal32(9, 2)),
+        (Decimal("9.99e15").quantize(Decimal("0.01")), pa.decimal64(18, 2)),
+    ],
+    ids=str,
+)
+def test_sums_of_decimals_beyond_their_type_are_exact(value: Decimal, kind: pa.DataType) -> None:
+    rows = pa.table({"k": [1] * 100, "v": pa.array([value] * 100, kind)})
+    for reducer, factor in ((Sum(), 100), (Mean(), 1)):
+        for state in (reducer.partial, reducer.lifted):
+            made = reducer.final(concat_tables([state(rows.slice(0, 50), ["k"]), state(rows.slice(50), ["k"])]), ["k"])
+            ((found,),) = lists_of(made, ["k"])[1:]
+            assert found == factor * value or (factor == 1 and math.isclose(found, value))
+
+
 def test_sums_of_one_batch_beyond_64_bits_and_another_below_meet() -> None:
     great, small = (Sum().partial(pa.table({"k": [1, 1], "v": values}), ["k"]) for values in ([2**63 - 1, 2], [-5, 1]))
     assert lists_of(Sum().final(concat_tables([small, great]), ["k"]), ["k"]) == ([1], [2**63 - 3])
@@ -321,6 +340,32 @@ def test_durations_add_up() -> None:
     hour = datetime.timedelta(hours=1)
     assert list(Sum().reduce("k", [hour, None, hour])) == [("k", 2 * hour)]
     assert list(Mean().reduce("k", [hour, 3 * hour])) == [("k", 2 * hour)]
+
+
+seconds = [datetime.timedelta(seconds=n) for n in (1, 2, 4, -3, 5, 86400)]
+cents = [Decimal(text) for text in ("0.10", "2", "-3.33", "1E+15", "0.01", "7.50")]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        *((seconds, pa.duration(unit)) for unit in ("s", "ms", "us", "ns")),
+        (cents, pa.decimal128(20, 2)),
+        (cents, pa.decimal256(40, 5)),
+        ([Decimal(n) for n in (1, 2, 4, 5, 6, 8)], pa.decimal128(5, 0)),
+    ],
+    ids=lambda value: "" if isinstance(value, list) else str(value),
+)
+def test_means_of_columns_are_those_of_their_values(values: list[Any], kind: pa.DataType) -> None:
+    column = pa.array([*values, None, None], kind)
+    rows = pa.table({"k": [1, 1, 1, 2, 3, 3, 2, 4], "v": column})
+    pairs = list(zip(rows["k"].to_pylist(), column.to_pylist(), strict=True))
+    wanted = {key: Mean()._result(Mean()._lifted([v for k, v in pairs if k == key])) for key in (1, 2, 3, 4)}
+    for state in (Mean().partial, Mean().lifted):
+        states = [state(rows.slice(0, 4), ["k"]), state(rows.slice(4), ["k"])]
+        found, means = lists_of(Mean().final(concat_tables(states), ["k"]), ["k"])
+        assert dict(zip(found, means, strict=True)) == wanted
+        assert {type(mean) for mean in means} == {type(wanted[1]), type(None)}
 
 
 @pytest.mark.parametrize("value", ["a", (1, 2), [1]])

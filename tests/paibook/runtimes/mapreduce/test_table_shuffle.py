@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +102,27 @@ def test_concatenation_takes_the_wider_type() -> None:
     assert concat_tables([]).num_rows == 0
 
 
-def test_concatenation_of_what_has_nothing_in_common() -> None:
-    with pytest.raises(pa.ArrowException):
-        concat_tables([pa.table({"k": ["a"]}), pa.table({"k": [1]})])
+@pytest.mark.parametrize(
+    ("first", "second", "kinds"),
+    [
+        (pa.array(["a"]), pa.array([1]), "string in some tables and int64 in others"),
+        (pa.array([2**53 + 1]), pa.array([0.5]), "int64 in some tables and double in others.*not in range"),
+        (pa.array([2**63], pa.uint64()), pa.array([-1]), "uint64 in some tables and int64 in others.*not in range"),
+        (pa.array([True]), pa.array([1]), "bool in some tables and int64 in others"),
+        (pa.array([Decimal("0.1")]), pa.array([0.1]), r"decimal128\(1, 1\) in some tables and double in others"),
+        (pa.array(["a"]), pa.array([b"a"]), "string in some tables and binary in others"),
+    ],
+)
+def test_concatenation_of_what_no_type_holds_names_the_column(first: Any, second: Any, kinds: str) -> None:
+    tables = [pa.table({"n": [1], "k": column}) for column in (first, second)]
+    with pytest.raises(WrongYield, match=f"the column 'k' is {kinds}.*give it one type, as with astype or cast"):
+        concat_tables(tables)
+
+
+@pytest.mark.parametrize("wide", [pa.array([0.5, 1]), pa.array([Decimal("0.5"), Decimal(1)], pa.decimal128(30, 2))])
+def test_concatenation_keeps_keys_equal_that_python_says_are(wide: pa.Array) -> None:
+    found = concat_tables([pa.table({"k": [-(2**53), 1, None]}), pa.table({"k": wide})])
+    assert found.column("k").to_pylist() == [-(2**53), 1, None, 0.5, 1]
 
 
 def test_key_columns() -> None:
