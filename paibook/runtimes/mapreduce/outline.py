@@ -103,7 +103,7 @@ def outline(program: Program, inputs: Collection[str] = ()) -> Outline:
         {name: parameters for name, parameters in signatures.items() if name not in of_tables},
     )
     _refuse_strangers(program, defined, len(stages), inputs)
-    _refuse_idle_combiners(stages, [*mappers, ""] if without or not mappers else mappers, of_tables)
+    _refuse_idle(stages, [*mappers, ""] if without or not mappers else mappers, of_tables)
     return Outline(tuple(stages), mappers, of_tables)
 
 
@@ -139,10 +139,10 @@ def _stages(program: Program, defined: set[str]) -> list[StageOutline]:
     ]
 
 
-def _refuse_idle_combiners(stages: list[StageOutline], inputs: Collection[str], of_tables: frozenset[str]) -> None:
-    """A combiner is called where it takes what is shuffled, pairs or tables; one that never would be is a mistake."""
+def _refuse_idle(stages: list[StageOutline], inputs: Collection[str], of_tables: frozenset[str]) -> None:
+    """What is called for pairs has nothing to do with tables, and the other way round: defining it is a mistake."""
     for stage in stages:
-        combine = suffixed("combine", stage.number)
+        combine, partition, order = (suffixed(name, stage.number) for name in ("combine", "partition", "order"))
         if stage.number == 1:
             makers = [f"map_{name}" if name else "map" for name in inputs]
         else:
@@ -151,6 +151,16 @@ def _refuse_idle_combiners(stages: list[StageOutline], inputs: Collection[str], 
             taken, made = ("tables", "pairs") if combine in of_tables else ("values of a key", "tables")
             raise ProgramError(
                 f"{MAGIC}: {combine!r} takes {taken}, but {makers[0]!r} gives {made}; annotate both for tables, or none"
+            )
+        if stage.has_partition and (tables := [maker for maker in makers if maker in of_tables]):
+            raise ProgramError(
+                f"{MAGIC}: {partition!r} is called with the keys of pairs, but {tables[0]!r} gives tables, whose rows go "
+                f"by the hash of --key; leave {partition!r} out, or let {tables[0]!r} yield pairs"
+            )
+        reduce = suffixed("reduce", stage.number)
+        if stage.has_order and reduce in of_tables:
+            raise ProgramError(
+                f"{MAGIC}: {order!r} sorts the values of a key, but {reduce!r} takes a whole table; sort it there"
             )
 
 
