@@ -154,8 +154,8 @@ def _refuse_idle(stages: list[StageOutline], inputs: Collection[str], of_tables:
             )
         if stage.has_partition and (tables := [maker for maker in makers if maker in of_tables]):
             raise ProgramError(
-                f"{MAGIC}: {partition!r} is called with the keys of pairs, but {tables[0]!r} gives tables, whose rows go "
-                f"by the hash of --key; leave {partition!r} out, or let {tables[0]!r} yield pairs"
+                f"{MAGIC}: {partition!r} is called with the keys of pairs, but {tables[0]!r} gives tables, whose rows "
+                f"go by the hash of --key; leave {partition!r} out, or let {tables[0]!r} yield pairs"
             )
         reduce = suffixed("reduce", stage.number)
         if stage.has_order and reduce in of_tables:
