@@ -17,6 +17,7 @@ DATA = Path(__file__).parents[2] / "shared" / "data"
 SOURCES = ("cppdocs.jsonl.gz", "20news-train.jsonl.gz", "20news-test.jsonl.gz")
 FILES = 8
 TEXTS, TEXT_KEYS = 5_000_000, 500_000
+SPREAD = 0x9E3779B97F4A7C15 - (1 << 64)  # Fibonacci hashing's factor (Knuth, TAOCP 3, 6.4)
 INTEGERS, INTEGER_KEYS = 20_000_000, 1_000_000
 
 
@@ -41,6 +42,11 @@ def text_files() -> list[Path]:
 def integer_files() -> list[Path]:
     """Parquet files of ``key`` and ``value``, the keys uniformly drawn from a million."""
     return _cached(_CACHE / "integers", _draw_integers)
+
+
+def sparse_files() -> list[Path]:
+    """The same pairs, their keys multiplied so that they lie all over 64 bits."""
+    return _cached(_CACHE / "sparse", _spread_integers)
 
 
 _CACHE = Path(tempfile.gettempdir()) / "paibook-benchmarks"
@@ -74,6 +80,13 @@ def _draw_integers(folder: Path) -> None:
         values = random.integers(1000, size=INTEGERS // FILES)
         table = pyarrow.table({"key": keys, "value": values})
         pyarrow.parquet.write_table(table, folder / f"part-{number}.parquet")
+
+
+def _spread_integers(folder: Path) -> None:
+    for file in integer_files():
+        table = pyarrow.parquet.read_table(file)
+        spread = table["key"].to_numpy() * numpy.int64(SPREAD)  # odd, so that different keys stay so; wraps around
+        pyarrow.parquet.write_table(table.set_column(0, "key", pyarrow.array(spread)), folder / file.name)
 
 
 def _deal(data: Path, folder: Path) -> None:

@@ -43,7 +43,7 @@ def densely_grouped(
         return None
     low, high = _ends(key)
     numbers = _numbers(key)
-    places = (numbers - numbers.dtype.type(low)).astype(numpy.int64, copy=False)
+    places = (numbers - numbers.dtype.type(low) if low else numbers).astype(numpy.int64, copy=False)
     present = numpy.zeros(high - low + 1, bool)
     present[places] = True
     found = numpy.flatnonzero(present)
