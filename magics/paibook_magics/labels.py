@@ -29,7 +29,7 @@ def merge_equal(results: dict[str, dict[str, Any]]) -> list[tuple[str, dict[str,
                 break
         else:
             groups.append(([label], results[label]))
-    return [(_joined(labels), bundle) for labels, bundle in groups]
+    return [(joined(labels), bundle) for labels, bundle in groups]
 
 
 def ranges(numbers: list[int]) -> str:
@@ -43,7 +43,8 @@ def ranges(numbers: list[int]) -> str:
     return ", ".join("-".join(map(str, part)) for part in parts)
 
 
-def _joined(labels: list[str]) -> str:
+def joined(labels: list[str]) -> str:
+    """The label of several ranks: ``[ranks 0-2, 5] ``."""
     return labels[0] if len(labels) == 1 else f"[ranks {ranges([_number(label) for label in labels])}] "
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from IPython.core.getipython import get_ipython
 from IPython.display import display
 
 from paibook_magics.labels import label_order
+from paibook_magics.progress_bars import merged_bars
 
 WAIT_SECONDS = 0.3
 DRAW_SECONDS = 0.2
@@ -83,7 +86,7 @@ class UnfinishedLines:
         self._rows.sort(key=lambda row: (row.turn, *label_order(row.label)))
 
     def _draw(self, now: float) -> None:
-        text = "\n".join(f"{row.label}{_shown(row)}" for row in self._rows if row.text.strip())
+        text = "\n".join(f"{label}{line}" for label, line in self._lines())
         if text == self._text:
             return
         self._text, self._drawn = text, now
@@ -93,6 +96,14 @@ class UnfinishedLines:
         self._handle = display({"text/plain": text}, raw=True, display_id=True)
         self._blocks += 1
         self._live = self._blocks < MOST_BLOCKS
+
+    def _lines(self) -> list[tuple[str, str]]:
+        """What is shown: bars that all ranks draw at their own pace as one."""
+        made: list[tuple[str, str]] = []
+        shown = [row for row in self._rows if row.text.strip()]
+        for _, rows in groupby(shown, key=attrgetter("turn")):
+            made += merged_bars([(row.label, _shown(row)) for row in rows])
+        return made
 
 
 def _shown(row: Row) -> str:

@@ -142,7 +142,8 @@ def test_tqdm_on_two_ranks_is_live_and_shown_once(notebook: Notebook) -> None:
     bars = [display["text/plain"] for display in outcome.displays]
     assert len(bars) >= 3
     assert any("%" in bar and "100%" not in bar for bar in bars)
-    assert [line.split("%")[0] for line in bars[-1].splitlines()] == ["[rank 0] fit: 100", "[rank 1] fit: 100"]
+    assert [line.split("%")[0] for line in bars[-1].splitlines()] == ["[ranks 0-1] fit: 100"]
+    assert "12 of 12" in bars[-1]
     assert "fit" not in outcome.stdout + outcome.stderr
     said = [f"[rank {rank}] {word}" for rank in (0, 1) for word in ("begin", "end")]
     assert sorted(outcome.stdout.splitlines()) == said
