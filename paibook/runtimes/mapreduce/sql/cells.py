@@ -17,7 +17,7 @@ from paibook.plan import Plan
 from paibook.program import Program
 from paibook.runtimes.mapreduce.options import inputs_of
 from paibook.runtimes.mapreduce.outline import Outline
-from paibook.runtimes.mapreduce.sql.fragments import opened
+from paibook.runtimes.mapreduce.sql.fragments import Types, opened, show
 from paibook.runtimes.mapreduce.sql.inputs import TypedSplit, prunes, schema_of
 from paibook.runtimes.mapreduce.sql.programs import Compiled, compiled
 from paibook.runtimes.mapreduce.sql.statement import statement
@@ -25,7 +25,6 @@ from paibook.runtimes.mapreduce.table_shuffle import concat_tables, unpack_table
 
 __all__ = ["Compiled", "Planned", "compiled", "planned", "result", "shown", "statement", "told"]
 
-_HUGE = pyarrow.decimal128(38, 0)  # Arrow's type for HUGEINT
 _UNCUT = 1 << 62  # bytes of a split, so that no file is read for the places to cut it at
 
 
@@ -37,6 +36,7 @@ class Planned:
         program, outline: Those that run.
         splits: Of the inputs that are read, with their names.
         schema: Of the result.
+        types: DuckDB's, of the result's columns.
         told: What the reader is told, in lines.
     """
 
@@ -44,6 +44,7 @@ class Planned:
     outline: Outline
     splits: list[tuple[Any, str]]
     schema: pyarrow.Schema
+    types: Types
     told: tuple[str, ...]
 
 
@@ -71,18 +72,7 @@ def planned(
         schema = pyarrow.schema([schemas[name].field(column) for column in columns])
         pruned = prunes(by_input[name], columns)
         kept += [(TypedSplit(split, schema, pruned), name) for split in by_input[name] or [None]]
-    return Planned(query.program, query.outline, kept, query.schema, told(query))
-
-
-def _whole(rows: pyarrow.Table) -> list[dict[str, Any]]:
-    """Rows as dicts, with DuckDB's 128-bit numbers as Python's."""
-    records = rows.to_pylist()
-    for field in rows.schema:
-        if field.type == _HUGE:
-            for record in records:
-                if record[field.name] is not None:
-                    record[field.name] = int(record[field.name])
-    return records
+    return Planned(query.program, query.outline, kept, query.schema, query.types, told(query))
 
 
 def shown(plan: Plan, variables: Mapping[str, Any]) -> Compiled | None:
@@ -116,17 +106,24 @@ def told(query: Compiled) -> tuple[str, ...]:
     return (f"note: {some} runs in one task, since it has {'; '.join(query.reasons)}",)
 
 
-def result(contents: Sequence[bytes], schema: pyarrow.Schema, form: str | None) -> Any:
-    """What a query gives to the notebook.
+def result(contents: Sequence[bytes], schema: pyarrow.Schema, types: Types, form: str | None) -> Any:
+    """What a query gives to the notebook, as DuckDB's own client makes it.
 
     Args:
         contents: The packed tables of the last tasks.
         schema: Of the result.
-        form: ``list`` for dicts; else a DataFrame, as DuckDB makes it.
+        types: DuckDB's, of its columns.
+        form: ``list`` for dicts; else a DataFrame.
     """
     tables = [table for content in contents if (table := unpack_table(content)).num_columns]
     rows = concat_tables(tables) if tables else schema.empty_table()
-    if form == "list":
-        return _whole(rows)
     with closing(opened(psutil.virtual_memory().total // 2)) as connection:  # it only hands the table on
-        return connection.from_arrow(rows).df()
+        show(connection, "rows", _with_metadata(rows, schema), types)
+        found = connection.table("rows")
+        return [dict(zip(types, row, strict=True)) for row in found.fetchall()] if form == "list" else found.df()
+
+
+def _with_metadata(rows: pyarrow.Table, schema: pyarrow.Schema) -> pyarrow.Table:
+    """The rows with what Arrow knows of the columns beside their types, by which DuckDB knows a VARIANT."""
+    fields = [field.with_metadata(known.metadata) for field, known in zip(rows.schema, schema, strict=True)]
+    return pyarrow.table(rows.columns, schema=pyarrow.schema(fields))

@@ -18,7 +18,7 @@ from paibook.errors import ProgramError
 from paibook.program import Program
 from paibook.runtimes.mapreduce.outline import MAGIC, Outline, StageOutline, outline, suffixed
 from paibook.runtimes.mapreduce.sql.catalog import Catalog
-from paibook.runtimes.mapreduce.sql.fragments import quoted
+from paibook.runtimes.mapreduce.sql.fragments import Types, quoted
 from paibook.runtimes.mapreduce.sql.queries import Queries
 from paibook.runtimes.mapreduce.sql.relations import Exchange, Indivisible, Layout, Part, Relation
 from paibook.runtimes.mapreduce.sql.statement import parsed
@@ -39,6 +39,7 @@ class Compiled:
         outline: Its own, with the relations that each stage reduces.
         columns: What is read of each input.
         schema: Of the result.
+        types: DuckDB's, of the result's columns.
         reasons: Why the query, or some part of it, runs in one task.
         flows: Its relations: the function that makes it, its name, and the function that reads it. The last function
             makes what has no name and is read by none.
@@ -48,6 +49,7 @@ class Compiled:
     outline: Outline
     columns: Mapping[str, tuple[str, ...]]
     schema: pyarrow.Schema
+    types: Types
     reasons: tuple[str, ...]
     flows: tuple[tuple[str, str, str], ...] = ()
 
@@ -64,36 +66,38 @@ def compiled(text: str, filename: str, schemas: Mapping[str, pyarrow.Schema]) ->
         ProgramError: DuckDB refuses the query; names the cell's line.
     """
     with Catalog(schemas) as catalog:
-        names, types = catalog.result(text, filename)
+        types = catalog.result(text, filename)
         try:
-            rows, reasons = _divided(catalog, text, names, types)
+            rows, reasons = _divided(catalog, text, types)
         except Indivisible as error:
             raise ProgramError(f"{MAGIC} --sql: {filename}: the query has {error}; write it in another way") from error
         writer = _Writer(catalog, _exchanges(rows), rows)
         program = Program(writer.text(), f"{filename}, compiled")
         schema = catalog.schema(rows.parts[0].text)
-        return Compiled(program, writer.outline(program), writer.columns(), schema, tuple(reasons), writer.flows())
+        return Compiled(
+            program, writer.outline(program), writer.columns(), schema, types, tuple(reasons), writer.flows()
+        )
 
 
-def _divided(catalog: Catalog, text: str, names: Sequence[str], types: Sequence[str]) -> tuple[Relation, Sequence[str]]:
+def _divided(catalog: Catalog, text: str, types: Types) -> tuple[Relation, Sequence[str]]:
     """The rows of a query, and why it is not divided further."""
     queries = Queries(catalog)
     tree = parsed(text)
     try:
         if tree is None:
             raise Indivisible("a text that DuckDB alone can read")
-        return _final(catalog, queries.divided(tree), names, types), queries.reasons
+        return _final(catalog, queries.divided(tree), types), queries.reasons
     except Indivisible as error:
-        return _final(catalog, queries.whole(text), names, types), [str(error)]
+        return _final(catalog, queries.whole(text), types), [str(error)]
 
 
-def _final(catalog: Catalog, rows: Relation, names: Sequence[str], types: Sequence[str]) -> Relation:
+def _final(catalog: Catalog, rows: Relation, types: Types) -> Relation:
     """The rows with the names and types that DuckDB gives the query's columns."""
-    if len(rows.types) != len(names):
+    if len(rows.types) != len(types):
         raise Indivisible("columns that are named alike")
     items = {
         name: quoted(own) if found == type else f"CAST({quoted(own)} AS {type})"
-        for name, type, (own, found) in zip(names, types, rows.types.items(), strict=True)
+        for (name, type), (own, found) in zip(types.items(), rows.types.items(), strict=True)
     }
     return Layout(catalog).select(rows, items)
 
@@ -224,5 +228,5 @@ def _body(made: Mapping[str, str], tables: str, types: str) -> str:
 
 
 def _literal(text: str) -> str:
-    plain = not {"\\", "\r"} & set(text) and '"""' not in text
+    plain = not {"\\", "\r", "\0"} & set(text) and '"""' not in text
     return f'"""\n{text}\n"""' if plain else repr(text)

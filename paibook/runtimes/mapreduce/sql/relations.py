@@ -13,10 +13,8 @@ from dataclasses import dataclass, field, replace
 import duckdb
 
 from paibook.runtimes.mapreduce.sql.catalog import Catalog
-from paibook.runtimes.mapreduce.sql.fragments import quoted
+from paibook.runtimes.mapreduce.sql.fragments import is_lost, quoted
 from paibook.runtimes.mapreduce.table_shuffle import ROUTE
-
-_LOST = ("BIT", "BIGNUM", "VARIANT")  # types that come back from Arrow as others, and cannot be cast back
 
 Key = tuple[tuple[str, str], ...]  # columns, each with the type it is hashed as
 
@@ -206,11 +204,15 @@ class Layout:
         return f"{hint}_{number}"
 
     def _sent(self, sent: Relation, level: int, name: str, gathers: bool) -> Relation:
-        lost = next((type for type in sent.types.values() if type.startswith(_LOST)), None)
+        lost = next((type for type in sent.types.values() if is_lost(type)), None)
         if lost is not None:
-            raise Indivisible(f"a column of the type {lost}, which Arrow does not have")
+            raise Indivisible(f"a column of the type {lost}, which Arrow does not keep")
         exchange = Exchange(self.name(name), level, sent, gathers)
-        self.catalog.create(exchange.name, sent.types)
+        try:
+            self.catalog.create(exchange.name, sent.types)
+        except duckdb.Error as error:
+            types = ", ".join(sent.types.values())
+            raise Indivisible(f"a column of a type that no table can have (one of {types})") from error
         kept = ", ".join(quoted(column) for column in sent.types if column != ROUTE)
         made = self.relation(f"SELECT {kept} FROM {quoted(exchange.name)}", level, [exchange])
         return replace(made, parts=(replace(made.parts[0], table=exchange.name),))
