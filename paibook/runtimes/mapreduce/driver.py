@@ -151,7 +151,7 @@ class _MapReduce:
         query = sql().planned(plan.program, _input_names(plan), splits, self._cluster.tasks())
         for line in query.told:
             context.emit(Event("stdout", "driver", -1, line + "\n"))
-        job = Job.pack(context.run, query.program, {}, {}, shape=query.outline)
+        job = Job.pack(context.run, query.program, query.variables, {}, shape=query.outline)
         if self._shared:
             job = job.in_file(self._checkpoint.folder / "program")
         buckets = self._options.get("reducers") or BUCKETS_PER_SLOT * slots

@@ -6,7 +6,7 @@ DuckDB itself says what is wrong with a query: before anything is launched, in i
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import duckdb
@@ -25,13 +25,15 @@ class Catalog:
 
     Args:
         schemas: Those of the query's inputs, by name.
+        small: Inputs that every task may be given whole.
 
     Raises:
         PlanError: Two inputs whose names SQL does not tell apart.
     """
 
-    def __init__(self, schemas: Mapping[str, pyarrow.Schema]) -> None:
+    def __init__(self, schemas: Mapping[str, pyarrow.Schema], small: Collection[str] = ()) -> None:
         self._connection = opened(_MEMORY)
+        self.small = frozenset(small)
         self.inputs: dict[str, dict[str, str]] = {}
         for name, schema in schemas.items():
             other = next((known for known in self.inputs if known.lower() == name.lower()), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import psutil
@@ -17,14 +18,16 @@ from paibook.plan import Plan
 from paibook.program import Program
 from paibook.runtimes.mapreduce.options import inputs_of
 from paibook.runtimes.mapreduce.outline import Outline
-from paibook.runtimes.mapreduce.sql.fragments import Types, opened, show
-from paibook.runtimes.mapreduce.sql.inputs import TypedSplit, prunes, schema_of
-from paibook.runtimes.mapreduce.sql.programs import Compiled, compiled
+from paibook.runtimes.mapreduce.sql.fragments import Types, opened, query, show
+from paibook.runtimes.mapreduce.sql.inputs import TypedSplit, prunes, schema_of, stored_bytes
+from paibook.runtimes.mapreduce.sql.programs import Compiled, Small, compiled
 from paibook.runtimes.mapreduce.sql.statement import statement
 from paibook.runtimes.mapreduce.table_shuffle import concat_tables, unpack_table
+from paibook.runtimes.mapreduce.task import Task, running
 
 __all__ = ["Compiled", "Planned", "compiled", "planned", "result", "shown", "statement", "told"]
 
+SMALL = 8 << 20  # bytes of an input, as stored and in memory, that every task may be given
 _UNCUT = 1 << 62  # bytes of a split, so that no file is read for the places to cut it at
 
 
@@ -34,6 +37,7 @@ class Planned:
 
     Attributes:
         program, outline: Those that run.
+        variables: The program's.
         splits: Of the inputs that are read, with their names.
         schema: Of the result.
         types: DuckDB's, of the result's columns.
@@ -42,6 +46,7 @@ class Planned:
 
     program: Program
     outline: Outline
+    variables: dict[str, Any]
     splits: list[tuple[Any, str]]
     schema: pyarrow.Schema
     types: Types
@@ -66,13 +71,65 @@ def planned(
     text = statement(program, inputs)
     by_input = {name: [split for split, of in splits if of == name] for name in inputs}
     schemas = {name: schema_of(name, some, tasks) for name, some in by_input.items()}
-    query = compiled(text, program.filename, schemas)
-    kept: list[tuple[Any, str]] = []
-    for name, columns in query.columns.items():
-        schema = pyarrow.schema([schemas[name].field(column) for column in columns])
-        pruned = prunes(by_input[name], columns)
-        kept += [(TypedSplit(split, schema, pruned), name) for split in by_input[name] or [None]]
-    return Planned(query.program, query.outline, kept, query.schema, query.types, told(query))
+    read = {name: _Input(some, schemas[name]) for name, some in by_input.items()}
+    query, variables = _with_small(text, program.filename, read)
+    kept = [(split, name) for name, columns in query.columns.items() for split in read[name].typed(columns)]
+    return Planned(query.program, query.outline, variables, kept, query.schema, query.types, told(query))
+
+
+@dataclass(frozen=True)
+class _Input:
+    """An input of a query.
+
+    Attributes:
+        splits: Its own.
+        schema: Its columns.
+    """
+
+    splits: list[Any]
+    schema: pyarrow.Schema
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it is worth a look whether every task can be given it."""
+        return stored_bytes(self.splits) <= SMALL
+
+    def typed(self, columns: Sequence[str]) -> list[TypedSplit]:
+        """The splits with some columns."""
+        schema = pyarrow.schema([self.schema.field(column) for column in columns])
+        pruned = prunes(self.splits, columns)
+        return [TypedSplit(split, schema, pruned) for split in self.splits or [None]]
+
+    def rows(self, columns: Sequence[str]) -> pyarrow.Table | None:
+        """All of some columns; None where they are too many."""
+        found: list[pyarrow.Table] = []
+        for table in chain.from_iterable(split.tables() for split in self.typed(columns)):
+            found.append(table)
+            if sum(rows.nbytes for rows in found) > SMALL:
+                return None
+        return pyarrow.concat_tables(found)
+
+
+def _with_small(text: str, filename: str, inputs: Mapping[str, _Input]) -> tuple[Compiled, dict[str, Any]]:
+    """A query, compiled, and its variables: what every task is given of small inputs."""
+    schemas = {name: input.schema for name, input in inputs.items()}
+    small = {name for name, input in inputs.items() if input.is_small}
+    while True:
+        query = compiled(text, filename, schemas, small)
+        made = {given.name: _made(given, inputs[given.input]) for given in query.small}
+        large = {given.input for given in query.small if made[given.name] is None}
+        if not large:
+            return query, {"SMALL": made} if made else {}
+        small -= large  # more in memory than in a file
+
+
+def _made(given: Small, input: _Input) -> pyarrow.Table | None:
+    rows = input.rows(given.columns)
+    if rows is None:
+        return None
+    with running(Task("notebook", 0, {})):
+        made = query(given.text, {given.input: rows}, {})
+    return made if made.nbytes <= SMALL else None
 
 
 def shown(plan: Plan, variables: Mapping[str, Any]) -> Compiled | None:
@@ -94,8 +151,8 @@ def shown(plan: Plan, variables: Mapping[str, Any]) -> Compiled | None:
     text = statement(plan.program, sorted(named))
     format = plan.options.get("format")
     found = {name: input_splits(some, 1, variables, format, _UNCUT, typed=True) for name, some in named.items()}
-    schemas = {name: schema_of(name, splits) for name, splits in found.items()}
-    return compiled(text, plan.program.filename, schemas)
+    read = {name: _Input(list(splits), schema_of(name, splits)) for name, splits in found.items()}
+    return _with_small(text, plan.program.filename, read)[0]
 
 
 def told(query: Compiled) -> tuple[str, ...]:
