@@ -40,9 +40,11 @@ import pandas
 from paibook.history import RunHistory
 from paibook.plan import Plan
 from paibook.program import Program
+from paibook.runtimes.mapreduce.sql import cells
 from paibook.session import Session
 
-root, sales, stage, out, query = sys.argv[1:]
+root, sales, stage, out, small, query = sys.argv[1:]
+cells.SMALL = int(small)
 
 def end(progress):
     if progress.stage == stage and progress.done >= 1:
@@ -65,11 +67,11 @@ def sales(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def killed(root: Path, sales: Path, stage: str, out: str) -> str:
+def killed(root: Path, sales: Path, stage: str, out: str, small: int) -> str:
     """Run the query in a process that is killed when a task of a stage has finished; gives the run's identifier."""
     script = root.parent / "notebook.py"
     script.write_text(NOTEBOOK)
-    arguments = [str(root), str(sales), stage, out, QUERY]
+    arguments = [str(root), str(sales), stage, out, str(small), QUERY]
     environment = {**os.environ, "PAIBOOK_WORKERS": "2"}
     notebook = subprocess.run([sys.executable, str(script), *arguments], env=environment, timeout=120)
     assert notebook.returncode == -9
@@ -78,12 +80,15 @@ def killed(root: Path, sales: Path, stage: str, out: str) -> str:
     return record.id
 
 
-@pytest.mark.parametrize(("stage", "out"), [("map", ""), ("reduce", "out.parquet"), ("reduce2", "")])
+@pytest.mark.parametrize(
+    ("stage", "out", "small"),
+    [("map", "", 0), ("reduce", "out.parquet", 0), ("reduce2", "", 0), ("map", "", 10_000), ("reduce", "", 10_000)],
+)
 def test_a_query_goes_on_after_its_notebook_died(
-    sales: Path, tmp_path: Path, stage: str, out: str, monkeypatch: pytest.MonkeyPatch
+    sales: Path, tmp_path: Path, stage: str, out: str, small: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, path = tmp_path / "runs", str(tmp_path / out) if out else ""
-    run = killed(root, sales, stage, path)
+    run = killed(root, sales, stage, path, small)
     checkpoint = Checkpoint(RunHistory(root).directory(run))
     checkpoint.load()
     finished = set(checkpoint.finished(stage))
@@ -101,6 +106,7 @@ def test_a_query_goes_on_after_its_notebook_died(
         assert pyarrow.parquet.read_table(path).to_pandas().astype(text).equals(expected(sales).astype(text))
     else:
         assert found.equals(expected(sales))
+    assert ("reduce3" in {progress.stage for progress in seen}) == (not small)  # else the kinds are sent to every task
     first = next(progress for progress in seen if progress.stage == stage)
     assert first.done == len(finished) < (first.total or 0)
     assert not (RunHistory(root).directory(run) / "work").exists()
