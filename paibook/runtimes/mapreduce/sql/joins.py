@@ -84,18 +84,19 @@ class Joining:
             Indivisible: A join without an equality between its sides, none of which is small.
         """
         where = list(where)
-        waiting = list(joins)
+        current, waiting = first, list(joins)
         inner = all(join.kind in ("INNER", *_LEFT_ONLY) for join in joins)
         if inner:
             where += [condition for join in joins if join.kind == "INNER" for condition in join.on]
             # What a semi join leaves does not depend on when it is done.
             waiting = [Join(join.source, join.kind, ()) for join in joins if join.kind == "INNER"]
+            current, waiting = self._large_first(first, waiting, where)
             waiting += [join for join in joins if join.kind in _LEFT_ONLY]
         nullable = _nullable(first, joins)
         for source in [first, *(join.source for join in joins if join.kind not in _LEFT_ONLY)]:
             if source.alias not in nullable:
                 self._filter(source, _taken(where, {source.alias}))
-        current, seen = first, {first.alias}
+        seen = {current.alias}
         while waiting:
             reorder = inner and waiting[0].kind == "INNER"
             join = self._next(waiting, where, seen) if reorder else waiting[0]
@@ -107,6 +108,14 @@ class Joining:
             current = self._join(current, seen, join, on, needed | names_in(rest))
             seen.add(join.source.alias)
         return current, where
+
+    def _large_first(self, first: Source, joins: list[Join], where: Sequence[Tree]) -> tuple[Source, list[Join]]:
+        """Inner joins that begin with a large table, if there is one: small ones can then be given to its tasks."""
+        large = next((join for join in joins if self._layout.is_large(join.source.rows)), None)
+        # Where a condition needs three tables, not every order has a key for each join.
+        if large is None or self._layout.is_large(first.rows) or any(len(aliases_in(c)) > 2 for c in where):
+            return first, joins
+        return large.source, [Join(first, "INNER", ()), *(join for join in joins if join is not large)]
 
     def _next(self, waiting: Sequence[Join], where: Sequence[Tree], seen: Collection[str]) -> Join:
         """The first of inner joins that has a key, if any has; the order of inner joins means nothing."""

@@ -54,6 +54,8 @@ MAP_ONLY = {
     "LEFT JOIN customers c ON c.region = a.id",
     "both of a union": "SELECT u.id, name FROM (SELECT id, customer FROM sales UNION ALL SELECT 1, id FROM sales) u "
     "JOIN customers c ON u.customer = c.customer",
+    "small ones that join each other": "SELECT s.id, c.name, r.title FROM regions r, customers c, sales s "
+    "WHERE r.region = c.region AND c.customer = s.customer",
     "nothing but its rows": "SELECT s.id FROM sales s JOIN regions r ON true",
     "nothing of either": "SELECT 1 AS one FROM sales CROSS JOIN regions",
     "the order of numbers": "SELECT s.id, r.title FROM sales s JOIN regions r ON s.customer < r.region",
@@ -79,6 +81,8 @@ SHUFFLED = {
     "a union of a large and a small one": "SELECT u.customer, name FROM (SELECT customer FROM sales UNION ALL "
     "SELECT region FROM regions) u JOIN customers c ON u.customer = c.customer ORDER BY ALL",
     "sets": "SELECT name FROM sales JOIN customers USING (customer) EXCEPT SELECT name FROM customers WHERE region = 1",
+    "a condition of three": "SELECT s.id, r.title FROM regions r, customers c, sales s "
+    "WHERE r.region = c.region AND r.region + c.customer = s.id",
     "a window": "SELECT id, count(*) OVER (PARTITION BY name) AS n FROM sales JOIN customers USING (customer)",
     "a cte read twice": "WITH t AS (SELECT id, name FROM sales JOIN customers USING (customer)) "
     "SELECT a.id, b.name FROM t a JOIN t b ON a.id = b.id + 1",
