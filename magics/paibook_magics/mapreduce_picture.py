@@ -48,6 +48,8 @@ def query_diagram(plan: Plan, flows: Sequence[tuple[str, str, str]]) -> str:
     for node, name, _text in _input_nodes(plan):
         if f"map_{name}" in makers:
             lines.append(f'  {node} --> map_{name}["map_{name}"]')
+        if f"all_{name}" in makers:
+            lines.append(f'  {node} --> all_{name}["{name}, for every task"]')
     arrows = [(maker, f" -- {name}" if name else "", reader or "output") for maker, name, reader in flows]
     return "\n".join([*lines, *(f"  {maker}{label} --> {reader}" for maker, label, reader in arrows)])
 

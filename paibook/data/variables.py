@@ -239,8 +239,16 @@ def _is_array(value: Any) -> bool:
 
 def _slice(items: Any, start: int, stop: int) -> Any:
     if isinstance(items, pyarrow.Table):
-        return items.slice(start, stop - start).combine_chunks()
+        return _cut_out(items.slice(start, stop - start).combine_chunks())
     return items.iloc[start:stop] if _is_pandas(items) else items[start:stop]
+
+
+def _cut_out(rows: pyarrow.Table) -> pyarrow.Table:
+    """Rows in memory of their own: a slice would be pickled with all of the table that it is of."""
+    sink = pyarrow.BufferOutputStream()
+    with pyarrow.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    return pyarrow.ipc.open_stream(sink.getvalue()).read_all()
 
 
 def _batches(name: str, first: int, items: Any) -> Iterator[Batch]:

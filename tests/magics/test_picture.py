@@ -163,6 +163,16 @@ class TestMapReduce:
             "  reduce --> output",
         ]
 
+    def test_rows_that_every_task_is_given(self) -> None:
+        plan = Plan("mapreduce", Program("\nSELECT 1"), options={"inputs": [USERS, ORDERS], "sql": True})
+        flows = [("all_users", "users_1", "map_orders"), ("map_orders", "", "")]
+        assert query_diagram(plan, flows).splitlines()[-4:] == [
+            '  in_0 --> all_users["users, for every task"]',
+            '  in_1 --> map_orders["map_orders"]',
+            "  all_users -- users_1 --> map_orders",
+            "  map_orders --> output",
+        ]
+
     def test_many_inputs_and_stages_stay_a_picture(self) -> None:
         source = MAP + "".join(f"reduce{k or ''} = 1\n" for k in (None, *range(2, 40)))
         inputs = [{"path": "x", "name": f"n{i}"} for i in range(8)]

@@ -26,6 +26,7 @@ class State:
         buckets: Of each shuffle.
         slots: Tasks that the run was cut for.
         schema: Of the result, where it is known beforehand: that of a query.
+        types: The result's columns in DuckDB's types, of a query.
     """
 
     job: Job
@@ -33,6 +34,7 @@ class State:
     buckets: int
     slots: int
     schema: Any = None
+    types: Any = None
 
 
 class Checkpoint:

@@ -151,11 +151,11 @@ class _MapReduce:
         query = sql().planned(plan.program, _input_names(plan), splits, self._cluster.tasks())
         for line in query.told:
             context.emit(Event("stdout", "driver", -1, line + "\n"))
-        job = Job.pack(context.run, query.program, {}, {}, shape=query.outline)
+        job = Job.pack(context.run, query.program, query.variables, {}, shape=query.outline)
         if self._shared:
             job = job.in_file(self._checkpoint.folder / "program")
         buckets = self._options.get("reducers") or BUCKETS_PER_SLOT * slots
-        return State(job, query.splits, buckets, slots, query.schema)
+        return State(job, query.splits, buckets, slots, query.schema, query.types)
 
     def _splits(self, typed: bool) -> list[tuple[Any, str]]:
         splits = plan_splits(self._plan, self._context, self._cluster.tasks(), typed)
@@ -290,7 +290,7 @@ class _MapReduce:
                 continue
             if state.schema is not None:
                 contents = [task.value[target.name].content for task in done]
-                found[target.name] = sql().result(contents, state.schema, self._options.get("as"))
+                found[target.name] = sql().result(contents, state.schema, state.types, self._options.get("as"))
                 continue
             records = in_order([task.value[target.name] for task in done], self._options.get("sort"))
             found[target.name] = frame(records) if self._options.get("as") == "dataframe" else records

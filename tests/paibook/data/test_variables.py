@@ -38,6 +38,16 @@ def test_rows_of_frames_and_tables_are_dicts() -> None:
     assert read(pyarrow.Table.from_pylist(rows)) == rows
 
 
+@pytest.mark.parametrize("kind", ["arrow", "polars", "pandas"])
+def test_rows_travel_without_the_rest_of_their_table(kind: str) -> None:
+    table = pyarrow.table({"n": range(10_000), "text": ["x" * 20] * 10_000})
+    value = table if kind == "arrow" else table.to_pandas()
+    if kind == "polars":
+        value = pytest.importorskip("polars").from_arrow(table)
+    found = variable_splits("docs", value, 1, 16)
+    assert sum(len(split.content) for split in found) < 2 * table.nbytes
+
+
 def test_a_place_names_variable_and_item() -> None:
     split = variable_splits("docs", list("abcdefgh"), 1, 2)[1]
     assert next(iter(split.batches())).place(2) == "docs, item 6"

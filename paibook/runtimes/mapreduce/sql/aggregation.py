@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from sqlglot import exp
 
 from paibook.runtimes.mapreduce.sql.expressions import Functions, Tree, function_name, is_number, text_of
 from paibook.runtimes.mapreduce.sql.fragments import quoted
-from paibook.runtimes.mapreduce.sql.relations import Layout, Relation, unique
+from paibook.runtimes.mapreduce.sql.relations import Indivisible, Layout, Relation, unique
 
 # What makes one of several: of parts' results the result of all.
 _MERGED = {
@@ -29,6 +30,7 @@ _MERGED = {
     "bit_or": "bit_or",
     "bit_xor": "bit_xor",
 }
+_WIDE = re.compile(r"DECIMAL\((?:19|2\d|3\d),(\d+)\)")  # whose sums may have more than 38 digits; with its scale
 _COUNTS = ("count", "count_star", "count_if", "countif")  # 0 of nothing, where a sum is NULL
 _BLIND = ("min", "max", "bool_and", "bool_or", "any_value")  # to rows that come twice
 
@@ -97,7 +99,12 @@ class Aggregation:
 
         Returns:
             The groups, and the column that each expression, as text, has become.
+
+        Raises:
+            Indivisible: Nothing is asked of the one group.
         """
+        if not groups and not calls:
+            raise Indivisible("one group of all rows, and no aggregate")
         names: dict[str, str] = {}
         for group in groups:
             wanted = group.name if isinstance(group, exp.Column) else "group"
@@ -190,13 +197,14 @@ class Aggregation:
         argument = self._layout.select(rows, {"x": text_of(a.call.this)}).types["x"]
         if not is_number(argument) or a.type != "DOUBLE":
             return None
-        halves: dict[str, Tree] = {"sum": exp.Sum(this=a.call.this.copy()), "count": exp.Count(this=a.call.this.copy())}
-        if isinstance(a.tree, exp.Filter):
-            where = a.tree.expression
-            halves = {half: exp.Filter(this=call, expression=where.copy()) for half, call in halves.items()}
-        sums = {f"{column}_{half}": text_of(call) for half, call in halves.items()}
+        value, unit = text_of(a.call.this), "1"
+        if (wide := _WIDE.fullmatch(argument)) is not None:
+            # avg adds up the digits as a HUGEINT, which holds more than the DECIMAL that is a sum's type.
+            value, unit = f"CAST(replace(CAST({value} AS VARCHAR), '.', '') AS HUGEINT)", f"1e{wide[1]}"
+        where = f" FILTER ({text_of(a.tree.expression)})" if isinstance(a.tree, exp.Filter) else ""
+        sums = {f"{column}_sum": f"sum({value}){where}", f"{column}_count": f"count({value}){where}"}
         first, second = (quoted(name) for name in sums)
-        return sums, f"CAST(sum({first}) AS DOUBLE) / nullif(sum({second}), 0)"
+        return sums, f"CAST(sum({first}) AS DOUBLE) / nullif(sum({second}), 0) / {unit}"
 
 
 def _any_order(tree: Tree) -> bool:

@@ -188,7 +188,9 @@ class Blocks:
         if group.args.get("all"):
             mixed = [item for item in items.values() if not self._functions.aggregates([item])]
             return [item for item in mixed if any_node(item, exp.Column)] or None
-        return [in_columns(expression.unnest(), names) for expression in group.expressions]
+        found = [in_columns(expression.unnest(), names) for expression in group.expressions]
+        # () is the group of all rows.
+        return [expression for expression in found if expression != exp.Tuple()]
 
     def _grouped(self, rows: Relation, clauses: _Clauses, hint: str) -> Relation:
         calls = self._functions.aggregates(clauses.trees())

@@ -6,7 +6,7 @@ DuckDB itself says what is wrong with a query: before anything is launched, in i
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import duckdb
@@ -14,7 +14,7 @@ import pyarrow
 
 from paibook.errors import PlanError, ProgramError
 from paibook.runtimes.mapreduce.outline import MAGIC
-from paibook.runtimes.mapreduce.sql.fragments import described, opened, quoted
+from paibook.runtimes.mapreduce.sql.fragments import described, is_unshown, opened, quoted
 
 _MEMORY = 256 << 20
 _LINE = re.compile(r"\n\s*LINE (\d+): (.*)\n", re.DOTALL)
@@ -25,13 +25,15 @@ class Catalog:
 
     Args:
         schemas: Those of the query's inputs, by name.
+        small: Inputs that every task may be given whole.
 
     Raises:
         PlanError: Two inputs whose names SQL does not tell apart.
     """
 
-    def __init__(self, schemas: Mapping[str, pyarrow.Schema]) -> None:
+    def __init__(self, schemas: Mapping[str, pyarrow.Schema], small: Collection[str] = ()) -> None:
         self._connection = opened(_MEMORY)
+        self.small = frozenset(small)
         self.inputs: dict[str, dict[str, str]] = {}
         for name, schema in schemas.items():
             other = next((known for known in self.inputs if known.lower() == name.lower()), None)
@@ -59,21 +61,29 @@ class Catalog:
         columns = ", ".join(f"{quoted(column)} {type}" for column, type in types.items())
         self._connection.execute(f"CREATE OR REPLACE TABLE {quoted(name)} ({columns})")
 
-    def result(self, text: str, filename: str) -> tuple[list[str], list[str]]:
-        """The names of a query's columns, as DuckDB makes them different, and their types.
+    def result(self, text: str, filename: str) -> dict[str, str]:
+        """The types of a query's columns, by their names, which DuckDB makes different.
 
         Args:
             text: The query, as the cell has it.
             filename: The cell.
 
         Raises:
-            ProgramError: DuckDB refuses the query; names the cell's line.
+            ProgramError: DuckDB refuses the query, and the cell's line is named, or a column is of a type that cannot
+                be shown.
         """
         try:
-            types = [row[1] for row in self._connection.execute(f"DESCRIBE {text}").fetchall()]
-            return list(self._connection.sql(f"FROM ({text}\n) LIMIT 0").df().columns), types
+            # Inside of a query columns must have names of their own.
+            types = described(self._connection, f"FROM ({text}\n)")
         except duckdb.Error as error:
             raise refused(error, text, filename) from None
+        for name, type in types.items():
+            if is_unshown(type):
+                raise ProgramError(
+                    f"{MAGIC} --sql: {filename}: the column {name!r} is of the type {type}, of which DuckDB makes no "
+                    "DataFrame; CAST it to another one, such as VARCHAR"
+                )
+        return types
 
     def schema(self, text: str) -> pyarrow.Schema:
         """A query's columns as Arrow has them."""

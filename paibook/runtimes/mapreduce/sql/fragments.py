@@ -27,6 +27,11 @@ Types = Mapping[str, str]  # DuckDB's types, by column
 
 _LEAST = 64 << 20  # bytes without which DuckDB does not get far
 _RAW = "_raw_"
+_END = r"(?=[\[,)]|$)"  # of a type's name, which may be inside of another's, where a field's name goes on
+# Types that come back from Arrow as others, or with other values: of a UNION with a NULL it is forgotten which one.
+_LOST = re.compile(rf"\b(BIT|BIGNUM|VARIANT|UHUGEINT|TIME WITH TIME ZONE){_END}|\bUNION\(")
+_BIT = re.compile(rf"\bBIT{_END}")  # comes back as bytes, which are cast to other bits
+_UNSHOWN = re.compile(rf"\b(BIGNUM|UHUGEINT|TIME WITH TIME ZONE){_END}")
 # Not in threading.local: when the process forks, the child clears that of other threads, and DuckDB crashes there.
 _idle: list[tuple[Path, duckdb.DuckDBPyConnection]] = []
 _lock = threading.Lock()
@@ -50,7 +55,7 @@ def run(texts: Mapping[str, str], tables: Mapping[str, pyarrow.Table], types: Ma
     with working() as connection:
         try:
             for name in {**tables, **types}:
-                _show(connection, name, tables.get(name), types.get(name))
+                show(connection, name, tables.get(name), types.get(name))
             return Relations({name: connection.sql(text).to_arrow_table() for name, text in texts.items()})
         except duckdb.Error as error:
             raise QueryError(plain_text(error)) from None
@@ -122,8 +127,25 @@ def plain_text(error: duckdb.Error) -> str:
     return text
 
 
-def _show(connection: duckdb.DuckDBPyConnection, name: str, table: pyarrow.Table | None, types: Types | None) -> None:
-    """Make a table known, with its columns' own types."""
+def is_lost(type: str) -> bool:
+    """Whether values of a type are not the same after they were in an Arrow table."""
+    return _LOST.search(type) is not None
+
+
+def is_unshown(type: str) -> bool:
+    """Whether DuckDB makes no DataFrame of a type's values."""
+    return _UNSHOWN.search(type) is not None
+
+
+def show(connection: duckdb.DuckDBPyConnection, name: str, table: pyarrow.Table | None, types: Types | None) -> None:
+    """Make a table known, with its columns' own types.
+
+    Args:
+        connection: Knows it from then on.
+        name: The table's.
+        table: None for one without rows.
+        types: Of its columns, where Arrow may not hold them.
+    """
     if table is None:
         columns = ", ".join(f"{quoted(column)} {type}" for column, type in (types or {}).items())
         connection.execute(f"CREATE TEMPORARY TABLE {quoted(name)} ({columns})")
@@ -134,11 +156,10 @@ def _show(connection: duckdb.DuckDBPyConnection, name: str, table: pyarrow.Table
     raw = _RAW + name
     connection.register(raw, table)
     # Arrow has no HUGEINT, UUID or JSON, say: they travel as decimals and texts.
+    found = described(connection, f"FROM {quoted(raw)}").values()
     columns = ", ".join(
-        quoted(column) if type == found else f"CAST({quoted(column)} AS {type}) AS {quoted(column)}"
-        for (column, type), found in zip(
-            types.items(), described(connection, f"FROM {quoted(raw)}").values(), strict=True
-        )
+        quoted(column) if type == own or _BIT.search(type) else f"CAST({quoted(column)} AS {type}) AS {quoted(column)}"
+        for (column, type), own in zip(types.items(), found, strict=True)
     )
     connection.execute(f"CREATE TEMPORARY VIEW {quoted(name)} AS SELECT {columns} FROM {quoted(raw)}")
 

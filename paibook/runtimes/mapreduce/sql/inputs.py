@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +15,7 @@ from paibook.data.batch import Batch
 from paibook.data.formats import open_bytes
 from paibook.data.frames import common_schema, in_schema
 from paibook.data.pieces import READ_ERRORS, Piece
-from paibook.data.variables import PendingSplit
+from paibook.data.variables import PendingSplit, SavedSplit, VariableSplit
 from paibook.errors import DataError
 
 _PRUNED = ("parquet", "csv", "tsv")  # formats of which columns are worth leaving out
@@ -80,6 +81,21 @@ def prunes(splits: Sequence[Any], columns: Sequence[str]) -> bool:
         return False
     schemas = [schema for piece in pieces for schema in _schemas_of_piece(piece)]
     return all(set(columns) <= set(schema.names) for schema in schemas)
+
+
+def stored_bytes(splits: Sequence[Any]) -> float:
+    """The bytes that an input takes as it is stored; infinite where they are not known before it is read."""
+    files = {piece.url: piece.fingerprint for split in splits for piece in _pieces(split)}
+    sizes = [math.inf if found is None else found.size for found in files.values()]
+    return sum(sizes) + sum(_bytes_of_items(split) for split in splits if not _pieces(split))
+
+
+def _bytes_of_items(split: Any) -> float:
+    if isinstance(split, VariableSplit):
+        return len(split.content)
+    if isinstance(split, SavedSplit):
+        return split.path.stat().st_size
+    return sum(map(_bytes_of_items, getattr(split, "parts", ()))) or math.inf  # of a sample
 
 
 def schema_of(name: str, splits: Sequence[Any], tasks: Tasks | None = None) -> pyarrow.Schema:

@@ -1,9 +1,12 @@
-"""Joins: a chain of equi-joins, each of whose sides is sent by the join's keys; equal keys meet, and so join."""
+"""Joins: a chain of equi-joins, each of whose sides is sent by the join's keys; equal keys meet, and so join.
+
+A small side is given to every task instead, and the other one stays where it is.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlglot import exp
 
@@ -78,21 +81,22 @@ class Joining:
             The rows, and what of WHERE is left to do.
 
         Raises:
-            Indivisible: A join without an equality between its sides.
+            Indivisible: A join without an equality between its sides, none of which is small.
         """
         where = list(where)
-        waiting = list(joins)
+        current, waiting = first, list(joins)
         inner = all(join.kind in ("INNER", *_LEFT_ONLY) for join in joins)
         if inner:
             where += [condition for join in joins if join.kind == "INNER" for condition in join.on]
             # What a semi join leaves does not depend on when it is done.
             waiting = [Join(join.source, join.kind, ()) for join in joins if join.kind == "INNER"]
+            current, waiting = self._large_first(first, waiting, where)
             waiting += [join for join in joins if join.kind in _LEFT_ONLY]
         nullable = _nullable(first, joins)
         for source in [first, *(join.source for join in joins if join.kind not in _LEFT_ONLY)]:
             if source.alias not in nullable:
                 self._filter(source, _taken(where, {source.alias}))
-        current, seen = first, {first.alias}
+        seen = {current.alias}
         while waiting:
             reorder = inner and waiting[0].kind == "INNER"
             join = self._next(waiting, where, seen) if reorder else waiting[0]
@@ -105,12 +109,19 @@ class Joining:
             seen.add(join.source.alias)
         return current, where
 
+    def _large_first(self, first: Source, joins: list[Join], where: Sequence[Tree]) -> tuple[Source, list[Join]]:
+        """Inner joins that begin with a large table, if there is one: small ones can then be given to its tasks."""
+        large = next((join for join in joins if self._layout.is_large(join.source.rows)), None)
+        # Where a condition needs three tables, not every order has a key for each join.
+        if large is None or self._layout.is_large(first.rows) or any(len(aliases_in(c)) > 2 for c in where):
+            return first, joins
+        return large.source, [Join(first, "INNER", ()), *(join for join in joins if join is not large)]
+
     def _next(self, waiting: Sequence[Join], where: Sequence[Tree], seen: Collection[str]) -> Join:
-        """The first of inner joins that has a key; the order of inner joins means nothing."""
-        for join in waiting:
-            if join.kind == "INNER" and any(_sides(condition, seen, join.source.alias) for condition in where):
-                return join
-        raise Indivisible(f"a join of {waiting[0].source.alias} without an equality")
+        """The first of inner joins that has a key, if any has; the order of inner joins means nothing."""
+        inner = [join for join in waiting if join.kind == "INNER"]
+        keyed = (j for j in inner if any(_sides(condition, seen, j.source.alias) for condition in where))
+        return next(keyed, inner[0])
 
     def _filter(self, source: Source, conditions: Sequence[Tree]) -> None:
         if conditions:
@@ -122,6 +133,9 @@ class Joining:
         if join.kind not in _RIGHT_STAYS:
             # Rows of the right side that match nothing are gone anyway.
             self._filter(right, _taken(on, {right.alias}))
+        large = self._beside_a_small(left, right, join.kind)
+        if large is not None:
+            return self._with_all(large, left if large is right else right, join.kind, on, needed | names_in(on))
         pairs = [sides for condition in on if (sides := _sides(condition, seen, right.alias))]
         if not pairs:
             raise Indivisible(f"a join of {right.alias} without an equality")
@@ -131,9 +145,24 @@ class Joining:
         met_one, met_other = self._met(
             one, other, list(zip(names, types, strict=True)), list(zip(more, types, strict=True))
         )
+        met_one, met_other = self._layout.whole(met_one), self._layout.whole(met_other)
         return self._local(
-            Source(left.alias, met_one, one.names), Source(right.alias, met_other, other.names), join, on
+            Source(left.alias, met_one, one.names), Source(right.alias, met_other, other.names), join.kind, on
         )
+
+    def _beside_a_small(self, left: Source, right: Source, kind: str) -> Source | None:
+        """The large side, which need not move since every task can be given the other one; None where there is none."""
+        layout = self._layout
+        if kind not in _RIGHT_STAYS and layout.is_large(left.rows) and layout.is_small(right.rows):
+            return left
+        return right if kind == "INNER" and layout.is_large(right.rows) and layout.is_small(left.rows) else None
+
+    def _with_all(self, large: Source, small: Source, kind: str, on: Sequence[Tree], needed: set[Name]) -> Source:
+        """The join of rows where they lie with all of a small side."""
+        one, _ = self._with_keys(large, [], needed)
+        other, _ = self._with_keys(small, [], needed, taken=list(one.rows.types))
+        given = self._layout.everywhere(other.rows, small.alias)
+        return self._local(one, Source(small.alias, given, other.names), kind, on)
 
     def _with_keys(
         self, source: Source, keys: Sequence[Tree], needed: set[Name], taken: Sequence[str] = ()
@@ -145,6 +174,9 @@ class Joining:
             if name in needed:
                 names[name] = unique(column, [*items, *taken])
                 items[names[name]] = quoted(column)
+        if not items and not keys:  # there must be a column
+            column = next(iter(source.rows.types))
+            items[unique(column, taken)] = quoted(column)
         texts = {text: column for column, text in items.items()}
         found = []
         for key in keys:
@@ -181,25 +213,25 @@ class Joining:
         level = layout.next_level([left.rows, right.rows])
         return layout.by_key(left.rows, one, level, left.alias), layout.by_key(right.rows, other, level, right.alias)
 
-    def _local(self, left: Source, right: Source, join: Join, on: Sequence[Tree]) -> Source:
-        """The join of what has met in a task."""
-        layout = self._layout
-        one, other = layout.whole(left.rows), layout.whole(right.rows)
+    def _local(self, left: Source, right: Source, kind: str, on: Sequence[Tree]) -> Source:
+        """The join of what is in a task: each part of the left side with the one part of the right."""
+        one, other = left.rows, right.rows
         names = {**left.names, **right.names}
-        condition = " AND ".join(f"({text_of(in_columns(c, names))})" for c in on)
-        shown = list(one.types) if join.kind in _LEFT_ONLY else [*one.types, *other.types]
-        text = (
-            f"SELECT {', '.join(map(quoted, shown))} FROM {one.parts[0].source('_left')} "
-            f"{join.kind} JOIN {other.parts[0].source('_right')} ON {condition}"
-        )
-        made = layout.relation(text, one.level, [*one.reads, *other.reads])
+        condition = " AND ".join(f"({text_of(in_columns(c, names))})" for c in on) or "true"
+        shown = ", ".join(map(quoted, one.types if kind in _LEFT_ONLY else [*one.types, *other.types]))
+        tail = f"{kind} JOIN {other.parts[0].source('_right')} ON {condition}"
+        parts = [
+            replace(part, text=f"SELECT {shown} FROM {part.source('_left')} {tail}", table="") for part in one.parts
+        ]
+        made = self._layout.relation(parts[0].text, one.level, [*one.reads, *other.reads])
         keys: tuple[Key, ...] = ()
-        if join.kind != "FULL" and join.kind != "RIGHT":
+        if kind not in _RIGHT_STAYS:
             keys += one.keys
-        if join.kind in ("INNER", "RIGHT"):
+        if kind in ("INNER", "RIGHT"):
             keys += other.keys
-        made = Relation(made.level, made.parts, made.types, made.reads, made.gathered, keys)
-        return Source(left.alias, made, left.names if join.kind in _LEFT_ONLY else names)
+        return Source(
+            left.alias, replace(made, parts=tuple(parts), keys=keys), left.names if kind in _LEFT_ONLY else names
+        )
 
 
 def _nullable(first: Source, joins: Sequence[Join]) -> set[str]:

@@ -51,7 +51,10 @@ class Queries:
             schema: dict[str, object] = {
                 name.lower(): {c.lower(): t for c, t in types.items()} for name, types in self._catalog.inputs.items()
             }
-            tree = qualify(self._with_now(tree.copy()), dialect=DIALECT, schema=schema)
+            tree = self._with_now(tree.copy())
+            for field in tree.find_all(exp.PropertyEQ):
+                field.this.meta["case_sensitive"] = True  # a struct's field is called as it is written
+            tree = qualify(tree, dialect=DIALECT, schema=schema)
         except SqlglotError as error:
             raise Indivisible(f"columns that cannot be told apart ({str(error).splitlines()[0]})") from error
         return self._rows(tree, {}, outermost=True)

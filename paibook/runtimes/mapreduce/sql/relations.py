@@ -2,7 +2,7 @@
 
 Level 0 are the map tasks, which read one input each; level k is the k-th reduce. A fragment, DuckDB's text, makes a
 relation out of what its level has. An exchange sends rows on: by a key, so that equal keys meet in one task, or all of
-them to one.
+them to one. Rows of a small input, known before the run, may be given to every task.
 """
 
 from __future__ import annotations
@@ -13,10 +13,8 @@ from dataclasses import dataclass, field, replace
 import duckdb
 
 from paibook.runtimes.mapreduce.sql.catalog import Catalog
-from paibook.runtimes.mapreduce.sql.fragments import quoted
+from paibook.runtimes.mapreduce.sql.fragments import is_lost, quoted
 from paibook.runtimes.mapreduce.table_shuffle import ROUTE
-
-_LOST = ("BIT", "BIGNUM", "VARIANT")  # types that come back from Arrow as others, and cannot be cast back
 
 Key = tuple[tuple[str, str], ...]  # columns, each with the type it is hashed as
 
@@ -77,15 +75,17 @@ class Exchange:
 
     Attributes:
         name: What the fragments there call them.
-        level: Where they go.
+        level: Where they go; 0 for rows that every task is given.
         source: What is sent, with the column ``ROUTE`` where it goes by key.
         gathers: Whether it all goes to one task.
+        is_large: Whether it comes from inputs not all of which are small.
     """
 
     name: str
     level: int
     source: Relation
     gathers: bool
+    is_large: bool
 
 
 @dataclass
@@ -183,6 +183,19 @@ class Layout:
         sent = rows if rows.types else self.select(rows, {"_one": "1"})
         return self._sent(sent, level, name, True)
 
+    def is_small(self, rows: Relation) -> bool:
+        """Whether rows can be given to every task: those of one small input, row by row."""
+        return rows.level == 0 and len(rows.parts) == 1 and not rows.reads and rows.parts[0].input in self.catalog.small
+
+    def is_large(self, rows: Relation) -> bool:
+        """Whether rows come from inputs not all of which are small."""
+        read = {part.input for part in rows.parts if part.input} - self.catalog.small
+        return bool(read) or any(exchange.is_large for exchange in rows.reads)
+
+    def everywhere(self, rows: Relation, name: str) -> Relation:
+        """Small rows as every task has them."""
+        return self._sent(rows, 0, name, False)
+
     def next_level(self, rows: Sequence[Relation], gathers: bool = False) -> int:
         """The first level after some relations whose tasks get rows by key, or, if ``gathers``, which has one task."""
         level = 1 + max(relation.level for relation in rows)
@@ -206,11 +219,15 @@ class Layout:
         return f"{hint}_{number}"
 
     def _sent(self, sent: Relation, level: int, name: str, gathers: bool) -> Relation:
-        lost = next((type for type in sent.types.values() if type.startswith(_LOST)), None)
+        lost = next((type for type in sent.types.values() if is_lost(type)), None)
         if lost is not None:
-            raise Indivisible(f"a column of the type {lost}, which Arrow does not have")
-        exchange = Exchange(self.name(name), level, sent, gathers)
-        self.catalog.create(exchange.name, sent.types)
+            raise Indivisible(f"a column of the type {lost}, which Arrow does not keep")
+        exchange = Exchange(self.name(name), level, sent, gathers, self.is_large(sent))
+        try:
+            self.catalog.create(exchange.name, sent.types)
+        except duckdb.Error as error:
+            types = ", ".join(sent.types.values())
+            raise Indivisible(f"a column of a type that no table can have (one of {types})") from error
         kept = ", ".join(quoted(column) for column in sent.types if column != ROUTE)
         made = self.relation(f"SELECT {kept} FROM {quoted(exchange.name)}", level, [exchange])
         return replace(made, parts=(replace(made.parts[0], table=exchange.name),))

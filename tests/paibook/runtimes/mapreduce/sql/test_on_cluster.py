@@ -63,6 +63,15 @@ def test_to_the_notebook_and_to_a_path(on_cluster: Any, files: dict[str, Path], 
     assert [stage["name"] for stage in on_cluster.summary["stages"]] == ["map", "reduce", "reduce2", "reduce3"]
 
 
+def test_a_small_table_is_given_to_every_task(
+    on_cluster: Any, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paibook.runtimes.mapreduce.sql.cells.SMALL", 100_000)
+    assert on_cluster(QUERY, *inputs(files), sql=True).equals(expected(files))
+    assert [stage["name"] for stage in on_cluster.summary["stages"]] == ["map", "reduce", "reduce2"]
+    assert on_cluster.summary["stages"][0]["records_in"] == ROWS
+
+
 def test_a_collection_that_is_computed_on_the_cluster(on_cluster: Any) -> None:
     bag = pytest.importorskip("dask.bag").from_sequence([{"k": i % 3, "v": i} for i in range(90)], npartitions=3)
     query = "SELECT k, sum(v) AS s FROM b GROUP BY k ORDER BY k"

@@ -114,6 +114,9 @@ DIVIDED = {
     "any value": "SELECT product, any_value(product), count(*) FROM sales GROUP BY product",
     "one and the same now": "SELECT now() = current_timestamp AS a, today() = current_date AS b FROM sales",
     "an alias with its column's name": "SELECT upper(product) AS product, count(*) FROM sales GROUP BY product",
+    "the group of all": "SELECT count(*), sum(price) FROM sales GROUP BY ()",
+    "the group of all of nothing": "SELECT count(*), sum(x) FROM nothing GROUP BY ()",
+    "the group of all beside others": "SELECT product, count(*) FROM sales GROUP BY (), product",
     # joins
     "inner join": "SELECT s.id, c.name FROM sales s JOIN customers c ON s.customer = c.customer",
     "using": "SELECT id, customer, name FROM sales JOIN customers USING (customer)",
@@ -228,6 +231,7 @@ IN_ONE_TASK = {
     "a join without equality": "SELECT s.id, r.title FROM sales s JOIN regions r ON s.id < r.region",
     "recursive": "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n < 5) "
     "SELECT n, count(id) FROM t LEFT JOIN sales ON sales.id % 5 = n GROUP BY n",
+    "the group of all, and nothing of it": "SELECT 1 AS one FROM sales GROUP BY ()",
     "rollup": "SELECT product, paid, count(*) FROM sales GROUP BY ROLLUP (product, paid)",
     "distinct on": "SELECT DISTINCT ON (product) product, id FROM sales ORDER BY product, id",
     "row as a value": "SELECT regions FROM regions",
