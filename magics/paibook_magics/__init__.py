@@ -14,6 +14,7 @@ from paibook_magics.cells import MAGICS, Cells, help_text
 from paibook_magics.console import title_of
 from paibook_magics.lines import CLUSTER_HELP, RUNS_HELP, Lines
 from paibook_magics.picture import Shown
+from paibook_magics.rank_completion import rank_matcher
 from paibook_magics.rank_lines import DEBUG_HELP, RANKS_HELP, RankLines
 from paibook_magics.transform import AwaitPaiCells
 
@@ -33,6 +34,9 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     ranks = RankLines(session)
     _register(shell, ranks.ranks, "line", "pai_ranks", RANKS_HELP)
     _register(shell, ranks.debug, "line", "pai_debug", DEBUG_HELP)
+    if shell.Completer is not None:
+        cells.matcher = rank_matcher(session)
+        shell.Completer.custom_matchers.append(cells.matcher)
     # Before IPython's own transformers, which would turn the cell into a synchronous call.
     transformer = AwaitPaiCells(shell)
     shell.events.register("pre_execute", transformer.begin)
@@ -51,6 +55,8 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
         shell.events.unregister("pre_execute", transformer.begin)
         shell.events.unregister("post_execute", transformer.end)
         shell.input_transformers_cleanup.remove(transformer)
+    if cells.matcher is not None:
+        shell.Completer.custom_matchers.remove(cells.matcher)
     del shell.paibook  # type: ignore[attr-defined]
 
 

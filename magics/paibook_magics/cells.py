@@ -46,6 +46,7 @@ class Cells:
     def __init__(self, shell: InteractiveShell, session: Session) -> None:
         self.shell = shell
         self.session = session
+        self.matcher: Any = None  # completes names of the ranks, where the shell completes at all
         self._following: set[asyncio.Task[None]] = set()
 
     async def run_cell(self, magic: str, line: str, body: str) -> Run | None:

@@ -57,6 +57,7 @@ def _config(folder: str, engine_id: int) -> Any:
     config.IPEngine.enable_nanny = False
     config.IPEngine.log_level = logging.CRITICAL
     config.IPEngine.timeout = 30
+    config.InteractiveShell.display_page = True  # `name?` in a cell is shown there: a rank has no pager
     config.IPEngine.max_heartbeat_misses = HEARTBEAT_MISSES
     return config
 

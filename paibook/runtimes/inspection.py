@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
+import inspect
 import io
+import keyword
 import pdb  # noqa: T100 - the debugger is what this offers
 import sys
 from collections.abc import Callable, Sequence
@@ -74,6 +77,31 @@ def holding(place: Place) -> Holding:
     return Holding(psutil.Process().memory_info().rss, _devices(), variables)
 
 
+def complete(place: Place, text: str, limit: int) -> list[str]:
+    """Runs on a rank: what a name, or an attribute of one, may go on as. Runs none of the user's code."""
+    path, _, begun = text.rpartition(".")
+    names = (
+        [*place.namespace, *keyword.kwlist, *dir(builtins)]
+        if not path
+        else _attributes(place.namespace, path.split("."))
+    )
+    found = {name for name in names if name.startswith(begun) and (begun or not name.startswith("_"))}
+    return [f"{path}.{name}" if path else name for name in sorted(found)[:limit]]
+
+
+def _attributes(namespace: dict[str, Any], path: Sequence[str]) -> list[str]:
+    """Names in an object; none where to reach it would run a property, or a rank's ``comm`` would connect."""
+    value = namespace.get(path[0], getattr(builtins, path[0], None))
+    for name in path[1:]:
+        value = inspect.getattr_static(value, name, None)
+        if hasattr(type(value), "__get__") and not inspect.isroutine(value) and not inspect.isclass(value):
+            return []
+    try:
+        return [] if value is None else dir(value)
+    except Exception:  # an object's own __dir__ may raise anything
+        return []
+
+
 def remember_failure(error: BaseException) -> None:
     """Keep a cell's error, and with it the variables of its frames, until another cell fails here."""
     global _failed, _last
@@ -98,18 +126,28 @@ def debug(place: Place, commands: Sequence[str]) -> str:
     return printed.getvalue()
 
 
-def on_ranks(cluster: Cluster, function: Callable[..., T], *args: Any, ranks: Sequence[int] = ()) -> dict[int, T]:
+def on_ranks(
+    cluster: Cluster,
+    function: Callable[..., T],
+    *args: Any,
+    ranks: Sequence[int] = (),
+    timeout: float = ANSWER_SECONDS,
+) -> dict[int, T]:
     """Call ``function(place, *args)`` on idle ranks of the session; ranks that are busy, or lost, are left out.
 
     Args:
         ranks: Which; none means all.
+        timeout: Seconds to wait for each.
+
+    Raises:
+        TimeoutError: One did not answer.
     """
     there = workers(cluster)
     idle = [status.rank for status in there if status.state == "idle" and (not ranks or status.rank in ranks)]
     if not idle or any(status.state == "lost" for status in there[: max(idle) + 1]):
         return {}  # asking for them would start new ones in the place of the lost
     pending = cluster.ranks(max(idle) + 1).apply(function, *args, ranks=idle)
-    return {rank: one.result(ANSWER_SECONDS) for rank, one in zip(idle, pending, strict=True)}
+    return {rank: one.result(timeout) for rank, one in zip(idle, pending, strict=True)}
 
 
 def workers(cluster: Cluster) -> list[RankStatus]:

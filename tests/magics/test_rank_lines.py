@@ -92,3 +92,27 @@ def test_what_is_not_understood(notebook: Notebook, line: str, said: str) -> Non
     outcome = notebook.run(line)
     assert outcome.ename == "PlanError"
     assert said in outcome.evalue
+
+
+def completions(notebook: Notebook, code: str) -> list[str]:
+    reply = notebook.client.complete(code, len(code), reply=True, timeout=60)
+    return list(reply["content"]["matches"])
+
+
+def test_tab_knows_the_names_on_the_ranks(notebook: Notebook) -> None:
+    notebook.run("%%pai_allreduce -n 2\nimport numpy as np\nlong_name_on_ranks = [1]")
+    line = "%%pai_allreduce -n 2\n"
+    assert completions(notebook, line + "long_name_o") == ["long_name_on_ranks"]
+    assert "np.zeros_like" in completions(notebook, line + "x = np.zeros_l")
+    assert completions(notebook, line + "comm.Allr") == ["comm.Allreduce"]
+    assert "long_name_on_ranks.append" in completions(notebook, line + "f(long_name_on_ranks.app")
+    assert completions(notebook, "long_name_o") == []
+    assert notebook.run("%%pai_allreduce -n 2\ncomm.allreduce(1)").status == "ok"  # and it has connected nothing
+
+
+def test_a_question_mark_is_answered_on_the_ranks(notebook: Notebook) -> None:
+    notebook.run("%%pai_allreduce -n 2\ndef half(number: int) -> int:\n    'Half of a number.'\n    return number // 2")
+    shown = notebook.run("%%pai_allreduce -n 2 -t 1\nhalf?").stdout
+    assert "[rank 1]" in shown
+    assert "half(number: int) -> int" in shown
+    assert "Half of a number." in shown

@@ -11,7 +11,7 @@ import pytest
 from paibook.clusters.contract import Place
 from paibook.clusters.inline import InlineCluster
 from paibook.errors import PlanError
-from paibook.runtimes.inspection import check_idle, holding, on_ranks
+from paibook.runtimes.inspection import check_idle, complete, holding, on_ranks
 
 
 @pytest.fixture
@@ -56,3 +56,34 @@ def test_busy_ranks_are_left_alone(cluster: InlineCluster) -> None:
     go_on.set()
     pending.result(10)
     assert list(on_ranks(cluster, holding)) == [0, 1]
+
+
+class Watched:
+    """Notes when its property is read."""
+
+    reads = 0
+
+    @property
+    def costly(self) -> list[int]:
+        Watched.reads += 1
+        return []
+
+
+def test_completion_runs_nothing(cluster: InlineCluster) -> None:
+    def hold(place: Place) -> None:
+        place.namespace.update(watched=Watched(), matrix=np.zeros(2), _hidden=1)
+
+    cluster.ranks(1).apply(hold)[0].result(10)
+
+    def completed(text: str) -> list[str]:
+        return on_ranks(cluster, complete, text, 100)[0]
+
+    assert completed("watc") == ["watched"]
+    assert completed("watched.cos") == ["watched.costly"]
+    assert completed("watched.costly.app") == []
+    assert completed("matrix.sh") == ["matrix.shape"]
+    assert completed("nothing.x") == []
+    assert completed("_hid") == ["_hidden"]
+    assert "_hidden" not in completed("")
+    assert completed("lamb") == ["lambda"]
+    assert Watched.reads == 0
