@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
-_DESCRIPTORS = Path("/proc/self/fd")
+_DESCRIPTORS = "/proc/self/fd"
 
 
 def inodes() -> set[int]:
@@ -44,7 +43,7 @@ def _sockets() -> Iterator[tuple[int, int]]:
 
 def _inode(descriptor: int) -> int | None:
     try:
-        target = os.readlink(_DESCRIPTORS / str(descriptor))
+        target = os.readlink(f"{_DESCRIPTORS}/{descriptor}")
     except OSError:
         return None  # closed since
     return int(target[8:-1]) if target.startswith("socket:[") else None
