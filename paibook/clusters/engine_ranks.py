@@ -22,6 +22,7 @@ from paibook.clusters.engine_place import EVENT_MIME, Packed, decode_event, invo
 from paibook.errors import ClusterError, RankLost
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 POLL_SECONDS = 0.005
 
 
@@ -86,6 +87,7 @@ class EngineCaller:
         self.client = client
         self._lock = threading.Lock()
         self._outbox: list[Callable[[], None]] = []
+        self._closed = False
 
     def call(
         self, engine: Engine, packed: Packed, on_event: OnEvent | None, further: tuple[Any, ...] = ()
@@ -97,13 +99,12 @@ class EngineCaller:
             further: Arguments that follow, for this engine only.
         """
         future: Future[Any] = Future()
+        arguments = packed.message(engine.role, engine.rank, further)
         with self._lock:
             if engine.lost is not None or engine.id not in self.client.ids:
                 future.set_exception(RankLost(engine.role, engine.rank, engine.lost or "its engine left the cluster"))
                 return future
             engine.calls.append(call := Call(future))
-
-        arguments = packed.message(engine.role, engine.rank, further)
         self._in_loop(partial(self._send, engine, call, arguments, on_event))
         return future
 
@@ -112,14 +113,22 @@ class EngineCaller:
         with self._lock:
             self._outbox.append(send)
             first = len(self._outbox) == 1
-        if first:
-            self.client._io_loop.add_callback(self._send_all)
+        if self._closed:  # nobody is left to send, and each call is to say so
+            self._send_all()
+        elif first:
+            try:
+                self.client._io_loop.add_callback(self._send_all)
+            except RuntimeError:  # closed at this moment
+                self._send_all()
 
     def _send_all(self) -> None:
         with self._lock:
             outbox, self._outbox = self._outbox, []
         for send in outbox:
-            send()
+            try:
+                send()
+            except Exception:  # of one engine, which may just have left; the others are to hear
+                logger.debug("a message to a rank was not sent", exc_info=True)
 
     def _send(self, engine: Engine, call: Call, arguments: tuple[Any, ...], on_event: OnEvent | None) -> None:
         def hook(message: Any) -> None:
@@ -207,8 +216,10 @@ class EngineCaller:
             silent = [engine for engine in silent if engine.id not in heard]
 
     def close(self) -> None:
-        """Close the client's sockets."""
+        """Close the client's sockets; what was not sent yet fails."""
         self.client.close()
+        self._closed = True
+        self._send_all()
 
     def _on_message(self, engine: Engine, on_event: OnEvent | None, message: dict[str, Any]) -> None:
         self.client.metadata[message["parent_header"]["msg_id"]].update(stdout="", stderr="", outputs=[])

@@ -97,6 +97,8 @@ class IpyparallelCluster(Cluster):
         with self._lock:
             self._stop_dask()
             if self._caller is not None:
+                for engine in [engine for group in self._engines.values() for engine in group]:
+                    self._caller.lose(engine, "the cluster was closed")
                 self._caller.close()
             self._caller = None
             self._engines.clear()

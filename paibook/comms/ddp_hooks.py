@@ -29,14 +29,19 @@ class TopKState:
             raise ValueError(f"ratio must be above 0 and at most 1; got {ratio!r}")
         self.ratio = ratio
         self.group = group
-        self._left_out: dict[tuple[int, int], torch.Tensor] = {}
+        self._left_out: dict[int, tuple[tuple[int, ...], torch.Tensor]] = {}
 
-    def left_out(self, bucket: int, gradients: torch.Tensor) -> torch.Tensor:
+    def left_out(self, bucket: dist.GradBucket) -> torch.Tensor:
         """Of one bucket. DDP cuts its buckets anew after the first step; then nothing is carried over."""
-        key = bucket, gradients.numel()
-        if key not in self._left_out:
-            self._left_out[key] = torch.zeros_like(gradients)
-        return self._left_out[key]
+        index, gradients = bucket.index(), bucket.buffer()
+        parameters = tuple(id(parameter) for parameter in bucket.parameters())
+        known, rest = self._left_out.get(index, ((), gradients))
+        if known != parameters:
+            rest = torch.zeros_like(gradients)
+            self._left_out[index] = parameters, rest
+        if bucket.is_last():
+            self._left_out = {i: kept for i, kept in self._left_out.items() if i <= index}
+        return rest
 
 
 def topk_hook(state: TopKState, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
@@ -46,7 +51,7 @@ def topk_hook(state: TopKState, bucket: dist.GradBucket) -> torch.futures.Future
     (Stich et al., Sparsified SGD with Memory, 2018).
     """
     gradients = bucket.buffer()
-    left_out = state.left_out(bucket.index(), gradients)
+    left_out = state.left_out(bucket)
     gradients += left_out
     places = gradients.abs().topk(max(1, round(state.ratio * gradients.numel())), sorted=False).indices
     values = gradients[places]

@@ -16,6 +16,7 @@ import torch
 from paibook.comms.communicator import Communicator
 from paibook.comms.operators import IN_PLACE
 
+Array = np.ndarray[Any, Any]
 BUCKET_BYTES = 25 << 20  # as DistributedDataParallel's: large enough to be worth a message, small enough for the cache
 RATIO = 0.01
 COMPRESSIONS = ("fp16", "bf16", "top-k")
@@ -24,15 +25,17 @@ COMPRESSIONS = ("fp16", "bf16", "top-k")
 class GradientReducer:
     """Averages the gradients of a model that every rank holds; for training loops that use ``comm`` rather than DDP.
 
+    Collective: every rank makes one, and calls ``reduce`` as often.
+
     Args:
-        parameters: As for a torch optimizer: the same ones on every rank, in the same order, in main memory.
+        parameters: As for a torch optimizer: of the same shapes and types on every rank, in main memory.
         comm: The ranks.
-        bucket_bytes: Gradients sent at once.
+        bucket_bytes: Gradients sent at once, at least 1.
         compression: None, ``"fp16"``, ``"bf16"`` or ``"top-k"``; the last sends a share of the values, the largest.
         ratio: That share, above 0 and at most 1.
 
     Raises:
-        ValueError: No such compression or ratio; no parameters, or of another kind.
+        ValueError: No such compression or ratio; no parameters, or of another kind, or other ones on another rank.
     """
 
     def __init__(
@@ -43,31 +46,32 @@ class GradientReducer:
         compression: str | None = None,
         ratio: float = RATIO,
     ) -> None:
-        trained = [parameter for parameter in parameters if parameter.requires_grad]
-        if not trained:
-            raise ValueError("there are no parameters that take gradients; pass model.parameters()")
-        for parameter in trained:
-            if parameter.device.type != "cpu" or parameter.dtype not in (torch.float32, torch.float64):
-                raise ValueError(
-                    f"gradients must be float32 or float64 in main memory; a parameter is {parameter.dtype} on "
-                    f"{parameter.device}: train it with DistributedDataParallel"
-                )
-        self._means = [
-            (bucket, _mean(compression, ratio, comm, bucket)) for bucket in _buckets(trained, max(1, bucket_bytes))
-        ]
+        trained = [parameter for parameter in parameters if parameter.requires_grad and parameter.numel()]
+        if bucket_bytes < 1:
+            raise ValueError(f"bucket_bytes must be 1 or more; got {bucket_bytes!r}")
+        _check(trained, comm)
+        self._means = [(bucket, _mean(compression, ratio, comm, bucket)) for bucket in _buckets(trained, bucket_bytes)]
 
+    @torch.no_grad()
     def reduce(self) -> None:
         """Replace every gradient by its mean over the ranks; to be called by all, between ``backward`` and ``step``.
 
-        A parameter that took no part on this rank counts as one with a gradient of zeros.
+        A parameter that took no part on this rank counts as one with a gradient of zeros; one that no longer requires
+        gradients does so too, and is left without.
+
+        Raises:
+            ValueError: A gradient is sparse.
         """
         for bucket, mean in self._means:
-            flat = torch.cat([_gradient(parameter).reshape(-1) for parameter in bucket])
+            flat = torch.cat([_flat_gradient(parameter) for parameter in bucket])
             mean.replace(flat.numpy())
             start = 0
             for parameter in bucket:
                 end = start + parameter.numel()
-                _gradient(parameter).copy_(flat[start:end].view_as(parameter))
+                if parameter.requires_grad:
+                    if parameter.grad is None:
+                        parameter.grad = torch.zeros_like(parameter)
+                    parameter.grad.copy_(flat[start:end].view(parameter.shape))
                 start = end
 
 
@@ -78,11 +82,11 @@ class _Mean(ABC):
         self.comm = comm
 
     @abstractmethod
-    def replace(self, flat: np.ndarray[Any, Any]) -> None: ...
+    def replace(self, flat: Array) -> None: ...
 
 
 class _Exact(_Mean):
-    def replace(self, flat: np.ndarray[Any, Any]) -> None:
+    def replace(self, flat: Array) -> None:
         self.comm.Allreduce(IN_PLACE, flat)
         flat /= self.comm.size
 
@@ -92,29 +96,43 @@ class _Half(_Mean):
 
     def __init__(self, comm: Communicator, kind: torch.dtype, size: int) -> None:
         super().__init__(comm)
-        self._kind = kind
-        self._left_out = np.zeros(size, np.float32)
+        width = -(-size // comm.size)
+        self._mine = _Rounded(kind, width * comm.size)
+        self._mean = _Rounded(kind, width)
 
-    def replace(self, flat: np.ndarray[Any, Any]) -> None:
-        flat += self._left_out
-        width = -(-flat.size // self.comm.size)
-        mine = np.zeros(width * self.comm.size, np.float32)
-        mine[: flat.size] = flat
-        short = self._shortened(mine)
-        self._left_out = (flat - self._widened(short)[: flat.size]).astype(np.float32)
+    def replace(self, flat: Array) -> None:
+        padded = np.zeros(self._mine.size, np.float32)
+        padded[: flat.size] = flat
+        short = self._mine.shortened(padded)
         parts = np.empty_like(short)
         self.comm.Alltoall(short, parts)
-        mean = self._widened(parts).reshape(self.comm.size, width).mean(axis=0)
+        mean = self._mine.widened(parts).reshape(self.comm.size, -1).mean(axis=0)
         whole = np.empty_like(short)
-        self.comm.Allgather(self._shortened(mean), whole)
-        flat[:] = self._widened(whole)[: flat.size]
+        self.comm.Allgather(self._mean.shortened(mean), whole)
+        flat[:] = self._mine.widened(whole)[: flat.size]
 
-    def _shortened(self, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        made: np.ndarray[Any, Any] = torch.from_numpy(values).to(self._kind).view(torch.int16).numpy()
-        return made
 
-    def _widened(self, short: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        made: np.ndarray[Any, Any] = torch.from_numpy(short).view(self._kind).float().numpy()
+class _Rounded:
+    """Rounds values to 16 bits, and adds what it took away to the next ones."""
+
+    def __init__(self, kind: torch.dtype, size: int) -> None:
+        self.size = size
+        self._kind = kind
+        self._most = torch.finfo(kind).max
+        self._left_out = np.zeros(size, np.float32)
+
+    def shortened(self, values: Array) -> Array:
+        """The values as 16-bit patterns. Large ones come in several steps; infinities and NaN come as they are."""
+        values = values + self._left_out
+        finite = np.isfinite(values)
+        clipped = np.where(finite, np.clip(values, -self._most, self._most), values).astype(np.float32)
+        short: Array = torch.from_numpy(clipped).to(self._kind).view(torch.int16).numpy()
+        self._left_out = np.where(finite, values - self.widened(short), 0).astype(np.float32)
+        return short
+
+    def widened(self, short: Array) -> Array:
+        """16-bit patterns as float32."""
+        made: Array = torch.from_numpy(short).view(self._kind).float().numpy()
         return made
 
 
@@ -127,7 +145,7 @@ class _TopK(_Mean):
         self._kept = max(1, round(ratio * size))
         self._left_out = np.zeros(size, np.float32)
 
-    def replace(self, flat: np.ndarray[Any, Any]) -> None:
+    def replace(self, flat: Array) -> None:
         flat += self._left_out
         places = np.argpartition(np.abs(flat), flat.size - self._kept)[flat.size - self._kept :].astype(np.int32)
         values = flat[places]
@@ -139,6 +157,29 @@ class _TopK(_Mean):
         self.comm.Allgather(values, all_values)
         flat[:] = 0
         np.add.at(flat, all_places, all_values / self.comm.size)
+
+
+def _check(trained: list[torch.nn.Parameter], comm: Communicator) -> None:
+    wrong = ""
+    if not trained:
+        wrong = "there are no parameters that take gradients; pass model.parameters()"
+    for parameter in trained:
+        if parameter.device.type != "cpu" or parameter.dtype not in (torch.float32, torch.float64):
+            wrong = (
+                f"gradients must be float32 or float64 in main memory; a parameter is {parameter.dtype} on "
+                f"{parameter.device}: train it with DistributedDataParallel"
+            )
+    # Ranks agree on what they find, or those where all is well would wait for the others.
+    every = comm.allgather((wrong, [(tuple(p.shape), str(p.dtype)) for p in trained]))
+    for rank, (said, _) in enumerate(every):
+        if said:
+            raise ValueError(said if rank == comm.rank else f"rank {rank}: {said}")
+    for rank, (_, shapes) in enumerate(every):
+        if shapes != every[0][1]:
+            raise ValueError(
+                f"the parameters of rank {rank} have other shapes or types than those of rank 0 "
+                f"({len(shapes)} and {len(every[0][1])} of them); every rank passes the same model's, in the same order"
+            )
 
 
 def _mean(compression: str | None, ratio: float, comm: Communicator, bucket: list[torch.nn.Parameter]) -> _Mean:
@@ -168,7 +209,12 @@ def _buckets(parameters: list[torch.nn.Parameter], limit: int) -> Iterator[list[
     yield bucket
 
 
-def _gradient(parameter: torch.nn.Parameter) -> torch.Tensor:
-    if parameter.grad is None:
-        parameter.grad = torch.zeros_like(parameter)
-    return parameter.grad
+def _flat_gradient(parameter: torch.nn.Parameter) -> torch.Tensor:
+    gradient = parameter.grad
+    if gradient is None or not parameter.requires_grad:
+        return torch.zeros(parameter.numel(), dtype=parameter.dtype)
+    if gradient.layout != torch.strided:
+        raise ValueError(
+            f"a gradient of shape {tuple(gradient.shape)} is sparse; use Embedding(sparse=False), or %%pai_ps"
+        )
+    return gradient.reshape(-1)

@@ -43,11 +43,14 @@ def densely_grouped(
         return None
     low, high = _ends(key)
     numbers = _numbers(key)
-    places = (numbers - numbers.dtype.type(low) if low else numbers).astype(numpy.int64, copy=False)
+    if numbers.dtype.itemsize < 8:  # in 8 or 16 bits the distance between two keys may not fit
+        numbers = numbers.astype(numpy.int64)
+    lowest = numbers.dtype.type(low)
+    places = (numbers - lowest if low else numbers).astype(numpy.int64, copy=False)
     present = numpy.zeros(high - low + 1, bool)
     present[places] = True
     found = numpy.flatnonzero(present)
-    keys = pyarrow.array(found.astype(numbers.dtype) + numbers.dtype.type(low))
+    keys = pyarrow.array(found.astype(numbers.dtype) + lowest).cast(key.type)
     results = [
         pyarrow.array(_table(places, len(present), value, function)[found])
         for value, function in zip(values, functions, strict=True)

@@ -75,7 +75,7 @@ def test_the_mean_over_ranks(size: int, bucket_bytes: int, options: dict[str, An
 
 @pytest.mark.parametrize("compression", ["fp16", "bf16", "top-k"])
 def test_what_is_left_out_of_one_step_is_in_the_next(compression: str) -> None:
-    steps, numbers = 400, 50
+    steps, numbers = 200, 50
 
     def train(comm: Communicator) -> np.ndarray[Any, Any]:
         [parameter] = parameters([(numbers,)])
@@ -90,8 +90,8 @@ def test_what_is_left_out_of_one_step_is_in_the_next(compression: str) -> None:
 
     totals = on_ranks(2, train)
     every = [np.random.default_rng(rank).normal(size=numbers).astype("f4") + np.float32(1e-3) for rank in range(2)]
-    # In 400 steps all of a gradient has arrived but for some that wait, whose size does not grow with the steps.
-    np.testing.assert_allclose(totals[0] / steps, np.mean(every, axis=0), atol=0.06 if compression == "top-k" else 1e-2)
+    # In 200 steps all of a gradient has arrived but for some that wait, whose size does not grow with the steps.
+    np.testing.assert_allclose(totals[0] / steps, np.mean(every, axis=0), atol=0.12 if compression == "top-k" else 1e-2)
 
 
 def test_top_k_sends_the_largest() -> None:
@@ -115,6 +115,87 @@ def test_a_parameter_without_a_gradient_counts_as_zeros() -> None:
     assert on_ranks(2, step) == [[0.5] * 4] * 2
 
 
+@pytest.mark.parametrize("compression", ["fp16", "bf16"])
+def test_an_overflow_passes_and_leaves_no_trace(compression: str) -> None:
+    def step(comm: Communicator) -> list[list[float]]:
+        [parameter] = parameters([(3,)])
+        reducer = GradientReducer([parameter], comm, compression=compression)
+        made = []
+        for gradient in ([1.0, float("inf"), float("nan")], [1.0, 1.0, 1.0], [1.0, 1.0, 1.0]):
+            parameter.grad = torch.tensor(gradient)
+            reducer.reduce()
+            made.append(parameter.grad.tolist())
+        return made
+
+    first, second, third = on_ranks(2, step)[0]
+    assert (first[0], first[1], first[2] != first[2]) == (1.0, float("inf"), True)
+    assert second == third == [1.0, 1.0, 1.0]
+
+
+def test_values_beyond_16_bits_come_in_several_steps() -> None:
+    def step(comm: Communicator) -> float:
+        [parameter] = parameters([(1,)])
+        reducer = GradientReducer([parameter], comm, compression="fp16")
+        total = 0.0
+        for gradient in (1e5, 0.0, 0.0):
+            parameter.grad = torch.tensor([gradient])
+            reducer.reduce()
+            total += parameter.grad.item()
+        return total
+
+    assert on_ranks(2, step) == [pytest.approx(1e5)] * 2
+
+
+@pytest.mark.parametrize(
+    ("compression", "values", "within"), [("fp16", [6e-8, 0, 0, 0], 1e-7), ("bf16", [1.0, 1 + 2**-7], 0.02)]
+)
+def test_the_mean_s_own_rounding_is_not_lost_either(compression: str, values: list[float], within: float) -> None:
+    def step(comm: Communicator) -> float:
+        [parameter] = parameters([(1,)])
+        reducer = GradientReducer([parameter], comm, compression=compression)
+        total = 0.0
+        for _ in range(200):
+            parameter.grad = torch.tensor([float(values[comm.rank])])
+            reducer.reduce()
+            total += parameter.grad.item()
+        return total
+
+    assert on_ranks(len(values), step)[0] == pytest.approx(200 * sum(values) / len(values), abs=within)
+
+
+@pytest.mark.filterwarnings("ignore:Using backward")
+def test_what_may_become_of_parameters_later() -> None:
+    def step(comm: Communicator) -> list[Any]:
+        frozen, differentiable, empty = parameters([(2,), (2,), (0,)])
+        reducer = GradientReducer([frozen, differentiable, empty], comm)
+        frozen.requires_grad_(False)
+        (differentiable**3).sum().backward(create_graph=True)
+        reducer.reduce()
+        return [frozen.grad, differentiable.grad.tolist()]
+
+    assert on_ranks(2, step)[0] == [None, [0.0, 0.0]]
+
+
+def test_ranks_with_other_parameters_say_so() -> None:
+    def step(comm: Communicator) -> str:
+        try:
+            GradientReducer(parameters([(2, 3) if comm.rank else (3, 2)]), comm)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    for said in on_ranks(2, step):
+        assert "the parameters of rank 1 have other shapes" in said
+
+
+def test_sparse_gradients_are_refused() -> None:
+    embedding = torch.nn.Embedding(5, 2, sparse=True)
+    reducer = GradientReducer(embedding.parameters(), ThreadCommunicator(ThreadGroup(1), 0))
+    embedding(torch.tensor([1])).sum().backward()
+    with pytest.raises(ValueError, match="is sparse"):
+        reducer.reduce()
+
+
 def test_gradients_of_several_types() -> None:
     def step(comm: Communicator) -> list[Any]:
         some = [*parameters([(2,)]), *parameters([(3,)], torch.float64), *parameters([(2,)])]
@@ -135,6 +216,7 @@ def test_gradients_of_several_types() -> None:
         (lambda comm: GradientReducer(parameters([(2,)]), comm, compression="zip"), "must be None or one of fp16"),
         (lambda comm: GradientReducer(parameters([(2,)]), comm, compression="top-k", ratio=0), "ratio must be above 0"),
         (lambda comm: GradientReducer(parameters([(2,)], torch.bfloat16), comm), "float32 or float64 in main memory"),
+        (lambda comm: GradientReducer(parameters([(2,)]), comm, bucket_bytes=0), "bucket_bytes must be 1 or more"),
     ],
 )
 def test_what_cannot_work_is_refused(make: Callable[[Communicator], Any], said: str) -> None:

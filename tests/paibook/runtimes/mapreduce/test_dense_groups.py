@@ -74,6 +74,20 @@ def _assert_same(keys: Any, values: Any, function: str) -> None:
         assert got[key] == value or (math.isnan(got[key]) and math.isnan(value))
 
 
+@pytest.mark.parametrize(("kind", "ends"), [("int8", (-128, 127)), ("int16", (-20_000, 20_000)), ("uint8", (0, 255))])
+@pytest.mark.parametrize(("function", "expected"), [("sum", 450_000), ("count_all", 100_000), ("max", 6 + 7 + 8 + 9)])
+def test_keys_whose_distance_does_not_fit_their_type(
+    kind: str, ends: tuple[int, int], function: str, expected: int
+) -> None:
+    keys = pa.array(numpy.resize(numpy.array([*ends, ends[0] + 1, ends[1] - 1], kind), 100_000))
+    values = pa.array(numpy.arange(100_000) % 10 if function != "max" else numpy.arange(100_000) % 4 + 6)
+    found = densely_grouped(keys, [values], [function])
+    assert found is not None
+    assert found[0].type == keys.type
+    assert found[0].to_pylist() == sorted([*ends, ends[0] + 1, ends[1] - 1])
+    assert sum(found[1][0].to_pylist()) == expected
+
+
 def test_it_is_what_large_tables_take() -> None:
     keys = pa.array(numpy.arange(100_000) % 5000 - 700)
     values = pa.array(numpy.arange(100_000))
