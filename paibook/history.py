@@ -40,9 +40,9 @@ class RunHistory:
         directory = self.root / run_id
         try:
             directory.mkdir(parents=True, mode=0o700)
-        except FileExistsError:  # of a hundred quick runs in a second, two draw one number now and then
-            return self.new_directory(runtime)
         except OSError as error:
+            if directory.is_dir():  # of a hundred quick runs in a second, two draw one number now and then
+                return self.new_directory(runtime)
             raise PaibookError(
                 f"cannot write the run history in {self.root}: {error.strerror}; set PAIBOOK_RUNS to a folder you own"
             ) from error

@@ -11,7 +11,7 @@ from paibook_magics.labels import joined
 # As tqdm's own ``bar_format`` draws it: ``fit:  42%|####2     | 5/12 [00:01<00:02,  3.1it/s]``.
 _BAR = re.compile(
     r"(?P<title>.*?)\s*(?P<percent>\d+)%\|(?P<bar>[^|]*)\|\s*(?P<count>[\d.]+[kMGT]?)/(?P<total>[\d.]+[kMGT]?)\s*"
-    r"\[(?P<elapsed>[\d:]+)<(?P<left>[\d:?]+)(?P<rest>[^\]]*)\]\s*"
+    r"\[(?P<elapsed>[^<\]]+)<(?P<left>(?:\d+ days?, )?[\d:?]+)(?P<rest>[^\]]*)\]\s*"
 )
 _UNITS = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _WIDTH = 10
@@ -25,6 +25,7 @@ class _Bar:
     total: str
     elapsed: str
     left: str
+    rest: str  # the rate, and what the cell has set_postfix
 
 
 def merged_bars(rows: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -35,7 +36,7 @@ def merged_bars(rows: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
 
     Returns:
         The same rows, or fewer: ``"[ranks 0-3] "`` with ``fit:  42%|####      | 3 / 5 / 6 of 12 [00:01<00:02]``, where
-        the numbers are the least, the median and the greatest, and the time left is that of the slowest.
+        the numbers are the least, the median and the greatest; times, rate and what follows are the slowest's.
     """
     bars = [_parsed(text) for _, text in rows]
     made: list[tuple[str, str]] = []
@@ -61,9 +62,8 @@ def _merged(same: Sequence[tuple[str, _Bar]]) -> tuple[str, str]:
     counts = f"{slowest.count} / {middle.count} / {fastest.count} of {slowest.total}"
     if slowest.count == fastest.count:
         counts = f"{slowest.count} of {slowest.total}"
-    elapsed = max(bar.elapsed for _, bar in same)
     drawn = f"{'█' * filled}{' ' * (_WIDTH - filled)}"
-    text = f"{title}{middle.percent:3d}%|{drawn}| {counts} [{elapsed}<{slowest.left}]"
+    text = f"{title}{middle.percent:3d}%|{drawn}| {counts} [{slowest.elapsed}<{slowest.left}{slowest.rest}]"
     return joined([label for label, _ in same]), text
 
 
@@ -72,7 +72,9 @@ def _parsed(text: str) -> _Bar | None:
     if match is None:
         return None
     title = match["title"].strip()
-    return _Bar(title, int(match["percent"]), match["count"], match["total"], match["elapsed"], match["left"])
+    return _Bar(
+        title, int(match["percent"]), match["count"], match["total"], match["elapsed"], match["left"], match["rest"]
+    )
 
 
 def _number(text: str) -> float:

@@ -14,7 +14,7 @@ from paibook.session import Session
 SECONDS = 0.5  # somebody waits with a finger on Tab
 MOST = 500
 _CELL = re.compile(r"\s*%%pai_(allreduce|ps)\b")
-_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*\.?$")
+_NAME = re.compile(r"(?<![\w.\])'\"])[^\W\d]\w*(\.[^\W\d]\w*)*\.?$")
 
 
 def rank_matcher(session: Session) -> Callable[[CompletionContext], Any]:

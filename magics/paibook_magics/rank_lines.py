@@ -7,7 +7,7 @@ from typing import Any
 from IPython.core.error import StdinNotImplementedError
 
 from paibook.errors import PlanError
-from paibook.runtimes.inspection import Holding, check_idle, debug, holding, on_ranks, workers
+from paibook.runtimes.inspection import ANSWER_SECONDS, Holding, check_idle, debug, holding, on_ranks, workers
 from paibook.session import Session
 from paibook_magics.lines import table, words
 from paibook_magics.sizes import format_bytes
@@ -81,7 +81,11 @@ class RankLines:
                 print(self._debug(rank, [command]), end="")
 
     def _debug(self, rank: int, commands: list[str]) -> str:
-        found = on_ranks(self._session.cluster, debug, commands, ranks=[rank])
+        try:
+            found = on_ranks(self._session.cluster, debug, commands, ranks=[rank])
+        except TimeoutError:
+            said = f"rank {rank} has not answered in {ANSWER_SECONDS:.0f} s; `%pai_cluster restart` ends what it does"
+            raise PlanError(said) from None
         if rank not in found:
             raise PlanError(f"rank {rank} is busy with a cell or was lost")
         return found[rank]

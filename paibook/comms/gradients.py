@@ -127,7 +127,8 @@ class _Rounded:
         finite = np.isfinite(values)
         clipped = np.where(finite, np.clip(values, -self._most, self._most), values).astype(np.float32)
         short: Array = torch.from_numpy(clipped).to(self._kind).view(torch.int16).numpy()
-        self._left_out = np.where(finite, values - self.widened(short), 0).astype(np.float32)
+        with np.errstate(invalid="ignore"):
+            self._left_out = np.where(finite, values - self.widened(short), 0).astype(np.float32)
         return short
 
     def widened(self, short: Array) -> Array:

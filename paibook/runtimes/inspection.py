@@ -9,7 +9,9 @@ import keyword
 import pdb  # noqa: T100 - the debugger is what this offers
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from operator import itemgetter
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -37,6 +39,8 @@ _GOES_ON = {
     "until",
     "j",
     "jump",
+    "debug",
+    "interact",
     "run",
     "restart",
 }
@@ -69,23 +73,28 @@ class Holding:
 def holding(place: Place) -> Holding:
     """Runs on a rank."""
     found = sorted(
-        (name, value)
-        for name, value in place.namespace.items()
-        if not name.startswith("_") and name not in _GIVEN | _ENGINE and not isinstance(value, ModuleType)
+        (
+            (name, value)
+            for name, value in place.namespace.items()
+            if isinstance(name, str) and not name.startswith("_") and name not in _GIVEN | _ENGINE
+            if not isinstance(value, ModuleType)
+        ),
+        key=itemgetter(0),
     )
     variables = tuple(Variable(name, _kind(value), _bytes(value)) for name, value in found)
     return Holding(psutil.Process().memory_info().rss, _devices(), variables)
 
 
 def complete(place: Place, text: str, limit: int) -> list[str]:
-    """Runs on a rank: what a name, or an attribute of one, may go on as. Runs none of the user's code."""
+    """Runs on a rank: what a name, or an attribute of one, may go on as. Runs no properties, at most a ``__dir__``."""
     path, _, begun = text.rpartition(".")
     names = (
         [*place.namespace, *keyword.kwlist, *dir(builtins)]
         if not path
         else _attributes(place.namespace, path.split("."))
     )
-    found = {name for name in names if name.startswith(begun) and (begun or not name.startswith("_"))}
+    texts = {name for name in names if isinstance(name, str)}
+    found = {name for name in texts if name.startswith(begun) and (begun or not name.startswith("_"))}
     return [f"{path}.{name}" if path else name for name in sorted(found)[:limit]]
 
 
@@ -103,9 +112,15 @@ def _attributes(namespace: dict[str, Any], path: Sequence[str]) -> list[str]:
 
 
 def remember_failure(error: BaseException) -> None:
-    """Keep a cell's error, and with it the variables of its frames, until another cell fails here."""
+    """Keep a cell's error, and with it the variables of its frames, until another cell begins here."""
     global _failed, _last
     _failed, _last = error, None
+
+
+def forget_failure() -> None:
+    """Let go of the last cell's error."""
+    global _failed, _last
+    _failed = _last = None
 
 
 def debug(place: Place, commands: Sequence[str]) -> str:
@@ -114,15 +129,17 @@ def debug(place: Place, commands: Sequence[str]) -> str:
     The frame that ``up`` and ``down`` chose is kept from call to call.
     """
     if _failed is None or _failed.__traceback__ is None:
-        return f"no cell has failed on rank {place.rank}\n"
+        return f"the last cell did not fail on rank {place.rank}\n"
     debugger = _debugger(_failed)
     printed = io.StringIO()
     debugger.stdout = printed
-    for command in commands:
-        if command.split(maxsplit=1)[:1] and command.split()[0] in _GOES_ON:
-            printed.write(f"the cell has ended: {command.split()[0]!r} cannot go on with it\n")
-        else:
-            debugger.onecmd(debugger.precmd(command))
+    with redirect_stdout(printed):
+        for command in (part.strip() for line in commands for part in line.split(";;")):
+            name = command.split(maxsplit=1)[0] if command else ""
+            if name in _GOES_ON:
+                printed.write(f"the cell has ended: {name!r} cannot go on with it\n")
+            else:
+                debugger.onecmd(debugger.precmd(command))
     return printed.getvalue()
 
 
@@ -192,18 +209,28 @@ def _debugger(failed: BaseException) -> _PostMortem:
 
 
 def _kind(value: Any) -> str:
+    try:
+        return _described(value)
+    except Exception:  # an object's own shape or length may raise anything
+        return type(value).__name__
+
+
+def _described(value: Any) -> str:
     if isinstance(value, type):  # the class of an array has no shape of its own
         return "class"
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
-    kind = type(value).__name__ if dtype is None else str(dtype).removeprefix("torch.")
+    kind = str(dtype).removeprefix("torch.") if dtype is not None and isinstance(shape, tuple) else type(value).__name__
     if isinstance(shape, tuple):
         return f"{kind}[{', '.join(map(str, shape))}]"
     return f"{kind}[{len(value)}]" if isinstance(value, (list, tuple, dict, set, str, bytes)) else kind
 
 
 def _bytes(value: Any) -> int:
-    own = getattr(value, "nbytes", None)
-    return own if isinstance(own, int) else sys.getsizeof(value)
+    try:
+        own = getattr(value, "nbytes", None)
+        return own if isinstance(own, int) else sys.getsizeof(value)
+    except Exception:  # as above
+        return 0
 
 
 def _devices() -> tuple[str, ...]:

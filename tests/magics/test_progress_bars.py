@@ -20,12 +20,12 @@ def test_the_slowest_the_middle_and_the_fastest() -> None:
     rows = [(f"[rank {rank}] ", drawn(count, 40, desc="fit")) for rank, count in enumerate([20, 10, 40, 30])]
     [(label, text)] = merged_bars(rows)
     assert label == "[ranks 0-3] "
-    assert text == "fit:  50%|█████     | 10 / 20 / 40 of 40 [00:02<00:06]"
+    assert text == "fit:  50%|█████     | 10 / 20 / 40 of 40 [00:02<00:06,  5.00it/s]"
 
 
 def test_ranks_in_step() -> None:
     rows = [(f"[rank {rank}] ", drawn(40, 40)) for rank in range(2)]
-    assert merged_bars(rows) == [("[ranks 0-1] ", "100%|██████████| 40 of 40 [00:02<00:00]")]
+    assert merged_bars(rows) == [("[ranks 0-1] ", "100%|██████████| 40 of 40 [00:02<00:00, 20.00it/s]")]
 
 
 def test_scaled_counts_are_put_in_order() -> None:

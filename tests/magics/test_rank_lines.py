@@ -44,8 +44,15 @@ def test_the_frame_that_raised_on_a_rank_can_be_looked_into(notebook: Notebook) 
     assert "made = [half(n) for n in (4, 6 + rank)]" in looked
     again = notebook.run('%pai_debug 1 -c "p n"').stdout  # still one up
     assert again.strip() == "7"
-    assert "no cell has failed on rank 0" in notebook.run("%pai_debug 0 -c w").stdout
+    assert "the last cell did not fail on rank 0" in notebook.run("%pai_debug 0 -c w").stdout
     assert "cannot go on" in notebook.run("%pai_debug 1 -c next").stdout
+    assert notebook.run('%pai_debug 1 -c "p n;;p rank" "debug 1+1" "p print(5)"').stdout.splitlines() == [
+        "7",
+        "1",
+        "the cell has ended: 'debug' cannot go on with it",
+        "5",
+        "None",
+    ]
     wrong = notebook.run('%pai_debug 1 -c "p nothing"')
     assert (wrong.status, "NameError" in wrong.stdout) == ("ok", True)
 
@@ -107,6 +114,7 @@ def test_tab_knows_the_names_on_the_ranks(notebook: Notebook) -> None:
     assert completions(notebook, line + "comm.Allr") == ["comm.Allreduce"]
     assert "long_name_on_ranks.append" in completions(notebook, line + "f(long_name_on_ranks.app")
     assert completions(notebook, "long_name_o") == []
+    assert "long_name_on_ranks[0].staticmethod" not in completions(notebook, line + "long_name_on_ranks[0].st")
     assert notebook.run("%%pai_allreduce -n 2\ncomm.allreduce(1)").status == "ok"  # and it has connected nothing
 
 
@@ -116,3 +124,14 @@ def test_a_question_mark_is_answered_on_the_ranks(notebook: Notebook) -> None:
     assert "[rank 1]" in shown
     assert "half(number: int) -> int" in shown
     assert "Half of a number." in shown
+
+
+def test_a_failure_is_forgotten_when_the_next_cell_begins(notebook: Notebook) -> None:
+    notebook.run("%%pai_allreduce -n 2\n1 / 0")
+    notebook.run("%%pai_allreduce -n 2\npass")
+    assert "the last cell did not fail on rank 1" in notebook.run("%pai_debug 1 -c w").stdout
+    failed = notebook.run(
+        "%%pai_ps -n 1 --servers 1\ndef train(ps):\n    lost = ps.rank + 5\n    raise ValueError(lost)"
+    )
+    assert failed.status == "error"
+    assert "5" in notebook.run('%pai_debug 0 -c "p lost"').stdout

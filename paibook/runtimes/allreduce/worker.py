@@ -19,7 +19,7 @@ from paibook.runtimes import pulls
 from paibook.runtimes.allreduce.cell import Cell, Introduction, Report, Value, World
 from paibook.runtimes.allreduce.interrupts import watching
 from paibook.runtimes.allreduce.member import Member
-from paibook.runtimes.inspection import remember_failure
+from paibook.runtimes.inspection import forget_failure, remember_failure
 
 
 def introduce(place: Place, one_host: bool) -> Introduction:
@@ -30,6 +30,7 @@ def introduce(place: Place, one_host: bool) -> Introduction:
 def run(place: Place, world: World, cell: Cell) -> Report:
     """Run a cell in the rank's namespace; what it raises is part of the report."""
     member = Member.of(place)
+    forget_failure()
     try:
         place.emit("stdout", "")  # tells the driver that the cell has arrived: from here on an interrupt is heeded
         member.enter(world, cell.ranks)

@@ -18,11 +18,9 @@ import pyarrow.types as types
 from paibook.runtimes.mapreduce.arrow_partition import column_hashes
 from paibook.runtimes.mapreduce.dense_groups import densely_grouped
 from paibook.runtimes.mapreduce.mistakes import WrongYield
-from paibook.runtimes.mapreduce.table_shuffle import plain, split_table
+from paibook.runtimes.mapreduce.table_shuffle import EXACT, plain, split_table
 
 Column = Any  # pyarrow.ChunkedArray or pyarrow.Array
-EXACT = pyarrow.decimal256(76, 0)  # of sums beyond 64 bits; nobody else's columns are likely to have it
-HUGE = pyarrow.decimal128(38, 0)  # of the same at the end, where they fit
 LARGE = 1 << 22  # rows from which a group-by looks whether its hash table will leave the cache
 _SAMPLE = 1 << 16
 _SLICES = 16
@@ -77,15 +75,23 @@ def grouped_rows(keys: Sequence[Column]) -> tuple[list[Column], Any]:
 
 
 def narrowed(sums: Column) -> Column:
-    """Exact sums as 64-bit numbers where all of them fit, else as decimals of 128 bits where these do."""
-    if sums.type != EXACT:
-        return sums
-    for kind in (pyarrow.int64(), HUGE):
-        try:
-            return sums.cast(kind)
-        except pyarrow.ArrowInvalid:
-            continue
-    return sums
+    """Exact sums as 64-bit numbers where all of them fit."""
+    return _fitting(sums, pyarrow.int64()) if sums.type == EXACT else sums
+
+
+def with_decimals(table: pyarrow.Table) -> pyarrow.Table:
+    """A table for others to see: sums beyond 64 bits as decimals of 128 bits, which all libraries know, if they fit."""
+    for place, field in enumerate(table.schema):
+        if field.type == EXACT:
+            table = table.set_column(place, field.name, _fitting(table.column(place), pyarrow.decimal128(38, 0)))
+    return table
+
+
+def _fitting(column: Column, kind: Any) -> Column:
+    try:
+        return column.cast(kind)
+    except pyarrow.ArrowInvalid:
+        return column
 
 
 def addable(column: Column) -> Column:

@@ -11,6 +11,7 @@ import pandas
 import pyarrow
 
 from paibook.errors import ProgramError
+from paibook.runtimes.mapreduce.aggregates import with_decimals
 from paibook.runtimes.mapreduce.forms import Form
 from paibook.runtimes.mapreduce.mistakes import WrongYield
 from paibook.runtimes.mapreduce.table_shuffle import concat_tables
@@ -60,6 +61,7 @@ def given(form: Form, table: pyarrow.Table) -> Any:
     Raises:
         ProgramError: Polars is not installed.
     """
+    table = with_decimals(table)
     if form == "pandas":
         # What pandas wrote may name columns to hide in an index: here all are columns.
         return table.to_pandas(ignore_metadata=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
 from collections import defaultdict
@@ -91,10 +92,13 @@ class Checkpoint:
         path = self.folder / "finished"
         if not path.exists():
             return
+        whole = 0
         with path.open("rb") as file:
             while True:
                 try:
                     stage, number, done = pickle.load(file)
-                except (EOFError, pickle.UnpicklingError):  # the last entry may be cut short
-                    return
+                except Exception:  # the last entry may be cut short, and then be anything to pickle
+                    break
                 self._finished[stage][number] = done
+                whole = file.tell()
+        os.truncate(path, whole)  # what is noted next must not stand behind half an entry

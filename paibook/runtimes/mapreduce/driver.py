@@ -199,7 +199,8 @@ class _MapReduce:
             else:
                 sink = self._shuffle_to(stage.number + 1, state)
             segments = [segment for result in earlier for segment in self._segments(result, buckets, stage.relations)]
-            calls.append(Call(number, reduce_task, (job, stage.number, segments, self._step(sink))))
+            weight = sum(getattr(segment, "length", 0) for segment in segments)
+            calls.append(Call(number, reduce_task, (job, stage.number, segments, self._step(sink)), weight))
         result = self._scheduler.run(name, calls, not last and self._stays(sink), self._accept)
         self._stages.append((name, result))
         return result

@@ -53,7 +53,7 @@ def check_pair(pair: Any, name: str = "map") -> None:
         raise WrongYield(_not_a_pair(name, pair))
 
 
-def explained(error: BaseException, where: str, name: str, pair: Any = None) -> UserCodeError:
+def explained(error: BaseException, where: str, name: str, pair: Any = None, of_pairs: bool = False) -> UserCodeError:
     """The error of a function as one that travels, said in the words of MapReduce where that is what went wrong.
 
     Args:
@@ -61,10 +61,11 @@ def explained(error: BaseException, where: str, name: str, pair: Any = None) -> 
         where: The task and the record.
         name: The function.
         pair: What it yielded last.
+        of_pairs: Whether it is to yield pairs, as ``map`` and ``combine`` are.
     """
     if isinstance(error, WrongYield):
         return said(where, str(error))
-    if _yields_pairs(name) and error.__traceback__ is not None and error.__traceback__.tb_next is None:
+    if (of_pairs or _yields_pairs(name)) and error.__traceback__ is not None and error.__traceback__.tb_next is None:
         mistake = _mistake(name, pair)
         if mistake:
             return said(where, mistake)

@@ -8,9 +8,8 @@ from typing import Any
 import pyarrow
 import pyarrow.types
 
-from paibook.runtimes.mapreduce.aggregates import EXACT, HUGE
 from paibook.runtimes.mapreduce.mistakes import WrongYield
-from paibook.runtimes.mapreduce.table_shuffle import KEY
+from paibook.runtimes.mapreduce.table_shuffle import EXACT, KEY
 
 VALUE = "value"
 _NUMBERS = {int: pyarrow.int64(), float: pyarrow.float64(), str: pyarrow.string(), bool: pyarrow.bool_()}
@@ -34,7 +33,7 @@ def lists_of(table: pyarrow.Table, keys: Sequence[str]) -> tuple[list[Any], list
 def dicts_of(table: pyarrow.Table) -> list[dict[str, Any]]:
     """The rows of a table as dicts, with the values of ``lists_of``."""
     records: list[dict[str, Any]] = table.to_pylist()
-    for name in [field.name for field in table.schema if field.type in (EXACT, HUGE)]:
+    for name in [field.name for field in table.schema if field.type == EXACT]:
         for record, value in zip(records, _values(table.column(name)), strict=True):
             record[name] = value
     return records
@@ -139,6 +138,6 @@ def _values(column: pyarrow.ChunkedArray) -> list[Any]:
         values: list[Any] = column.to_numpy().tolist()  # several times faster than Arrow's own
         return values
     values = column.to_pylist()
-    if kind in (EXACT, HUGE):
+    if kind == EXACT:
         return [None if value is None else int(value) for value in values]
     return values

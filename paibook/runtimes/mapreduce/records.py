@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow
 
 from paibook.data.sinks import PartSink
+from paibook.runtimes.mapreduce.aggregates import with_decimals
 from paibook.runtimes.mapreduce.job import portable
 from paibook.runtimes.mapreduce.memory import size_of_items
 from paibook.runtimes.mapreduce.mistakes import said
@@ -20,7 +21,7 @@ from paibook.runtimes.mapreduce.task import Output
 
 ROWS = 10_000  # records turned into columns at once, while they are in the processor's cache
 SAMPLES = 20  # records measured at a look
-FIRST = 64  # records before the first look at their size
+FIRST = 1  # records before the first look at their size
 PORTION = 8  # the part of the budget that records take before they are turned into columns, or columns into a file
 
 
@@ -117,7 +118,7 @@ class RecordSink:
             self._tables.append(rows)
         elif MAIN in self._sinks:
             self._report.records_out += rows.num_rows
-            self._sinks[MAIN].add_table(rows)
+            self._sinks[MAIN].add_table(with_decimals(rows))
         else:
             self._records[MAIN] += dicts_of(rows)
 

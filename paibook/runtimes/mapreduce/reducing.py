@@ -85,6 +85,8 @@ def _reduce_at_speed(
         except (Exception, SystemExit) as error:
             if not at:  # not the cell's: the groups could not be read
                 raise
+            if isinstance(error, RuntimeError) and isinstance(error.__cause__, StopIteration):
+                error = error.__cause__  # raised by a reduce that is no generator
             raise explained(error, f"{scene.where}, key {at[0]!r:.80}", name) from error
         more = len(sink.pending) - before == room
         sink.added()
@@ -125,7 +127,7 @@ def _taker(scene: Scene, stage: int) -> Any:
         raise said(scene.where, message)
     name = suffixed("map", stage + 1)
     map_ = None if mapper is None else checked(mapper, name, PAIRS)
-    giver = name if map_ is not None else f"map: reduce{stage if stage > 1 else ''}"
+    giver = name if map_ is not None else suffixed("reduce", stage)
     append = sink.pending.append
 
     def take(made: list[Any], key: Any) -> None:
@@ -139,7 +141,7 @@ def _taker(scene: Scene, stage: int) -> Any:
                     hash(new_key)
                     append((new_key, value))
         except (Exception, SystemExit) as error:
-            raise explained(error, f"{scene.where}, key {key!r:.80}", giver, pair) from error
+            raise explained(error, f"{scene.where}, key {key!r:.80}", giver, pair, of_pairs=True) from error
         sink.added()
 
     return take

@@ -117,7 +117,7 @@ def clean_up(scene: Scene) -> None:
             hash(key)
             sink.pending.append((key, value))
     except Exception as error:
-        raise explained(error, scene.where, "map", pair) from error
+        raise explained(error, scene.where, "cleanup", pair, of_pairs=True) from error
     sink.added()
 
 

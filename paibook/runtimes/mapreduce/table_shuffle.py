@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -15,6 +15,8 @@ from paibook.runtimes.mapreduce.arrow_partition import table_hashes
 from paibook.runtimes.mapreduce.mistakes import WrongYield
 
 KEY = "key"
+EXACT = pyarrow.decimal256(76, 0)  # of sums beyond 64 bits; nobody else's columns are likely to have it
+_FLOAT_DIGITS = 15  # that any float64 keeps
 _WIDE = b"paibook.type"  # in a packed column's metadata: the type it had
 _NARROWED = 4096  # rows from which narrowing is worth a look at them
 _WHOLE = (pyarrow.int64(), pyarrow.int32(), pyarrow.int16(), pyarrow.uint64(), pyarrow.uint32(), pyarrow.uint16())
@@ -169,11 +171,25 @@ def _kinds(tables: Sequence[pyarrow.Table]) -> dict[str, list[Any]]:
 def _refuse_inexact(tables: Sequence[pyarrow.Table]) -> None:
     """Refuse types that Arrow brings together by changing values: 0.1 is no float, and a text is not its bytes."""
     for name, kinds in _kinds(tables).items():
-        fractions = any(pyarrow.types.is_decimal(kind) and kind.scale > 0 for kind in kinds)
-        if fractions and any(map(pyarrow.types.is_floating, kinds)):
+        leaves = [leaf for kind in kinds for leaf in _leaves(kind)]
+        if any(map(_is_more_than_a_float, leaves)) and any(map(pyarrow.types.is_floating, leaves)):
             raise WrongYield(_unlike(name, kinds))
-        if any(map(_is_text, kinds)) and any(map(_is_bytes, kinds)):
+        if any(map(_is_text, leaves)) and any(map(_is_bytes, leaves)):
             raise WrongYield(_unlike(name, kinds))
+
+
+def _leaves(kind: Any) -> Iterator[Any]:
+    """A type, or those in it: lists and structs of them."""
+    if not pyarrow.types.is_nested(kind) or not kind.num_fields:
+        yield kind
+        return
+    for i in range(kind.num_fields):
+        yield from _leaves(kind.field(i).type)
+
+
+def _is_more_than_a_float(kind: Any) -> bool:
+    """Decimals that no float holds; sums of whole numbers apart, to which floats are added as Python does."""
+    return bool(pyarrow.types.is_decimal(kind)) and kind != EXACT and (kind.scale > 0 or kind.precision > _FLOAT_DIGITS)
 
 
 def _is_text(kind: Any) -> bool:
@@ -181,7 +197,8 @@ def _is_text(kind: Any) -> bool:
 
 
 def _is_bytes(kind: Any) -> bool:
-    return bool(pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind))
+    found = pyarrow.types
+    return bool(found.is_binary(kind) or found.is_large_binary(kind) or found.is_fixed_size_binary(kind))
 
 
 def _misfit(tables: Sequence[pyarrow.Table], error: Exception) -> str:

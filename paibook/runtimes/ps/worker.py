@@ -15,6 +15,7 @@ from paibook.hyperparameters import HyperParameters
 from paibook.metrics import recording
 from paibook.program import capture_error
 from paibook.runtimes import pulls
+from paibook.runtimes.inspection import forget_failure, remember_failure
 from paibook.runtimes.ps.client import ParameterServer
 from paibook.runtimes.ps.messages import WorkerJob, WorkerReport
 from paibook.runtimes.ps.watched import WatchedRecorder
@@ -27,6 +28,7 @@ def run(place: Place, job: WorkerJob) -> WorkerReport:
         UserCodeError: The cell or ``train`` raised.
         ChannelClosed: A server ended; its own error says why.
     """
+    forget_failure()
     recorder = WatchedRecorder(lambda batch: place.emit("metric", batch), place.rank, job.watched)
     with recording(recorder):
         try:
@@ -34,6 +36,7 @@ def run(place: Place, job: WorkerJob) -> WorkerReport:
         except (ChannelClosed, HandshakeError):
             raise
         except Exception as error:
+            remember_failure(error)
             raise capture_error(error, f"rank {place.rank}") from error
     return WorkerReport(returned, pulls.pack(place.namespace, place.rank, job.pull, range(job.scene.world_size)))
 

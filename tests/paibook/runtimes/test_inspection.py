@@ -40,6 +40,25 @@ def test_variables_are_those_that_cells_made(cluster: InlineCluster) -> None:
     assert held.memory > 1 << 20
 
 
+class Awkward:
+    """Whatever is asked of it, it raises."""
+
+    shape = dtype = nbytes = property(lambda self: 1 / 0)
+
+    def __sizeof__(self) -> int:
+        raise ValueError
+
+
+def test_an_awkward_variable_hides_no_other(cluster: InlineCluster) -> None:
+    def hold(place: Place) -> None:
+        place.namespace.update({"odd": Awkward(), 5: "not a name", "plain": 1})  # type: ignore[dict-item]
+
+    cluster.ranks(1).apply(hold)[0].result(10)
+    held = on_ranks(cluster, holding)[0]
+    assert [(v.name, v.kind) for v in held.variables] == [("odd", "Awkward"), ("plain", "int")]
+    assert on_ranks(cluster, complete, "pla", 10) == {0: ["plain"]}
+
+
 def test_busy_ranks_are_left_alone(cluster: InlineCluster) -> None:
     go_on, begun = threading.Event(), threading.Event()
 

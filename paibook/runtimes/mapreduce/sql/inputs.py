@@ -35,6 +35,11 @@ class TypedSplit:
     schema: pyarrow.Schema
     prunes: bool = False
 
+    @property
+    def weight(self) -> int:
+        """The split's."""
+        return getattr(self.split, "weight", 0)
+
     def batches(self) -> Iterator[Batch]:
         """The records, whole."""
         yield from self.split.batches() if self.split is not None else ()

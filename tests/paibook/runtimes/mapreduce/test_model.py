@@ -335,7 +335,7 @@ NO_PAIRS = [("b'ab'", "bytes"), ("{'a', 'b'}", "set"), ("{'a': 1, 'b': 2}", "dic
         ("def map(record):\n    yield MADE\n    yield 1, 2\n" + IDENTITY, r"map\(record\)", {}),
         ("def map(record):\n    yield MADE\n    yield 1, 2\n" + IDENTITY, r"map\(record\)", {"max_bad": 0}),
         (NUMBERS + "def combine(key, values):\n    yield MADE\n" + IDENTITY, r"combine\(key, values\)", {}),
-        (NUMBERS + "def reduce(key, values):\n    yield MADE\n    yield 1, 2\n" + SECOND, r"map: reduce\(record\)", {}),
+        (NUMBERS + "def reduce(key, values):\n    yield MADE\n    yield 1, 2\n" + SECOND, r"reduce\(key, values\)", {}),
         (NUMBERS + IDENTITY + "def map2(record):\n    yield MADE\n    yield 1, 2\n" + SECOND, r"map2\(record\)", {}),
         (NUMBERS + "def cleanup(task):\n    yield MADE\n    yield 1, 2\n" + IDENTITY, r"cleanup\(task\)", {}),
     ],

@@ -143,3 +143,22 @@ def test_key_columns() -> None:
 def test_key_columns_that_cannot_be(table: pa.Table, keys: list[str], message: str) -> None:
     with pytest.raises(WrongYield, match=message):
         key_columns(table, keys, "map")
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        (pa.array([Decimal(2**60 + 1)], pa.decimal128(38, 0)), pa.array([2.0**60])),
+        (pa.array(["ab"]), pa.array([b"ab"], pa.binary(2))),
+        (pa.array([["a"]]), pa.array([[b"a"]])),
+        (pa.array([[Decimal("0.1")]]), pa.array([[0.1]])),
+    ],
+)
+def test_values_that_a_common_type_would_change_are_refused(left: pa.Array, right: pa.Array) -> None:
+    with pytest.raises(WrongYield, match=r"the column 'v' is .* which make no column together"):
+        concat_tables([pa.table({"v": left}), pa.table({"v": right})])
+
+
+def test_sums_of_whole_numbers_and_of_floats_are_floats() -> None:
+    whole = pa.table({"v": pa.array([Decimal(3)], pa.decimal256(76, 0))})
+    assert concat_tables([whole, pa.table({"v": [0.5]})]).column("v").to_pylist() == [3.0, 0.5]
