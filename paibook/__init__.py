@@ -22,6 +22,12 @@ __all__ = ["HyperParameters", "PaibookError", "__version__", "log"]
 _LAZY = {
     "HyperParameters": "paibook.hyperparameters",
     "shard": "paibook.runtimes.shards",
+    "LogisticRegression": "paibook.algorithms.estimators",
+    "SoftmaxRegression": "paibook.algorithms.estimators",
+    "LinearRegression": "paibook.algorithms.estimators",
+    "Ridge": "paibook.algorithms.estimators",
+    "KMeans": "paibook.algorithms.estimators",
+    "PCA": "paibook.algorithms.estimators",
     "SGD": "paibook.runtimes.ps.optimizers",
     "Adagrad": "paibook.runtimes.ps.optimizers",
     "FTRL": "paibook.runtimes.ps.optimizers",
