@@ -28,6 +28,7 @@ _LAZY = {
     "Ridge": "paibook.algorithms.estimators",
     "KMeans": "paibook.algorithms.estimators",
     "PCA": "paibook.algorithms.estimators",
+    "fit": "paibook.algorithms.estimators.ddp",
     "SGD": "paibook.runtimes.ps.optimizers",
     "Adagrad": "paibook.runtimes.ps.optimizers",
     "FTRL": "paibook.runtimes.ps.optimizers",

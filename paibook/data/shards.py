@@ -93,6 +93,7 @@ class Shard:
         seed: Of the epochs' orders.
 
     Attributes:
+        source: What is dealt out, in the form that indices are taken from.
         total: Samples in the whole.
 
     Raises:
@@ -103,14 +104,14 @@ class Shard:
     def __init__(self, source: Any, rank: int, size: int, equal: Equal = False, seed: int = 0) -> None:
         check_part(rank, size, equal)
         self.rank, self.size, self.equal, self.seed = rank, size, equal, seed
-        self._source = _indexable(source)
-        self.total = _length(self._source)
+        self.source = _indexable(source)
+        self.total = _length(self.source)
 
     @property
     def data(self) -> Any:
         """This rank's part in the source's own form and order; a view where the source has views."""
         ranges = spans(self.total, self.rank, self.size, self.equal)
-        return _take(self._source, slice(*ranges[0]) if len(ranges) == 1 else self.indices())
+        return _take(self.source, slice(*ranges[0]) if len(ranges) == 1 else self.indices())
 
     def epoch(self, number: int, before: Sequence[Sequence[int]] = ()) -> Any:
         """This rank's part of epoch ``number``, reshuffled, in the source's own form (a ``Subset`` of a ``Dataset``).
@@ -119,7 +120,7 @@ class Shard:
             before: Where the number of ranks changed within the epoch: for each earlier group the ``progress`` of its
                 ranks, as for ``remaining``. What they left is dealt out.
         """
-        return _take(self._source, self.indices(number, before))
+        return _take(self.source, self.indices(number, before))
 
     def indices(self, epoch: int | None = None, before: Sequence[Sequence[int]] = ()) -> Indices:
         """Which samples of the source are this rank's; ``before`` as for ``epoch``."""
@@ -132,7 +133,7 @@ class Shard:
         return sum(stop - start for start, stop in spans(self.total, self.rank, self.size, self.equal))
 
     def __iter__(self) -> Iterator[Any]:
-        return (_sample(self._source, int(index)) for index in self.indices())
+        return (_sample(self.source, int(index)) for index in self.indices())
 
     def __repr__(self) -> str:
         return f"<shard of rank {self.rank} of {self.size}: {len(self):,} of {self.total:,} samples>"

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from paibook.history import RunHistory
@@ -74,3 +75,49 @@ def test_logistic_regression_of_a9a(session: Session, a9a: dict[str, str], worke
     losses = [metric.value for metric in started.metrics if metric.name == "loss"]
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] == pytest.approx(LOG_LOSS, abs=1e-3)
+
+
+DDP = """
+import torch
+
+torch.manual_seed(rank)
+x = torch.linspace(-1, 1, 64).reshape(-1, 1)
+net = torch.nn.Linear(1, 1)
+for _ in range(2):
+    pai.fit(net, (x, 3 * x + 1), torch.nn.functional.mse_loss, epochs=30, batch_size=8,
+            optimizer=lambda p: torch.optim.SGD(p, lr=0.1))
+torch.distributed.init_process_group("gloo")
+pai.fit(net, torch.utils.data.TensorDataset(x, 3 * x + 1), torch.nn.functional.mse_loss)
+torch.distributed.destroy_process_group()
+net.weight.item(), net.bias.item()
+"""
+
+
+def test_a_module_trains_over_ddp(session: Session) -> None:
+    for _ in range(2):
+        values, started = run(session, DDP, 2)
+        assert values[0] == values[1] == pytest.approx((3, 1), abs=1e-2)
+        assert {metric.rank for metric in started.metrics} == {0, 1}
+
+
+OTHERS = """
+import numpy as np
+
+x, y = pai.shard((X, Y)).data
+km = pai.KMeans(3).fit(x)
+pca = pai.PCA(2).fit(x)
+ridge = pai.Ridge(0.5).fit(x, y)
+soft = pai.SoftmaxRegression().fit(x, km.labels_)
+np.concatenate([km.cluster_centers_.ravel(), pca.components_.ravel(), ridge.coef_, soft.coef_.ravel()]).tolist()
+"""
+
+
+def test_all_estimators_give_on_processes_what_one_rank_does(session: Session) -> None:
+    generator = np.random.default_rng(0)
+    x = np.concatenate([generator.normal(place, 1, (50, 4)) for place in (-5, 0, 5)])
+    generator.shuffle(x)
+    variables = {"X": x, "Y": x @ [1, 2, 0, -1]}
+    alone = run(session, OTHERS, 1, variables)[0][0]
+    together = run(session, OTHERS, 3, variables)[0]
+    assert together[0] == together[1] == together[2]
+    np.testing.assert_allclose(together[0], alone, atol=1e-5)
