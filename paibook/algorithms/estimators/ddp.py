@@ -22,6 +22,8 @@ except ImportError as error:
     raise PaibookError("pai.fit trains torch modules; install with: pip install 'paibook[torch]'") from error
 
 Average = Callable[[], None]
+# Dropping the last reference to a group joins its threads with the interpreter's lock held, and may wait for ever.
+_ended: list[Any] = []
 _PROCESS = uuid.uuid4().hex  # equal on ranks that are threads of one process
 
 
@@ -124,8 +126,10 @@ def _process_group(comm: Communicator, backend: str) -> Iterator[None]:
     name = comm.bcast(f"fit-{uuid.uuid4().hex}")
     store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
     dist.init_process_group(backend, store=dist.PrefixStore(name, store), rank=comm.rank, world_size=comm.size)
+    _ended.append(dist.group.WORLD)
     try:
         yield
+        comm.Barrier()  # a peer may still be in the last step
     finally:
         dist.destroy_process_group()
 
