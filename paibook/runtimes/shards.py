@@ -142,8 +142,9 @@ def _evened(table: pyarrow.Table | None, comm: Communicator, equal: Equal) -> py
     counts = [0 if found is None else found[0] for found in known]
     first = sum(counts[: comm.rank])
     own = schema.empty_table() if table is None else in_schema(table, schema)
-    wanted = [spans(sum(counts), rank, comm.size, equal) for rank in range(comm.size)]
-    parts = comm.alltoall([_overlaps(own, first, ranges) for ranges in wanted])
+    wanted = [_overlaps(own, first, spans(sum(counts), rank, comm.size, equal)) for rank in range(comm.size)]
+    parts = comm.alltoall([{} if rank == comm.rank else _copied(wanted[rank]) for rank in range(comm.size)])
+    parts[comm.rank] = wanted[comm.rank]
     arrived = sorted(((place, rank) for rank, part in enumerate(parts) for place in part))
     return pyarrow.concat_tables([schema.empty_table(), *(parts[rank][place] for place, rank in arrived)])
 
@@ -154,8 +155,13 @@ def _overlaps(table: pyarrow.Table, first: int, ranges: Sequence[tuple[int, int]
     for number, (start, stop) in enumerate(ranges):
         begin, end = max(start - first, 0), min(stop - first, table.num_rows)
         if begin < end:
-            found[number] = table.take(np.arange(begin, end))  # a copy: a slice is pickled with all of its table
+            found[number] = table.slice(begin, end - begin)
     return found
+
+
+def _copied(parts: dict[int, pyarrow.Table]) -> dict[int, pyarrow.Table]:
+    """Slices as tables of their own: a slice is pickled with all that it was cut from."""
+    return {number: part.take(np.arange(part.num_rows)) for number, part in parts.items()}
 
 
 def _by_first(comm: Communicator, function: Callable[[], T]) -> T:

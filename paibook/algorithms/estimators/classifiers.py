@@ -103,6 +103,9 @@ class LinearClassifier(Estimator):
     def _codes(self, comm: Communicator, y: np.ndarray) -> np.ndarray:
         """Each label's place among the classes of all ranks, which become ``classes_``."""
         parts = comm.allgather(np.unique(y).tolist())
+        kinds = {isinstance(label, str) for part in [*parts, self.classes or ()] for label in part}
+        if len(kinds) > 1:
+            raise DataError("labels must be numbers or texts, the same on all ranks; y holds both")
         if self.classes is None:
             self.classes_ = np.unique([label for part in parts for label in part])
         else:

@@ -138,9 +138,11 @@ def _labels(y: Any, count: int) -> np.ndarray:
         raise DataError(f"y must have one label for each row of X, ({count},); its shape is {labels.shape}")
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
         raise DataError("y holds NaN or infinite labels")
-    if labels.dtype.kind == "O" and any(label is None or label != label for label in labels):
+    if labels.dtype.kind != "O":
+        return labels
+    if any(label is None or label != label for label in labels):
         raise DataError("y has missing labels")
-    return labels
+    return np.array(labels.tolist())  # texts of a DataFrame
 
 
 def _check_finite(values: np.ndarray) -> None:

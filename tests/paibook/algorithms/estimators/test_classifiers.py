@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,15 @@ def test_every_form_of_rows_gives_the_same(on_ranks: Any, tmp_path: Path, size: 
     assert best.fit(table).score(table) == best.score(X, Y)
 
 
+def test_texts_as_labels_and_a_model_that_travels(on_ranks: Any) -> None:
+    frame = pd.DataFrame(X, columns=list("abcde")).assign(name=np.where(Y, "yes", "no"))
+    for model in on_ranks(2, lambda comm: LogisticRegression().fit(frame[comm.rank :: 2], "name", comm=comm)):
+        sent = pickle.loads(pickle.dumps(model))
+        assert sent.classes_.tolist() == ["no", "yes"]
+        assert sent.score(X, frame["name"]) == LogisticRegression().fit(X, Y).score(X, Y)
+        assert set(sent.predict(X)) == {"no", "yes"}
+
+
 def test_a_rank_without_samples_takes_part(on_ranks: Any) -> None:
     best = LogisticRegression().fit(X, Y)
 
@@ -149,6 +159,8 @@ def broken(rank: int, x: Any = X, y: Any = Y) -> Any:
         (X[0], Y, r"rank 1: X must have a row for each sample, \(n, d\); its shape is \(5,\)"),
         ([["a"] * 5], [0], "rank 1: X must be numbers"),
         (X, np.where(Y, np.nan, 0.0), "rank 1: y holds NaN"),
+        (X, Y.astype(str), "numbers or texts, the same on all ranks; y holds both"),
+        (X, np.where(Y, "a", None), "rank 1: y has missing labels"),
         (X, Y + 2, "two classes apart, such as 0 and 1; y holds 4: 0, 1, 2, 3; SoftmaxRegression"),
     ],
 )
