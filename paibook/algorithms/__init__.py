@@ -13,6 +13,7 @@ from paibook.algorithms.estimators import PCA, KMeans, LinearRegression, Logisti
 from paibook.algorithms.statistics import cleaning_report, histogram, quantiles
 from paibook.algorithms.tables import distinct, join, sample
 from paibook.algorithms.text import inverted_index, stop_words_of, tf_idf, word_count
+from paibook.algorithms.training import train
 
 __all__ = [
     "PCA",
@@ -36,5 +37,6 @@ __all__ = [
     "source",
     "stop_words_of",
     "tf_idf",
+    "train",
     "word_count",
 ]

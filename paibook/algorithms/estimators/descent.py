@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from paibook.algorithms.estimators.lbfgs import Minimum, Objective, Report, pseudo_gradient
+from paibook.errors import RunError
 
 _LONGER = 1.5  # how much longer a step is tried than the last one was
 
@@ -24,6 +25,9 @@ def gradient_descent(
     Args:
         rate: The learning rate; where None it is found, step by step, as long as the objective's curvature allows.
         objective, start, l1, tolerance, steps, report: As for ``lbfgs``.
+
+    Raises:
+        RunError: The learning rate is too large: the value is infinite.
     """
     point, l1 = start.astype(np.float64), np.broadcast_to(np.asarray(l1, dtype=np.float64), start.shape)
     value, gradient = objective(point)
@@ -34,6 +38,8 @@ def gradient_descent(
         while True:
             new = _shrunk(point - length * gradient, length * l1)
             new_value, new_gradient = objective(new)
+            if rate is not None and not np.isfinite(new_value):
+                raise RunError(f"gradient descent diverged at step {step}: learning_rate={rate:g} is too large")
             change = new - point
             bound = value + float(gradient @ change) + float(change @ change) / (2 * length)
             if rate is not None or new_value <= bound or length < 1e-20:

@@ -92,6 +92,11 @@ def test_gradient_descent_ends_where_lbfgs_does(on_ranks: Any) -> None:
     )
 
 
+def test_a_learning_rate_that_is_too_large() -> None:
+    with np.errstate(all="ignore"), pytest.raises(RunError, match="learning_rate=1e\\+200 is too large"):
+        LogisticRegression(solver="gd", learning_rate=1e200, C=1e-200).fit(X, Y)
+
+
 def test_without_a_penalty_the_gradient_is_zero(on_ranks: Any) -> None:
     model = fitted(on_ranks, 2, LogisticRegression(penalty=None))
     misses = model.predict_proba(X)[:, 1] - Y
