@@ -42,7 +42,9 @@ def gradient_descent(
                 raise RunError(f"gradient descent diverged at step {step}: learning_rate={rate:g} is too large")
             change = new - point
             bound = value + float(gradient @ change) + float(change @ change) / (2 * length)
-            if rate is not None or new_value <= bound or length < 1e-20:
+            # The second says it by the curvature: near the minimum values differ by less than they are rounded.
+            flat = 2 * length * float((new_gradient - gradient) @ change) <= float(change @ change)
+            if rate is not None or new_value <= bound or flat:
                 break
             length /= 2
         point, value, gradient = new, new_value, new_gradient

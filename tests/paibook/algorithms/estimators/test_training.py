@@ -33,6 +33,14 @@ def test_rows_of_the_notebook(session: Session) -> None:
     assert train(KMeans(2), X, workers=2, session=session).cluster_centers_.shape == (2, 3)
 
 
+def test_the_loss_is_logged_once_for_all_ranks(session: Session) -> None:
+    model = train(LogisticRegression(), X, Y > 0, workers=2, session=session)
+    metrics = list(session.runs[-1].metrics)
+    assert [metric.step for metric in metrics] == list(range(1, model.n_iter_ + 1))
+    assert {(metric.name, metric.rank) for metric in metrics} == {("loss", 0)}
+    assert metrics[-1].value < metrics[0].value < np.log(2)
+
+
 def test_files_are_read_by_the_ranks(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pd.DataFrame(X, columns=list("abc")).assign(y=Y).to_csv(tmp_path / "a.csv", index=False)
     lines = [f"{int(y > 0)} 1:{a} 2:{b} 3:{c}\n" for (a, b, c), y in zip(X, Y, strict=True)]

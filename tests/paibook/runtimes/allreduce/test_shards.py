@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,12 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from paibook.comms.threads import ThreadCommunicator, ThreadGroup
 from paibook.errors import PlanError, UserCodeError
-from paibook.runtimes.shards import shard
+from paibook.runtimes.shards import FileShard, shard
 
 
 def write(folder: Path, format: str, rows: int = 5000) -> str:
@@ -83,6 +88,45 @@ def test_each_rank_reads_its_own_splits_only(tmp_path: Path) -> None:
     assert sum(len(part) for part in parts) == 20_000
     weights = [sum(split.weight for split in part.splits()) for part in parts]
     assert max(weights) < 1.5 * min(weights)
+
+
+@dataclasses.dataclass
+class Rows:
+    """A split without a file."""
+
+    first: int
+    weight: int
+
+    def tables(self) -> Any:
+        yield pyarrow.table({"a": np.arange(self.first, self.first + self.weight)})
+
+
+@settings(max_examples=40)
+@given(
+    lengths=st.lists(st.integers(0, 30), max_size=8),
+    size=st.integers(1, 4),
+    epoch=st.none() | st.integers(0, 3),
+    equal=st.sampled_from([False, True, "pad"]),
+)
+def test_rows_are_moved_until_parts_are_even(lengths: list[int], size: int, epoch: Any, equal: Any) -> None:
+    splits = [Rows(sum(lengths[:i]), length) for i, length in enumerate(lengths)]
+    group = ThreadGroup(size)
+
+    def part(rank: int) -> list[int]:
+        found = FileShard(splits, rank, size, equal, 0, ThreadCommunicator(group, rank))
+        table = found.data if epoch is None else found.epoch(epoch)
+        return table["a"].to_pylist() if table.num_columns else []
+
+    with ThreadPoolExecutor(size) as pool:
+        parts = list(pool.map(part, range(size)))
+    dealt = [sample for part in parts for sample in part]
+    if equal is False:
+        assert sorted(dealt) == list(range(sum(lengths)))
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    else:
+        assert len(set(map(len, parts))) == 1
+        assert abs(len(dealt) - sum(lengths)) < size
+        assert len(set(dealt)) == min(len(dealt), sum(lengths))
 
 
 def test_outside_of_a_cell_one_rank_has_all() -> None:
