@@ -65,7 +65,7 @@ class Transposed:
 def _gathered(dense: np.ndarray, source: np.ndarray, values: np.ndarray, target: np.ndarray, length: int) -> np.ndarray:
     """For each entry its value times ``dense[source]``, added up at ``target``."""
     if dense.ndim == 1:
-        return np.bincount(target, weights=values * dense[source], minlength=length)
+        return np.bincount(target, weights=values * dense.take(source), minlength=length)
     return np.stack([_gathered(column, source, values, target, length) for column in dense.T], axis=1)
 
 
