@@ -32,7 +32,7 @@ class KMeans(Estimator):
 
     Attributes:
         cluster_centers_: ``(k, d)``. One that loses its points stays.
-        labels_: The center of each row of this rank, ``(n,)``.
+        labels_: The center of each row of this rank, ``(n,)``; it stays on the rank when the model is sent or pulled.
         inertia_: Sum over all ranks of the squared distances to the nearest center.
         n_iter_: Steps made.
     """
@@ -81,6 +81,9 @@ class KMeans(Estimator):
         self.inertia_ = float(summed(comm, np.array([nearest.sum()]))[0])
         self.cluster_centers_ = same(comm, centers + mean)
         return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "labels_"}
 
     def predict(self, X: Any) -> np.ndarray:
         """The nearest center of each row, ``(n,)``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,12 @@ def test_sparse_rows_and_a_rank_without_samples(on_ranks: Any) -> None:
     best = KMeans(5).fit(X - 1000)
     for model in on_ranks(2, lambda comm: KMeans(5).fit(sparse if comm.rank else [], comm=comm)):
         np.testing.assert_allclose(model.cluster_centers_, best.cluster_centers_)
+
+
+def test_a_models_bytes_are_equal_on_all_ranks(on_ranks: Any) -> None:
+    first, second = (pickle.dumps(model) for model in fitted(on_ranks, 2))
+    assert first == second
+    assert pickle.loads(first).predict(X[:3]).shape == (3,)
 
 
 def test_a_center_without_points_stays() -> None:
