@@ -29,6 +29,7 @@ def shard(
     rank: int | None = None,
     size: int | None = None,
     format: str | None = None,
+    columns: Sequence[str] | None = None,
 ) -> Shard | FileShard:
     """This rank's part of a source: ``.data``, or ``.epoch(n)`` reshuffled; in one epoch no sample is lost or doubled.
 
@@ -42,6 +43,7 @@ def shard(
         seed: Of the shuffling.
         rank, size: Whose part of how many; the running cell's where None. With both, files are not evened out.
         format: Of files, one of ``FORMATS``; by their extension where None.
+        columns: Of files, those to read; all where None.
 
     Raises:
         PlanError: Options that cannot be meant.
@@ -55,13 +57,17 @@ def shard(
     check_part(number, ranks, equal)
     patterns = _patterns(source)
     if not patterns:
+        if columns is not None or format is not None:
+            raise PlanError(
+                "a shard's format and columns are for files; take the columns of what is in memory yourself"
+            )
         return Shard(source, number, ranks, equal, seed)
     partitions = source.partitions if isinstance(source, Dataset) else None
 
     def cut() -> list[FileSplit]:
         return file_splits(patterns, ranks, format, typed=True, partitions=partitions)
 
-    return FileShard(cut() if comm is None else _by_first(comm, cut), number, ranks, equal, seed, comm)
+    return FileShard(cut() if comm is None else _by_first(comm, cut), number, ranks, equal, seed, comm, columns)
 
 
 class FileShard:
@@ -73,6 +79,7 @@ class FileShard:
         equal: As for ``shard``.
         seed: Of the shuffling.
         comm: Moves rows between ranks until parts are even. Without it, parts are what their splits hold.
+        columns: Those to read, all where None.
 
     Raises:
         PlanError: ``equal`` without ``comm``.
@@ -86,11 +93,12 @@ class FileShard:
         equal: Equal = False,
         seed: int = 0,
         comm: Communicator | None = None,
+        columns: Sequence[str] | None = None,
     ) -> None:
         if equal and comm is None and size > 1:
             raise PlanError("equal parts of files need comm between the ranks: leave rank and size to %%pai_allreduce")
         self.rank, self.size, self.equal, self.seed = rank, size, equal, seed
-        self._splits, self._comm = list(splits), comm
+        self._splits, self._comm, self._columns = list(splits), comm, columns
         self._kept: pyarrow.Table | None = None
 
     @property
@@ -125,7 +133,7 @@ class FileShard:
 
     def _table(self, epoch: int | None) -> pyarrow.Table:
         def read() -> pyarrow.Table | None:
-            tables = [table for split in self.splits(epoch) for table in split.tables()]
+            tables = [table for split in self.splits(epoch) for table in split.tables(self._columns)]
             return concatenated(tables, "the source") if tables else None
 
         if self._comm is None:

@@ -73,6 +73,14 @@ def test_several_files_and_more_ranks_than_rows(inline: Any, tmp_path: Path) -> 
     assert values[0][1] == values[2][1]
 
 
+@pytest.mark.parametrize("format", ["parquet", "csv"])
+def test_columns_of_files(inline: Any, tmp_path: Path, format: str) -> None:
+    cell = "t = pai.shard(path, columns=['a']).data\nt.column_names, t.num_rows"
+    assert inline.run(cell, 2, {"path": write(tmp_path, format, 10)}).values == {0: (["a"], 5), 1: (["a"], 5)}
+    with pytest.raises(UserCodeError, match="has no column 'b'; it has: a, text"):
+        inline.run("pai.shard(path, columns=['b']).data", 2)
+
+
 def test_arrays_of_a_cell(inline: Any) -> None:
     cell = "x, y = pai.shard((table, table * 2), equal=True).data\nx.tolist(), y.tolist(), repr(pai.shard([1, 2, 3]))"
     values = inline.run(cell, 2, {"table": np.arange(5)}).values
@@ -97,7 +105,7 @@ class Rows:
     first: int
     weight: int
 
-    def tables(self) -> Any:
+    def tables(self, columns: Any) -> Any:
         yield pyarrow.table({"a": np.arange(self.first, self.first + self.weight)})
 
 
@@ -134,6 +142,8 @@ def test_outside_of_a_cell_one_rank_has_all() -> None:
     assert shard([1, 2, 3], rank=1, size=3).data == [2]
     with pytest.raises(PlanError, match="given together"):
         shard([1], rank=0)
+    with pytest.raises(PlanError, match="are for files"):
+        shard([1], format="csv")
 
 
 def test_equal_parts_of_files_need_comm(tmp_path: Path) -> None:
