@@ -56,18 +56,7 @@ class KMeans(Estimator):
         """
         comm = group(comm)
         X, _, self._form = samples(comm, X, labelled=False)
-        norms = _squared_norms(X)
-        sums = summed(comm, np.concatenate([X.T @ np.ones(len(norms)), [norms.sum(), len(norms)]]))
-        mean, total = sums[:-2] / sums[-1], int(sums[-1])
-        if total < self.n_clusters:
-            raise DataError(f"there are {total} rows, too few for {self.n_clusters} clusters")
-        variance = max(0.0, sums[-2] / total - mean @ mean) / len(mean)
-        dense = comm.allreduce(isinstance(X, np.ndarray), comm.LAND)
-        if dense:  # distances are differences of products, which keep their digits near the origin
-            X = X - mean
-            norms = _squared_norms(X)
-        else:
-            mean = np.zeros(len(mean))
+        X, norms, mean, variance = self._centered(comm, X)
         centers = self._first_centers(comm, X, norms, mean)
         moved, step = np.inf, 0
         while step < self.max_iter and moved > self.tol * variance:
@@ -82,25 +71,48 @@ class KMeans(Estimator):
         self.cluster_centers_ = same(comm, centers + mean)
         return self
 
+    def fit_predict(self, X: Any, comm: Communicator | None = None) -> np.ndarray:
+        """``fit``, then the center of each of this rank's rows, ``(n,)``; all ranks call it."""
+        return self.fit(X, comm).labels_
+
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "labels_"}
 
     def predict(self, X: Any) -> np.ndarray:
         """The nearest center of each row, ``(n,)``."""
-        rows = self._rows(X)
-        return _nearest(rows, _squared_norms(rows), self.cluster_centers_)[0]
+        return _nearest(*self._near_origin(self._rows(X)))[0]
 
     def transform(self, X: Any) -> np.ndarray:
         """The distance of each row to each center, ``(n, k)``."""
-        rows = self._rows(X)
-        return np.sqrt(_distances(rows, _squared_norms(rows), self.cluster_centers_))
+        return np.sqrt(_distances(*self._near_origin(self._rows(X))))
 
     def score(self, X: Any, comm: Communicator | None = None) -> float:
         """The negative inertia of all ranks' rows; all ranks call it."""
         comm = group(comm)
         rows, _, _ = samples(comm, X, labelled=False, known=self._known())
-        _, nearest = _nearest(rows, _squared_norms(rows), self.cluster_centers_)
+        _, nearest = _nearest(*self._near_origin(rows))
         return -float(summed(comm, np.array([nearest.sum()]))[0])
+
+    def _centered(self, comm: Communicator, X: Any) -> tuple[Any, np.ndarray, np.ndarray, float]:
+        """Rows, their squared norms, what was subtracted from them, and the mean variance of X's columns."""
+        sums = summed(comm, np.append(X.T @ np.ones(X.shape[0]), X.shape[0]))
+        total, mean = int(sums[-1]), sums[:-1] / sums[-1]
+        if total < self.n_clusters:
+            raise DataError(f"there are {total} rows, too few for {self.n_clusters} clusters")
+        # Distances are differences of products, which keep their digits near the origin; sparse rows would fill up.
+        if comm.allreduce(isinstance(X, np.ndarray), comm.LAND):
+            X, shift = X - mean, mean
+        else:
+            shift = np.zeros(len(mean))
+        norms = _squared_norms(X)
+        square = float(summed(comm, np.array([norms.sum()]))[0]) / total
+        return X, norms, shift, max(0.0, square - float((mean - shift) @ (mean - shift))) / len(mean)
+
+    def _near_origin(self, X: Any) -> tuple[Any, np.ndarray, np.ndarray]:
+        """Rows, their squared norms and the centers; dense ones moved together."""
+        shift = self.cluster_centers_.mean(axis=0) if isinstance(X, np.ndarray) else 0.0
+        X = X - shift if isinstance(X, np.ndarray) else X
+        return X, _squared_norms(X), self.cluster_centers_ - shift
 
     def _first_centers(self, comm: Communicator, X: Any, norms: np.ndarray, mean: np.ndarray) -> np.ndarray:
         if isinstance(self.init, str):
@@ -129,13 +141,14 @@ def _plus_plus(comm: Communicator, X: Any, norms: np.ndarray, k: int, seed: int)
 def _drawn(comm: Communicator, X: Any, weights: np.ndarray, chances: np.ndarray) -> np.ndarray:
     """One of all ranks' rows for each number from 0 to 1, as likely as its weight."""
     ends = np.cumsum(comm.allgather(float(weights.sum())))
+    if not ends[-1]:  # every row lies on a center
+        return _drawn(comm, X, np.ones(len(weights)), chances)
     begins = np.concatenate([[0.0], ends[:-1]])
     rows = np.zeros((len(chances), X.shape[1]))
     for i, place in enumerate(chances * ends[-1]):
         if len(weights) and begins[comm.rank] <= place < ends[comm.rank]:
-            row = min(
-                int(np.searchsorted(np.cumsum(weights), place - begins[comm.rank], side="right")), len(weights) - 1
-            )
+            row = int(np.searchsorted(np.cumsum(weights), place - begins[comm.rank], side="right"))
+            row = min(row, len(weights) - 1)
             rows[i] = next(dense_blocks(X[row : row + 1]))[0]
     return summed(comm, rows)
 

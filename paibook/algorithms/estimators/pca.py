@@ -65,6 +65,10 @@ class PCA(Estimator):
         found: np.ndarray = self._rows(X) @ self.components_.T - self.mean_ @ self.components_.T
         return found
 
+    def fit_transform(self, X: Any, comm: Communicator | None = None) -> np.ndarray:
+        """``fit``, then this rank's rows in the components' coordinates, ``(n, k)``; all ranks call it."""
+        return self.fit(X, comm).transform(X)
+
     def inverse_transform(self, Z: Any) -> np.ndarray:
         """Coordinates ``(n, k)`` as rows ``(n, d)``."""
         self._known()

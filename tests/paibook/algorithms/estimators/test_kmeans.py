@@ -68,7 +68,8 @@ def test_a_models_bytes_are_equal_on_all_ranks(on_ranks: Any) -> None:
 def test_a_center_without_points_stays() -> None:
     model = KMeans(2, init=[[0.0], [99.0]]).fit([[0.0], [1.0]])
     assert model.cluster_centers_.tolist() == [[0.5], [99.0]]
-    assert KMeans(3).fit(np.zeros((4, 2))).inertia_ == 0
+    assert KMeans(2, init=[[0.0], [99.0]]).fit_predict([[0.0], [98.0]]).tolist() == [0, 1]
+    assert KMeans(3).fit(np.full((4, 2), 5.0)).cluster_centers_.tolist() == [[5.0, 5.0]] * 3
 
 
 def test_what_cannot_be_clustered_is_refused() -> None:

@@ -23,6 +23,7 @@ def test_components_are_scikit_learns(on_ranks: Any, size: int, kept: int | None
         for name in ("components_", "explained_variance_", "explained_variance_ratio_", "singular_values_", "mean_"):
             np.testing.assert_allclose(getattr(model, name), getattr(reference, name), rtol=1e-6, err_msg=name)
         np.testing.assert_allclose(model.transform(X), reference.transform(X), atol=1e-8)
+        np.testing.assert_allclose(PCA(kept).fit_transform(X), reference.transform(X), atol=1e-8)
         np.testing.assert_allclose(
             model.inverse_transform(model.transform(X)), reference.inverse_transform(reference.transform(X))
         )
