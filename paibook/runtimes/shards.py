@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow
 
 from paibook.comms.communicator import Communicator
-from paibook.comms.current import seat
+from paibook.comms.positions import position
 from paibook.data.dataset import Dataset
 from paibook.data.frames import common_schema, concatenated, in_schema
 from paibook.data.shards import Equal, Shard, check_part, epoch_order, spans
@@ -51,7 +51,7 @@ def shard(
     """
     if (rank is None) != (size is None):
         raise PlanError("a shard's rank and size are given together, or neither: then they are the running cell's")
-    here = seat()
+    here = position()
     comm = here.comm if rank is None else None
     number, ranks = here.rank if rank is None else rank, here.size if size is None else size
     check_part(number, ranks, equal)

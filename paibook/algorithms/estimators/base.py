@@ -9,7 +9,7 @@ import numpy as np
 
 from paibook.algorithms.estimators.samples import Form, local_rows, shaped
 from paibook.comms.communicator import Communicator
-from paibook.comms.current import seat
+from paibook.comms.positions import position
 from paibook.errors import PlanError, RunError
 from paibook.metrics import log
 
@@ -45,7 +45,7 @@ class Estimator:
 
 def report(comm: Communicator, step: int, **values: float) -> None:
     """Log numbers that are equal on all ranks, once, and in cells only."""
-    if comm.rank == 0 and seat().comm is not None:
+    if comm.rank == 0 and position().comm is not None:
         log(step=step, **values)
 
 

@@ -13,7 +13,7 @@ from paibook.algorithms.estimators.descent import gradient_descent
 from paibook.algorithms.estimators.lbfgs import Minimum, lbfgs
 from paibook.algorithms.estimators.samples import samples
 from paibook.comms.communicator import Communicator
-from paibook.comms.current import group
+from paibook.comms.positions import group
 from paibook.errors import DataError, PlanError
 
 Loss = Callable[[np.ndarray], tuple[float, np.ndarray]]

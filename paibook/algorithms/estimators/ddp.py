@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from paibook.comms.communicator import Communicator
-from paibook.comms.current import group, seat
+from paibook.comms.positions import group, position
 from paibook.data.shards import Shard
 from paibook.errors import DataError, PaibookError
 from paibook.metrics import log
@@ -76,7 +76,7 @@ def fit(
                 average()
                 rule.step()
                 step += 1
-                if seat().comm is not None:
+                if position().comm is not None:
                     log(step=step, loss=value.detach())
     return model
 

@@ -12,7 +12,7 @@ from paibook.algorithms.estimators.base import Estimator, report, same, summed, 
 from paibook.algorithms.estimators.matrices import BLOCK, dense_blocks
 from paibook.algorithms.estimators.samples import samples
 from paibook.comms.communicator import Communicator
-from paibook.comms.current import group
+from paibook.comms.positions import group
 from paibook.errors import DataError, PlanError
 
 

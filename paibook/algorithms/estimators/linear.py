@@ -12,7 +12,7 @@ from paibook.algorithms.estimators.lbfgs import lbfgs
 from paibook.algorithms.estimators.matrices import dense_blocks
 from paibook.algorithms.estimators.samples import samples
 from paibook.comms.communicator import Communicator
-from paibook.comms.current import group
+from paibook.comms.positions import group
 from paibook.errors import DataError, PlanError
 
 WIDE = 4096  # columns from which the Gram matrix costs more than steps of L-BFGS

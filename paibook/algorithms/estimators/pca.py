@@ -11,7 +11,7 @@ from paibook.algorithms.estimators.base import Estimator, same, summed
 from paibook.algorithms.estimators.matrices import dense_blocks
 from paibook.algorithms.estimators.samples import samples
 from paibook.comms.communicator import Communicator
-from paibook.comms.current import group
+from paibook.comms.positions import group
 from paibook.errors import DataError, PlanError
 
 

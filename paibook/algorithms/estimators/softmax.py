@@ -10,7 +10,7 @@ import numpy as np
 from paibook.algorithms.estimators.classifiers import LinearClassifier
 from paibook.algorithms.estimators.samples import samples
 from paibook.comms.communicator import Communicator
-from paibook.comms.current import group
+from paibook.comms.positions import group
 from paibook.errors import DataError
 
 

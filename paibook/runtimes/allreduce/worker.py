@@ -11,7 +11,7 @@ import cloudpickle
 
 from paibook.clusters.contract import Place
 from paibook.comms.communicator import Communicator, CommunicatorError
-from paibook.comms.current import Seat, seated
+from paibook.comms.positions import Position, positioned
 from paibook.errors import UserCodeError
 from paibook.hyperparameters import HyperParameters
 from paibook.metrics import Recorder, recording
@@ -35,9 +35,9 @@ def run(place: Place, world: World, cell: Cell) -> Report:
         member.enter(world, cell.ranks)
         _prepare(place, world, cell, member)
         recorder = Recorder(lambda batch: place.emit("metric", batch), place.rank)
-        here = Seat(place.rank, world.size, cast(Communicator, member.comm))
+        here = Position(place.rank, world.size, cast(Communicator, member.comm))
         own = not world.threads  # the whole process is this rank's
-        with recording(recorder, own), seated(here, own), _interruptible(world, member):
+        with recording(recorder, own), positioned(here, own), _interruptible(world, member):
             value = cell.program.execute(place.namespace)
             if value is not None:
                 place.emit("result", place.format(value))

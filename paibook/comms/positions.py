@@ -16,7 +16,7 @@ from paibook.errors import PlanError
 
 
 @dataclass(frozen=True)
-class Seat:
+class Position:
     """A rank's place in its group.
 
     Attributes:
@@ -29,12 +29,12 @@ class Seat:
     comm: Communicator | None = None
 
 
-_ALONE = Seat(0, 1)
-_current: ContextVar[Seat | None] = ContextVar("paibook_seat", default=None)
-_process: Seat | None = None
+_ALONE = Position(0, 1)
+_current: ContextVar[Position | None] = ContextVar("paibook_position", default=None)
+_process: Position | None = None
 
 
-def seat() -> Seat:
+def position() -> Position:
     """The running cell's; outside of a cell that of the only rank."""
     return _current.get() or _process or _ALONE
 
@@ -45,7 +45,7 @@ def group(comm: Communicator | None = None) -> Communicator:
     Raises:
         PlanError: The cell's ranks have no collectives.
     """
-    here = seat()
+    here = position()
     found = comm or here.comm
     if found is None and here is not _ALONE:
         raise PlanError(
@@ -55,8 +55,8 @@ def group(comm: Communicator | None = None) -> Communicator:
 
 
 @contextmanager
-def seated(here: Seat, whole_process: bool = False) -> Iterator[None]:
-    """Make a seat the current one in this context (or in the whole process)."""
+def positioned(here: Position, whole_process: bool = False) -> Iterator[None]:
+    """Make a position the current one in this context (or in the whole process)."""
     global _process
     token, before = _current.set(here), _process
     if whole_process:
