@@ -102,7 +102,7 @@ def numbers(part: Any) -> list[int]:
         part = part.toarray()
     if type(part).__name__ == "Subset":
         return [int(sample[0]) for sample in part]
-    array = np.array(part)
+    array = np.asarray(part.numpy() if hasattr(part, "detach") else part)
     return (array[:, 0] if array.ndim == 2 else array).tolist()
 
 
