@@ -21,6 +21,14 @@ __all__ = ["HyperParameters", "PaibookError", "__version__", "log"]
 # Imported when a cell first uses them: every rank and worker imports paibook, and most need none of these.
 _LAZY = {
     "HyperParameters": "paibook.hyperparameters",
+    "shard": "paibook.runtimes.shards",
+    "LogisticRegression": "paibook.algorithms.estimators",
+    "SoftmaxRegression": "paibook.algorithms.estimators",
+    "LinearRegression": "paibook.algorithms.estimators",
+    "Ridge": "paibook.algorithms.estimators",
+    "KMeans": "paibook.algorithms.estimators",
+    "PCA": "paibook.algorithms.estimators",
+    "fit": "paibook.algorithms.estimators.ddp",
     "SGD": "paibook.runtimes.ps.optimizers",
     "Adagrad": "paibook.runtimes.ps.optimizers",
     "FTRL": "paibook.runtimes.ps.optimizers",

@@ -1,19 +1,28 @@
-"""Algorithms ready to call, each a MapReduce cell that is short enough to learn from.
+"""Algorithms ready to call, short enough to learn from: MapReduce cells, and estimators for ``%%pai_allreduce`` cells.
 
 ``pai.algorithms.tf_idf("docs/*.jsonl", out="tfidf.parquet", stop_words="english")`` runs one on the notebook's cluster;
 ``print(pai.algorithms.source("tf_idf"))`` shows its cell.
+``pai.LogisticRegression(C=10).fit(pai.shard("a9a.libsvm"))`` in a cell trains on all ranks' shards.
 """
 
 from __future__ import annotations
 
 from paibook.algorithms.cells import count, names, source
-from paibook.algorithms.clustering import KMeans, k_means, k_means_step
+from paibook.algorithms.clustering import Clusters, k_means, k_means_step
+from paibook.algorithms.estimators import PCA, KMeans, LinearRegression, LogisticRegression, Ridge, SoftmaxRegression
 from paibook.algorithms.statistics import cleaning_report, histogram, quantiles
 from paibook.algorithms.tables import distinct, join, sample
 from paibook.algorithms.text import inverted_index, stop_words_of, tf_idf, word_count
+from paibook.algorithms.training import train
 
 __all__ = [
+    "PCA",
+    "Clusters",
     "KMeans",
+    "LinearRegression",
+    "LogisticRegression",
+    "Ridge",
+    "SoftmaxRegression",
     "cleaning_report",
     "count",
     "distinct",
@@ -28,5 +37,6 @@ __all__ = [
     "source",
     "stop_words_of",
     "tf_idf",
+    "train",
     "word_count",
 ]

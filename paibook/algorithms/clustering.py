@@ -14,7 +14,7 @@ from paibook.errors import DataError, PlanError
 
 
 @dataclass(frozen=True)
-class KMeans:
+class Clusters:
     """What k-means found.
 
     Attributes:
@@ -72,7 +72,7 @@ def k_means(
     tolerance: float = 1e-4,
     seed: int = 0,
     **options: Any,
-) -> KMeans:
+) -> Clusters:
     """Cluster points by Lloyd's algorithm: one MapReduce run for each step.
 
     Args:
@@ -98,7 +98,7 @@ def k_means(
         new, sizes, inertia = k_means_step(inputs, current, columns=columns, **options)
         moved = float(np.sqrt(((new - current) ** 2).sum(axis=1)).max())
         current = new
-    return KMeans(current, sizes, inertia, step, moved <= tolerance)
+    return Clusters(current, sizes, inertia, step, moved <= tolerance)
 
 
 def _drawn(inputs: Any, k: int, columns: Sequence[str], seed: int, options: dict[str, Any]) -> np.ndarray:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import cloudpickle
 
 from paibook.clusters.contract import Place
-from paibook.comms.communicator import CommunicatorError
+from paibook.comms.communicator import Communicator, CommunicatorError
+from paibook.comms.positions import Position, positioned
 from paibook.errors import UserCodeError
 from paibook.hyperparameters import HyperParameters
 from paibook.metrics import Recorder, recording
@@ -36,7 +37,9 @@ def run(place: Place, world: World, cell: Cell) -> Report:
         member.enter(world, cell.ranks)
         _prepare(place, world, cell, member)
         recorder = Recorder(lambda batch: place.emit("metric", batch), place.rank)
-        with recording(recorder, whole_process=not world.threads), _interruptible(world, member):
+        here = Position(place.rank, world.size, cast(Communicator, member.comm))
+        own = not world.threads  # the whole process is this rank's
+        with recording(recorder, own), positioned(here, own), _interruptible(world, member):
             value = cell.program.execute(place.namespace)
             if value is not None:
                 place.emit("result", place.format(value))

@@ -9,6 +9,7 @@ from typing import Any
 import cloudpickle
 
 from paibook.clusters.contract import Place
+from paibook.comms.positions import Position, positioned
 from paibook.comms.wire import ChannelClosed, HandshakeError
 from paibook.errors import PlanError, ProgramError
 from paibook.hyperparameters import HyperParameters
@@ -30,7 +31,7 @@ def run(place: Place, job: WorkerJob) -> WorkerReport:
     """
     forget_failure()
     recorder = WatchedRecorder(lambda batch: place.emit("metric", batch), place.rank, job.watched)
-    with recording(recorder):
+    with recording(recorder), positioned(Position(place.rank, job.scene.world_size)):
         try:
             returned = _portable(_train(place, job, recorder))
         except (ChannelClosed, HandshakeError):

@@ -235,3 +235,12 @@ def test_plans_refused_before_anything_starts(bench: Any, changes: dict[str, Any
 def test_cells_refused_before_anything_starts(bench: Any, cell: str) -> None:
     with pytest.raises(ProgramError, match="%%pai_ps"):
         Driver().check(bench.plan(cell))
+
+
+def test_workers_get_their_shards(bench: Any) -> None:
+    cell = """
+        def train(ps):
+            ps.table("w", shape=1, optimizer=pai.SGD(lr=1.0))
+            return list(pai.shard(list(range(7))))
+    """
+    assert bench.run(cell).returned == ([0, 1], [2, 3], [4, 5, 6])
