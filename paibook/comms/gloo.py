@@ -80,7 +80,10 @@ class TorchCommunicator(Communicator):
         self._aborted = False
         self._begun = 0
         self._addresses: list[tuple[str, int]] = []
-        self._mailbox = Mailbox(rank, meeting.token, meeting.bind_host(rank), lambda rank: self._addresses[rank])
+        self.members = range(size)
+        self.transport = self._mailbox = Mailbox(
+            rank, meeting.token, meeting.bind_host(rank), lambda rank: self._addresses[rank]
+        )
         self._sockets: set[int] = set()
         self._group: Any = None
         try:
@@ -136,13 +139,17 @@ class TorchCommunicator(Communicator):
         self._broadcast(array.view(np.uint8), root)
 
     def _allreduce_buffer(self, array: Array, op: Operator) -> None:
-        if array.size and self.size > 1:
+        if not _known(array, op):
+            self._allreduce_by_messages(array, op)
+        elif array.size and self.size > 1:
             values = _reducible(array, op)
             self._run("Allreduce", lambda: self._group.allreduce([_tensor(values)], _ALLREDUCE[op]))
             _store_result(values, array)
 
     def _reduce_buffer(self, array: Array, op: Operator, root: int) -> None:
-        if array.size and self.size > 1:
+        if not _known(array, op):
+            self._reduce_by_messages(array, op, root)
+        elif array.size and self.size > 1:
             options = dist.ReduceOptions()
             options.rootRank, options.reduceOp = root, _OPERATORS[op]
             values = _reducible(array, op)
@@ -258,20 +265,6 @@ class TorchCommunicator(Communicator):
             options.rootRank, options.rootTensor = root, 0
             self._run("Bcast", lambda: self._group.broadcast([_tensor(array)], options))
 
-    # Point to point
-
-    def _send(self, obj: Any, dest: int, tag: int) -> None:
-        self._mailbox.send(pack(obj, self._token), int(dest), int(tag))
-
-    def _recv(self, source: int, tag: int) -> Any:
-        return unpack(self._mailbox.receive(source, tag).data, self._token)
-
-    def _send_buffer(self, array: Array, dest: int, tag: int) -> None:
-        self._mailbox.send(array.view(np.uint8), int(dest), int(tag))
-
-    def _recv_buffer(self, source: int, tag: int) -> Array:
-        return self._mailbox.receive(source, tag).data
-
     def _run(self, operation: str, start: Any) -> None:
         if self._aborted:
             raise CommunicatorError(f"{operation}: this group of ranks was ended")
@@ -321,13 +314,13 @@ def _tensor(array: Array) -> torch.Tensor:
     return torch.from_numpy(array)
 
 
+def _known(array: Array, op: Operator) -> bool:
+    """Whether gloo has this operator for this type."""
+    return op in (LAND, LOR) or (op in _OPERATORS and array.dtype in _REDUCIBLE)
+
+
 def _reducible(array: Array, op: Operator) -> Array:
-    if op in (LAND, LOR):
-        return (array != 0).astype(np.uint8)
-    if array.dtype not in _REDUCIBLE:
-        known = ", ".join(str(dtype) for dtype in _REDUCIBLE)
-        raise TypeError(f"gloo cannot reduce {array.dtype}; it knows {known}. Convert the array, or use comm.allreduce")
-    return array
+    return (array != 0).astype(np.uint8) if op in (LAND, LOR) else array
 
 
 def _store_result(values: Array, array: Array) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import cloudpickle
 
 from paibook.clusters.contract import Place
+from paibook.comms import current
 from paibook.comms.communicator import CommunicatorError
 from paibook.errors import UserCodeError
 from paibook.hyperparameters import HyperParameters
@@ -51,6 +52,7 @@ def run(place: Place, world: World, cell: Cell) -> Report:
 def _prepare(place: Place, world: World, cell: Cell, member: Member) -> None:
     import paibook
 
+    current.enter(member.comm, whole_process=not world.threads)
     namespace = place.namespace
     namespace.update({name: cloudpickle.loads(data) for name, data in cell.variables.items()})
     namespace.update(
