@@ -6,10 +6,10 @@ with DistributedDataParallel, does not meet it.
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -34,6 +34,7 @@ HEAD_BYTES = 512  # an object whose message fits goes in one operation
 WAIT = timedelta(milliseconds=25)  # how long Ctrl-C may go unseen
 OPERATION_TIMEOUT = timedelta(days=1)  # a cell may compute for hours between two operations; the driver ends runs
 CONNECT_TIMEOUT = timedelta(seconds=30)
+STORE_TIMEOUT = timedelta(seconds=10)
 POLL_SECONDS = 0.001
 
 _OPERATORS: dict[Operator, Any] = {
@@ -79,33 +80,50 @@ class TorchCommunicator(Communicator):
         self._token = meeting.token
         self._aborted = False
         self._begun = 0
-        self._addresses: list[tuple[str, int]] = []
+        self._meeting, self._name = meeting, name
+        self._addresses: dict[int, tuple[str, int]] = {}
         self.members = range(size)
-        self.transport = self._mailbox = Mailbox(
-            rank, meeting.token, meeting.bind_host(rank), lambda rank: self._addresses[rank]
-        )
+        self.transport = self._mailbox = Mailbox(rank, meeting.token, meeting.bind_host(rank), self._address_of)
         self._sockets: set[int] = set()
         self._group: Any = None
+        self._store: Any = None
         try:
-            with _store(meeting, rank, name) as store:
-                self._connect(store)
-                self.Barrier()  # nobody needs the store after this
+            self._store = _store(meeting, name)
+            host, port = self._mailbox.address
+            self._store.set(f"mailbox/{rank}", f"{host} {port}")
         except BaseException:
             self.abort()
             raise
 
-    def _connect(self, store: Any) -> None:
-        host, port = self._mailbox.address
-        store.set(f"mailbox/{self.rank}", f"{host} {port}")
-        # gloo's constructor cannot be interrupted, so it is entered only when every rank is there.
-        present = [f"mailbox/{rank}" for rank in range(self.size)]
-        while not store.check(present):
+    def _address_of(self, rank: int) -> tuple[str, int]:
+        """Where a rank's mailbox is; waits until that rank has communicated for the first time."""
+        if rank not in self._addresses:
+            host, port = self._wait_for(f"mailbox/{rank}", rank).split()
+            self._addresses[rank] = host, int(port)
+        return self._addresses[rank]
+
+    def _wait_for(self, key: str, rank: int) -> str:
+        while True:
+            store = self._store  # abort() takes it away
+            if store is None:
+                raise CommunicatorError(f"the group of ranks was ended before rank {rank} communicated")
+            try:
+                if store.check([key]):
+                    return str(store.get(key).decode())
+            except RuntimeError as error:  # a peer that ended the group has taken the store away
+                raise CommunicatorError(f"rank {rank} cannot be found: {_first_line(error)}") from error
             time.sleep(POLL_SECONDS)
-        for key in present:
-            peer, its_port = store.get(key).decode().split()
-            self._addresses.append((peer, int(its_port)))
+
+    def _connect(self) -> None:
+        # Not before a collective: messages between two ranks need no third. And gloo's constructor cannot be
+        # interrupted, so it is entered only when every rank is there.
+        store = self._store
+        store.set(f"here/{self.rank}", "")
+        for rank in range(self.size):
+            self._wait_for(f"here/{rank}", rank)
+            self._address_of(rank)
         options = dist.ProcessGroupGloo._Options()
-        options._devices = [dist.ProcessGroupGloo.create_device(hostname=host)]
+        options._devices = [dist.ProcessGroupGloo.create_device(hostname=self._mailbox.address[0])]
         options._timeout = CONNECT_TIMEOUT
         before = sockets.inodes()
         try:
@@ -114,6 +132,14 @@ class TorchCommunicator(Communicator):
             raise CommunicatorError(f"the ranks could not connect to each other: {error}") from error
         self._sockets = sockets.inodes() - before
         self._group._set_default_timeout(OPERATION_TIMEOUT)
+        self.Barrier()  # nobody needs the store after this
+        self._leave_store()
+
+    def _leave_store(self) -> None:
+        self._store = None
+        if self._meeting.folder is not None:
+            # A rank may be killed at any time and leave it for good.
+            shutil.rmtree(self._meeting.folder_of(self._name), ignore_errors=True)
 
     @property
     def steps(self) -> tuple[int, int, int]:
@@ -124,6 +150,8 @@ class TorchCommunicator(Communicator):
             return
         self._aborted = True
         self._mailbox.close()
+        if self._store is not None:
+            self._leave_store()
         if self._group is not None:
             _ended.append(self._group)
             self._group.abort()
@@ -268,6 +296,8 @@ class TorchCommunicator(Communicator):
     def _run(self, operation: str, start: Any) -> None:
         if self._aborted:
             raise CommunicatorError(f"{operation}: this group of ranks was ended")
+        if self._group is None:
+            self._connect()
         self._begun += 1
         try:
             work = start()
@@ -289,23 +319,20 @@ def _finished(work: Any) -> bool:
     return True
 
 
-@contextmanager
-def _store(meeting: Meeting, rank: int, name: str) -> Iterator[Any]:
+def _store(meeting: Meeting, name: str) -> Any:
     if meeting.folder is None:
         host, port = meeting.address
-        yield dist.PrefixStore(name, dist.TCPStore(host, port, is_master=False, timeout=CONNECT_TIMEOUT))
-        return
+        return dist.PrefixStore(name, dist.TCPStore(host, port, is_master=False, timeout=CONNECT_TIMEOUT))
     # All ranks on one host: a file that only this user can open, rather than TCPStore's open port.
     folder = meeting.folder_of(name)
-    if rank == 0:
-        folder.mkdir(mode=0o700)
-    while not folder.is_dir():
-        time.sleep(POLL_SECONDS)
     try:
-        yield dist.PrefixStore(name, dist.FileStore(str(folder / "store"), -1))
-    finally:
-        if rank == 0:
-            shutil.rmtree(folder, ignore_errors=True)  # a rank may be killed at any time and leave it for good
+        folder.mkdir(mode=0o700)
+    except FileExistsError:  # another rank was first
+        if folder.stat().st_uid != os.getuid():
+            raise CommunicatorError(f"{folder} belongs to another user; the ranks cannot meet there") from None
+    store = dist.FileStore(str(folder / "store"), -1)
+    store.set_timeout(STORE_TIMEOUT)
+    return dist.PrefixStore(name, store)
 
 
 def _tensor(array: Array) -> torch.Tensor:
