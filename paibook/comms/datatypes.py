@@ -88,6 +88,7 @@ DATATYPES: dict[str, Datatype] = {
     **{name: Datatype(name, np.dtype([("value", code), ("index", "i")], align=True)) for name, code in _PAIRS.items()},
 }
 BYTE = DATATYPES["BYTE"]
+BY_CODE = {DATATYPES[name].dtype.char: DATATYPES[name] for name in reversed(_CODES)}  # of equals the first named
 
 
 def known(value: Any) -> Datatype | None:
@@ -103,14 +104,6 @@ def known(value: Any) -> Datatype | None:
             dtype = np.dtype(value)
         except TypeError as error:
             raise TypeError(f"{value!r} is no datatype; use one such as MPI.DOUBLE, or NumPy's code 'd'") from error
-        return Datatype(str(dtype), dtype)
+        named = BY_CODE.get(dtype.char)
+        return named if named is not None and named.dtype == dtype else Datatype(str(dtype), dtype)
     return None
-
-
-def by_code() -> dict[str, Datatype]:
-    """Datatypes by NumPy's one-letter code."""
-    codes: dict[str, Datatype] = {}
-    for name, datatype in DATATYPES.items():
-        if name not in _PAIRS:
-            codes.setdefault(datatype.dtype.char, datatype)
-    return codes

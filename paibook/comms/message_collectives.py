@@ -16,6 +16,8 @@ from paibook.comms.messages import pack, unpack
 from paibook.comms.operators import PREDEFINED, SUM, Array, Combine, InPlace, Operator
 from paibook.comms.point_to_point import PointToPoint
 
+SMALL_BYTES = 8192  # everybody sends all of an array to everybody: half as many messages to wait for
+
 
 class MessageCollectives(PointToPoint):
     """``Gatherv`` and its relatives, ``scan``, ``Reduce_scatter``."""
@@ -132,7 +134,11 @@ class MessageCollectives(PointToPoint):
     # What other modules make collectives of
 
     def _allreduce_by_messages(self, array: Array, op: Operator) -> None:
-        """Combine in place, each rank a part of it: twice the array goes through a rank's connections."""
+        """Combine in place: of a large array each rank a part, so that twice the array goes through its connections."""
+        if array.nbytes <= SMALL_BYTES:
+            everything = Blocks(array, (array.size,) * self.size, (0,) * self.size)
+            self._reduce_parts(everything, array, op)
+            return
         blocks = parts(array, "buf", self.size)
         self._reduce_parts(blocks, blocks.of(self.rank), op)
         self._circulate(blocks)

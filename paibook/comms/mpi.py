@@ -14,7 +14,7 @@ from paibook.comms import current
 from paibook.comms.cartesian import CART, Cartcomm
 from paibook.comms.cartesian import compute_dims as Compute_dims
 from paibook.comms.communicator import MAX_TAG, Communicator
-from paibook.comms.datatypes import DATATYPES, Datatype, by_code
+from paibook.comms.datatypes import BY_CODE, DATATYPES, Datatype
 from paibook.comms.division import COMM_NULL
 from paibook.comms.errors import CommunicatorError
 from paibook.comms.operators import ANY_SOURCE, ANY_TAG, IN_PLACE, PREDEFINED, PROC_NULL, UNDEFINED
@@ -49,7 +49,7 @@ SUCCESS = 0
 BOTTOM = INFO_NULL = STATUS_IGNORE = None
 THREAD_SINGLE, THREAD_FUNNELED, THREAD_SERIALIZED, THREAD_MULTIPLE = range(4)
 BSEND_OVERHEAD = 0
-_typedict = by_code()
+_typedict = BY_CODE
 
 _ABSENT = {
     "File": "files: read and write with Python, or with paibook.data",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
@@ -15,6 +16,7 @@ from paibook.comms.operators import ANY_SOURCE, ANY_TAG, PROC_NULL, Array
 from paibook.comms.requests import Nothing, Receiving, Request, Sending, Work
 from paibook.comms.status import Status, describe, describe_null
 from paibook.comms.transport import Receipt, Transport
+from paibook.errors import RunError
 
 
 class PointToPoint:
@@ -235,7 +237,13 @@ class PointToPoint:
 
     def _open(self, letter: Letter, status: Status) -> Any:
         self._describe(letter, status)
-        return unpack(letter.data, self.transport.token)
+        try:
+            return unpack(letter.data, self.transport.token)
+        except (RunError, struct.error) as error:
+            raise RunError(
+                f"recv: the message from rank {status.source} with tag {status.tag} holds no object of these ranks; "
+                f"what Send sends is received by Recv ({error})"
+            ) from error
 
     def _describe(self, letter: Letter, status: Status) -> None:
         status.fill(self.members.index(letter.source), letter.tag, letter.data.nbytes)
