@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+import weakref
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -80,15 +81,18 @@ class TorchCommunicator(Communicator):
         self._token = meeting.token
         self._aborted = False
         self._begun = 0
-        self._meeting, self._name = meeting, name
         self._addresses: dict[int, tuple[str, int]] = {}
         self.members = range(size)
         self.transport = self._mailbox = Mailbox(rank, meeting.token, meeting.bind_host(rank), self._address_of)
         self._sockets: set[int] = set()
         self._group: Any = None
         self._store: Any = None
+        self._clear_away = lambda: None
         try:
             self._store = _store(meeting, name)
+            if meeting.folder is not None:
+                # Also without any collective; a rank that is killed leaves it to the others.
+                self._clear_away = weakref.finalize(self, shutil.rmtree, meeting.folder_of(name), True)
             host, port = self._mailbox.address
             self._store.set(f"mailbox/{rank}", f"{host} {port}")
         except BaseException:
@@ -133,13 +137,8 @@ class TorchCommunicator(Communicator):
         self._sockets = sockets.inodes() - before
         self._group._set_default_timeout(OPERATION_TIMEOUT)
         self.Barrier()  # nobody needs the store after this
-        self._leave_store()
-
-    def _leave_store(self) -> None:
         self._store = None
-        if self._meeting.folder is not None:
-            # A rank may be killed at any time and leave it for good.
-            shutil.rmtree(self._meeting.folder_of(self._name), ignore_errors=True)
+        self._clear_away()
 
     @property
     def steps(self) -> tuple[int, int, int]:
@@ -150,8 +149,7 @@ class TorchCommunicator(Communicator):
             return
         self._aborted = True
         self._mailbox.close()
-        if self._store is not None:
-            self._leave_store()
+        self._store = None  # its folder stays until nobody can be looking into it
         if self._group is not None:
             _ended.append(self._group)
             self._group.abort()
