@@ -7,6 +7,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from paibook.comms.errors import Aborted
+from paibook.comms.groups import Group
 from paibook.comms.nonblocking import Background
 from paibook.comms.operators import UNDEFINED
 from paibook.comms.point_to_point import PointToPoint
@@ -75,6 +76,27 @@ class Divisible(PointToPoint):
         """As ``dup``."""
         return self.dup()
 
+    def Get_group(self) -> Group:
+        """This communicator's ranks, as a group."""
+        return Group(tuple(self.members), self.transport.rank)
+
+    def Create(self, group: Group) -> Subgroup | NullCommunicator:
+        """A communicator of a group's ranks; every rank here calls it, and those outside get ``COMM_NULL``."""
+        ranks = self._ranks_of(group)
+        self.allgather(None)
+        self._made += 1
+        return self._part(ranks, "", self._made, "group", group.members) if self.rank in ranks else COMM_NULL
+
+    def Create_group(self, group: Group, tag: int = 0) -> Subgroup | NullCommunicator:
+        """A communicator of a group's ranks, which alone call it."""
+        ranks = self._ranks_of(group)
+        if self.rank not in ranks:
+            return COMM_NULL
+        # Only these ranks can count how often they did this.
+        turns = self.__dict__.setdefault("_turns", {})
+        turn = turns[group.members, tag] = turns.get((group.members, tag), 0) + 1
+        return self._part(ranks, "", "group", group.members, tag, turn)
+
     def Create_cart(
         self, dims: Sequence[int], periods: Sequence[bool] | bool | None = None, reorder: bool = False
     ) -> Cartcomm | NullCommunicator:
@@ -125,6 +147,14 @@ class Divisible(PointToPoint):
     def Create_intercomm(self, *arguments: Any, **keywords: Any) -> NoReturn:
         """Not available."""
         raise NotImplementedError("communicators between groups are not available; split, send and recv are")
+
+    def _ranks_of(self, group: Group) -> list[int]:
+        strangers = [member for member in group.members if member not in self.members]
+        if strangers:
+            raise ValueError(
+                f"group must hold ranks of this communicator; ranks {strangers} of the world are not in it"
+            )
+        return [self.members.index(member) for member in group.members]
 
     def _part(self, ranks: Sequence[int], name: str, *path: object) -> Subgroup:
         from paibook.comms.subgroup import Subgroup  # it is a communicator itself

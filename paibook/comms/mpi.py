@@ -17,6 +17,7 @@ from paibook.comms.communicator import MAX_TAG, Communicator
 from paibook.comms.datatypes import BY_CODE, DATATYPES, Datatype
 from paibook.comms.division import COMM_NULL
 from paibook.comms.errors import CommunicatorError
+from paibook.comms.groups import Group
 from paibook.comms.operators import ANY_SOURCE, ANY_TAG, IN_PLACE, PREDEFINED, PROC_NULL, UNDEFINED
 from paibook.comms.operators import Operator as Op
 from paibook.comms.requests import REQUEST_NULL, Request
@@ -36,6 +37,7 @@ __all__ = [
     "Compute_dims",
     "Datatype",
     "Exception",
+    "Group",
     "Intracomm",
     "Op",
     "Request",
@@ -57,7 +59,6 @@ _ABSENT = {
     "Intercomm": "communicators between groups: use split, send and recv",
     "Graphcomm": "graphs of ranks: keep each rank's neighbours in a list",
     "Distgraphcomm": "graphs of ranks: keep each rank's neighbours in a list",
-    "Group": "groups: use comm.split(color, key)",
     "Info": "hints: leave them out",
 }
 

@@ -386,6 +386,24 @@ def divided_ranks(MPI: Any, comm: Any) -> Any:
 
 
 @program
+def groups(MPI: Any, comm: Any) -> Any:
+    everyone = comm.Get_group()
+    some = everyone.Incl(list(range(comm.size))[::-2])
+    rest = MPI.Group.Difference(everyone, some)
+    seen: list[Any] = [some.Get_rank() == MPI.UNDEFINED, some.size, rest.Get_size(), everyone.Excl([0]).size]
+    both, common = MPI.Group.Union(rest, some), MPI.Group.Intersection(some, everyone)
+    seen += [both.Translate_ranks(None, everyone), common.Translate_ranks(list(range(common.size)), some)]
+    part = comm.Create(some)
+    if part != MPI.COMM_NULL:
+        seen += [part.rank, part.allgather(comm.rank)]
+        for _ in range(2):
+            again = comm.Create_group(some, tag=3)
+            seen.append(again.bcast(comm.rank, root=again.size - 1))
+            again.Free()
+    return seen
+
+
+@program
 def a_grid(MPI: Any, comm: Any) -> Any:
     dims = MPI.Compute_dims(comm.size, 2)
     grid = comm.Create_cart(dims, periods=[True, False], reorder=False)

@@ -143,6 +143,10 @@ def test_one_ranks_communicator_refuses_what_makes_no_sense() -> None:
         comm.Create_cart([2])
     with pytest.raises(ValueError, match="comm itself cannot be freed"):
         comm.Free()
+    with pytest.raises(ValueError, match=r"different ranks from 0 to 0; got \[0, 0\]"):
+        comm.Get_group().Incl([0, 0])
+    with pytest.raises(ValueError, match=r"ranks \[3\] of the world are not in it"):
+        comm.Create(mpi.Group((0, 3), 0))
     part = comm.dup()
     part.Free()
     with pytest.raises(CommunicatorError, match="was freed by Free"):
