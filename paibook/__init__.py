@@ -52,18 +52,19 @@ _LAZY = {
     "CountDistinct": "paibook.runtimes.mapreduce.reducers",
 }
 _RENAMED = {"task": "current"}
+_MODULES = {"algorithms": "paibook.algorithms", "MPI": "paibook.comms.mpi"}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "algorithms":
-        return importlib.import_module("paibook.algorithms")
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
     if name not in _LAZY:
         raise AttributeError(f"module 'paibook' has no attribute {name!r}")
     return getattr(importlib.import_module(_LAZY[name]), _RENAMED.get(name, name))
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_LAZY, "algorithms"])
+    return sorted([*globals(), *_LAZY, *_MODULES])
 
 
 def load_ipython_extension(shell: Any) -> None:

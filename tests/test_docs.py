@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from paibook.comms import Communicator
 from paibook_magics.options import parser
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,6 +33,13 @@ def test_every_option_of_the_grammar_is_documented(magic: str) -> None:
     text = (ROOT / "docs" / "magics.md").read_text()
     options = {option for action in parser(magic)._actions for option in action.option_strings}
     assert sorted(option for option in options if f"`{option}" not in text) == []
+
+
+def test_every_operation_of_comm_is_documented() -> None:
+    text = (ROOT / "docs" / "allreduce.md").read_text()
+    inside = {"Create_intercomm", "abort", "context", "steps"}  # refusals, and what cells do not call
+    names = {name for name in dir(Communicator) if not name.startswith("_")} - inside
+    assert sorted(name for name in names if not re.search(rf"[`.]{name}\b", text)) == []
 
 
 def test_the_cells_shown_parse() -> None:

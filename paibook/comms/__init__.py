@@ -2,20 +2,51 @@
 
 from __future__ import annotations
 
-from paibook.comms.communicator import Communicator, CommunicatorError
-from paibook.comms.operators import ANY_SOURCE, ANY_TAG, IN_PLACE, LAND, LOR, MAX, MIN, PROD, SUM, Operator
+from paibook.comms.communicator import Communicator
+from paibook.comms.errors import Aborted, CommunicatorError
+from paibook.comms.operators import (
+    ANY_SOURCE,
+    ANY_TAG,
+    BAND,
+    BOR,
+    BXOR,
+    IN_PLACE,
+    LAND,
+    LOR,
+    LXOR,
+    MAX,
+    MAXLOC,
+    MIN,
+    MINLOC,
+    PROC_NULL,
+    PROD,
+    SUM,
+    Operator,
+)
+from paibook.comms.requests import Request
+from paibook.comms.status import Status
 
 __all__ = [
     "ANY_SOURCE",
     "ANY_TAG",
+    "BAND",
+    "BOR",
+    "BXOR",
     "IN_PLACE",
     "LAND",
     "LOR",
+    "LXOR",
     "MAX",
+    "MAXLOC",
     "MIN",
+    "MINLOC",
+    "PROC_NULL",
     "PROD",
     "SUM",
+    "Aborted",
     "Communicator",
     "CommunicatorError",
     "Operator",
+    "Request",
+    "Status",
 ]

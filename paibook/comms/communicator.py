@@ -1,32 +1,40 @@
 """The communicator: MPI's operations between the ranks of one group, under mpi4py's names.
 
-Lower case takes and returns Python objects; upper case works in place on the memory of NumPy arrays and torch tensors.
-Every operation but ``send`` and ``recv`` is collective: all ranks call it, in the same order.
+Lower case takes and returns Python objects; upper case works in place on the memory of NumPy arrays and torch tensors,
+given as such or as a spec (see ``paibook.comms.buffer_specs``). Every operation but those of ``point_to_point`` is
+collective: all ranks call it, in the same order.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from numbers import Integral
 from typing import Any, ClassVar
 
-from numpy.typing import NDArray
-
 from paibook.comms import operators
-from paibook.comms.buffers import flat, same_layout
-from paibook.comms.operators import ANY_SOURCE, ANY_TAG, IN_PLACE, Combine, InPlace, Operator
-from paibook.errors import RunError
+from paibook.comms.buffer_specs import one_part
+from paibook.comms.buffers import same_layout
+from paibook.comms.division import Divisible
+from paibook.comms.errors import CommunicatorError
+from paibook.comms.inbox import MAX_TAG
+from paibook.comms.message_collectives import MessageCollectives
+from paibook.comms.nonblocking import NonBlockingCollectives
+from paibook.comms.operators import (
+    ANY_SOURCE,
+    ANY_TAG,
+    IN_PLACE,
+    PROC_NULL,
+    UNDEFINED,
+    Array,
+    Combine,
+    InPlace,
+    Operator,
+)
 
-Array = NDArray[Any]
-MAX_TAG = 2**31 - 1
+__all__ = ["MAX_TAG", "Array", "Communicator", "CommunicatorError"]
 
 
-class CommunicatorError(RunError):
-    """An operation that could not end, because a peer left the group or the group was ended."""
-
-
-class Communicator(ABC):
+class Communicator(Divisible, MessageCollectives, NonBlockingCollectives, ABC):
     """A group of ranks as one of them sees it.
 
     Attributes:
@@ -40,9 +48,17 @@ class Communicator(ABC):
     MAX: ClassVar[Operator] = operators.MAX
     LAND: ClassVar[Operator] = operators.LAND
     LOR: ClassVar[Operator] = operators.LOR
+    LXOR: ClassVar[Operator] = operators.LXOR
+    BAND: ClassVar[Operator] = operators.BAND
+    BOR: ClassVar[Operator] = operators.BOR
+    BXOR: ClassVar[Operator] = operators.BXOR
+    MAXLOC: ClassVar[Operator] = operators.MAXLOC
+    MINLOC: ClassVar[Operator] = operators.MINLOC
     IN_PLACE: ClassVar[InPlace] = IN_PLACE
     ANY_SOURCE: ClassVar[int] = ANY_SOURCE
     ANY_TAG: ClassVar[int] = ANY_TAG
+    PROC_NULL: ClassVar[int] = PROC_NULL
+    UNDEFINED: ClassVar[int] = UNDEFINED
 
     rank: int
     size: int
@@ -67,18 +83,6 @@ class Communicator(ABC):
         return f"<{type(self).__name__} rank {self.rank} of {self.size}>"
 
     # Objects
-
-    def send(self, obj: Any, dest: int, tag: int = 0) -> None:
-        """Send an object to ``dest``. Buffered: does not wait for the receiver, except for its memory."""
-        self._check_rank("dest", dest)
-        self._check_tag(tag)
-        self._send(obj, dest, tag)
-
-    def recv(self, source: int = ANY_SOURCE, tag: int = ANY_TAG) -> Any:
-        """The next object from ``source`` with ``tag``; in order per sender and tag."""
-        if source != ANY_SOURCE:
-            self._check_rank("source", source)
-        return self._recv(source, tag)
 
     @abstractmethod
     def bcast(self, obj: Any, root: int = 0) -> Any:
@@ -128,37 +132,17 @@ class Communicator(ABC):
 
     # Buffers
 
-    def Send(self, buf: Any, dest: int, tag: int = 0) -> None:
-        """Send a buffer's memory; the buffer may be changed as soon as this returns."""
-        self._check_rank("dest", dest)
-        self._check_tag(tag)
-        self._send_buffer(flat(buf, "buf"), dest, tag)
-
-    def Recv(self, buf: Any, source: int = ANY_SOURCE, tag: int = ANY_TAG) -> None:
-        """Receive into ``buf``.
-
-        Raises:
-            ValueError: The message has another number of bytes than ``buf``.
-        """
-        if source != ANY_SOURCE:
-            self._check_rank("source", source)
-        array = flat(buf, "buf", writable=True).view("u1")
-        message = self._recv_buffer(source, tag)
-        if message.size != array.size:
-            raise ValueError(f"Recv got a message of {message.size} bytes for a buffer of {array.size}")
-        array[:] = message
-
     def Bcast(self, buf: Any, root: int = 0) -> None:
         """Copy the root's buffer into every rank's."""
         self._check_rank("root", root)
-        self._bcast_buffer(flat(buf, "buf", writable=self.rank != root), root)
+        self._bcast_buffer(one_part(buf, "buf", writable=self.rank != root), root)
 
     def Reduce(self, sendbuf: Any, recvbuf: Any, op: Operator = SUM, root: int = 0) -> None:
         """Combine every rank's ``sendbuf`` elementwise into the root's ``recvbuf`` (ignored elsewhere)."""
         self._check_rank("root", root)
         self._check_operator(op)
         if self.rank != root:
-            self._reduce_buffer(flat(sendbuf, "sendbuf").copy(), op, root)
+            self._reduce_buffer(one_part(sendbuf, "sendbuf").copy(), op, root)
             return
         self._reduce_buffer(self._start_in(sendbuf, recvbuf), op, root)
 
@@ -189,7 +173,7 @@ class Communicator(ABC):
         if recvbuf is IN_PLACE:
             self._scatter_buffer(whole, self._own_part(IN_PLACE, whole, "recvbuf"), root)
             return
-        part = flat(recvbuf, "recvbuf", writable=True)
+        part = one_part(recvbuf, "recvbuf", writable=True)
         if whole is not None:
             same_layout(whole[: whole.size // self.size], part, ("a part of sendbuf", "recvbuf"))
         self._scatter_buffer(whole, part, root)
@@ -212,17 +196,9 @@ class Communicator(ABC):
     # What an implementation provides. Arrays are flat and contiguous; arguments are checked already.
 
     @abstractmethod
-    def _send(self, obj: Any, dest: int, tag: int) -> None: ...
-    @abstractmethod
-    def _recv(self, source: int, tag: int) -> Any: ...
-    @abstractmethod
     def _scatter(self, items: Sequence[Any] | ValueError | None, root: int) -> Any: ...
     @abstractmethod
     def _alltoall(self, items: Sequence[Any] | ValueError) -> list[Any]: ...
-    @abstractmethod
-    def _send_buffer(self, array: Array, dest: int, tag: int) -> None: ...
-    @abstractmethod
-    def _recv_buffer(self, source: int, tag: int) -> Array: ...
     @abstractmethod
     def _bcast_buffer(self, array: Array, root: int) -> None: ...
     @abstractmethod
@@ -240,21 +216,6 @@ class Communicator(ABC):
 
     # Checks
 
-    def _check_rank(self, name: str, rank: int) -> None:
-        if not isinstance(rank, Integral) or not 0 <= int(rank) < self.size:
-            raise ValueError(f"{name} must be a rank from 0 to {self.size - 1}; got {rank!r}")
-
-    def _check_tag(self, tag: int) -> None:
-        if not isinstance(tag, Integral) or not 0 <= int(tag) <= MAX_TAG:
-            raise ValueError(f"tag must be a whole number from 0 to {MAX_TAG}; got {tag!r}")
-
-    def _check_operator(self, op: Any) -> None:
-        if not isinstance(op, Operator):
-            raise TypeError(
-                f"op must be one of {', '.join(o.name for o in Operator)} for buffers; got {op!r}. "
-                "Functions work with the lower-case reduce and allreduce"
-            )
-
     def _one_each(self, operation: str, items: Sequence[Any] | None) -> Sequence[Any] | ValueError:
         # The error is handed to the peers too, who would wait for their item for ever.
         if items is None or not hasattr(items, "__len__"):
@@ -265,16 +226,8 @@ class Communicator(ABC):
             return ValueError(f"{operation} takes {self.size} items, one per rank; rank {self.rank} gave {len(items)}")
         return items
 
-    def _start_in(self, sendbuf: Any, recvbuf: Any) -> Array:
-        target = flat(recvbuf, "recvbuf", writable=True)
-        if not isinstance(sendbuf, InPlace):
-            source = flat(sendbuf, "sendbuf")
-            same_layout(source, target, ("sendbuf", "recvbuf"))
-            target[:] = source
-        return target
-
     def _whole(self, buffer: Any, name: str, writable: bool = False) -> Array:
-        array = flat(buffer, name, writable)
+        array = one_part(buffer, name, writable, self.size)
         if array.size % self.size:
             raise ValueError(f"{name} must divide into {self.size} equal parts; it has {array.size} elements")
         return array
@@ -285,7 +238,7 @@ class Communicator(ABC):
                 raise ValueError(f"{name} can be IN_PLACE at the root only")
             length = whole.size // self.size
             return whole[self.rank * length : (self.rank + 1) * length]
-        part = flat(buffer, name)
+        part = one_part(buffer, name)
         if whole is not None:
             same_layout(part, whole[: whole.size // self.size], (name, "a part of the other buffer"))
         return part

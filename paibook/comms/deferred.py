@@ -43,7 +43,7 @@ class DeferredCommunicator:
         if name not in _OPERATIONS:
             raise AttributeError(f"a communicator has no attribute {name!r}")
         constant = getattr(Communicator, name)
-        return getattr(self._connect(), name) if callable(constant) and hasattr(constant, "__get__") else constant
+        return getattr(self._connect(), name) if hasattr(constant, "__get__") else constant
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *_OPERATIONS})

@@ -6,10 +6,11 @@ with DistributedDataParallel, does not meet it.
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import weakref
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -34,6 +35,7 @@ HEAD_BYTES = 512  # an object whose message fits goes in one operation
 WAIT = timedelta(milliseconds=25)  # how long Ctrl-C may go unseen
 OPERATION_TIMEOUT = timedelta(days=1)  # a cell may compute for hours between two operations; the driver ends runs
 CONNECT_TIMEOUT = timedelta(seconds=30)
+STORE_TIMEOUT = timedelta(seconds=10)
 POLL_SECONDS = 0.001
 
 _OPERATORS: dict[Operator, Any] = {
@@ -79,30 +81,53 @@ class TorchCommunicator(Communicator):
         self._token = meeting.token
         self._aborted = False
         self._begun = 0
-        self._addresses: list[tuple[str, int]] = []
-        self._mailbox = Mailbox(rank, meeting.token, meeting.bind_host(rank), lambda rank: self._addresses[rank])
+        self._addresses: dict[int, tuple[str, int]] = {}
+        self.members = range(size)
+        self.transport = self._mailbox = Mailbox(rank, meeting.token, meeting.bind_host(rank), self._address_of)
         self._sockets: set[int] = set()
         self._group: Any = None
+        self._store: Any = None
+        self._clear_away = lambda: None
         try:
-            with _store(meeting, rank, name) as store:
-                self._connect(store)
-                self.Barrier()  # nobody needs the store after this
+            self._store = _store(meeting, name)
+            if meeting.folder is not None:
+                # Also without any collective; a rank that is killed leaves it to the others.
+                self._clear_away = weakref.finalize(self, shutil.rmtree, meeting.folder_of(name), True)
+            host, port = self._mailbox.address
+            self._store.set(f"mailbox/{rank}", f"{host} {port}")
         except BaseException:
             self.abort()
             raise
 
-    def _connect(self, store: Any) -> None:
-        host, port = self._mailbox.address
-        store.set(f"mailbox/{self.rank}", f"{host} {port}")
-        # gloo's constructor cannot be interrupted, so it is entered only when every rank is there.
-        present = [f"mailbox/{rank}" for rank in range(self.size)]
-        while not store.check(present):
+    def _address_of(self, rank: int) -> tuple[str, int]:
+        """Where a rank's mailbox is; waits until that rank has communicated for the first time."""
+        if rank not in self._addresses:
+            host, port = self._wait_for(f"mailbox/{rank}", rank).split()
+            self._addresses[rank] = host, int(port)
+        return self._addresses[rank]
+
+    def _wait_for(self, key: str, rank: int) -> str:
+        while True:
+            store = self._store  # abort() takes it away
+            if store is None:
+                raise CommunicatorError(f"the group of ranks was ended before rank {rank} communicated")
+            try:
+                if store.check([key]):
+                    return str(store.get(key).decode())
+            except RuntimeError as error:  # a peer that ended the group has taken the store away
+                raise CommunicatorError(f"rank {rank} cannot be found: {_first_line(error)}") from error
             time.sleep(POLL_SECONDS)
-        for key in present:
-            peer, its_port = store.get(key).decode().split()
-            self._addresses.append((peer, int(its_port)))
+
+    def _connect(self) -> None:
+        # Not before a collective: messages between two ranks need no third. And gloo's constructor cannot be
+        # interrupted, so it is entered only when every rank is there.
+        store = self._store
+        store.set(f"here/{self.rank}", "")
+        for rank in range(self.size):
+            self._wait_for(f"here/{rank}", rank)
+            self._address_of(rank)
         options = dist.ProcessGroupGloo._Options()
-        options._devices = [dist.ProcessGroupGloo.create_device(hostname=host)]
+        options._devices = [dist.ProcessGroupGloo.create_device(hostname=self._mailbox.address[0])]
         options._timeout = CONNECT_TIMEOUT
         before = sockets.inodes()
         try:
@@ -111,6 +136,9 @@ class TorchCommunicator(Communicator):
             raise CommunicatorError(f"the ranks could not connect to each other: {error}") from error
         self._sockets = sockets.inodes() - before
         self._group._set_default_timeout(OPERATION_TIMEOUT)
+        self.Barrier()  # nobody needs the store after this
+        self._store = None
+        self._clear_away()
 
     @property
     def steps(self) -> tuple[int, int, int]:
@@ -121,6 +149,7 @@ class TorchCommunicator(Communicator):
             return
         self._aborted = True
         self._mailbox.close()
+        self._store = None  # its folder stays until nobody can be looking into it
         if self._group is not None:
             _ended.append(self._group)
             self._group.abort()
@@ -136,13 +165,17 @@ class TorchCommunicator(Communicator):
         self._broadcast(array.view(np.uint8), root)
 
     def _allreduce_buffer(self, array: Array, op: Operator) -> None:
-        if array.size and self.size > 1:
+        if not _known(array, op):
+            self._allreduce_by_messages(array, op)
+        elif array.size and self.size > 1:
             values = _reducible(array, op)
             self._run("Allreduce", lambda: self._group.allreduce([_tensor(values)], _ALLREDUCE[op]))
             _store_result(values, array)
 
     def _reduce_buffer(self, array: Array, op: Operator, root: int) -> None:
-        if array.size and self.size > 1:
+        if not _known(array, op):
+            self._reduce_by_messages(array, op, root)
+        elif array.size and self.size > 1:
             options = dist.ReduceOptions()
             options.rootRank, options.reduceOp = root, _OPERATORS[op]
             values = _reducible(array, op)
@@ -258,23 +291,11 @@ class TorchCommunicator(Communicator):
             options.rootRank, options.rootTensor = root, 0
             self._run("Bcast", lambda: self._group.broadcast([_tensor(array)], options))
 
-    # Point to point
-
-    def _send(self, obj: Any, dest: int, tag: int) -> None:
-        self._mailbox.send(pack(obj, self._token), int(dest), int(tag))
-
-    def _recv(self, source: int, tag: int) -> Any:
-        return unpack(self._mailbox.receive(source, tag).data, self._token)
-
-    def _send_buffer(self, array: Array, dest: int, tag: int) -> None:
-        self._mailbox.send(array.view(np.uint8), int(dest), int(tag))
-
-    def _recv_buffer(self, source: int, tag: int) -> Array:
-        return self._mailbox.receive(source, tag).data
-
     def _run(self, operation: str, start: Any) -> None:
         if self._aborted:
             raise CommunicatorError(f"{operation}: this group of ranks was ended")
+        if self._group is None:
+            self._connect()
         self._begun += 1
         try:
             work = start()
@@ -296,23 +317,20 @@ def _finished(work: Any) -> bool:
     return True
 
 
-@contextmanager
-def _store(meeting: Meeting, rank: int, name: str) -> Iterator[Any]:
+def _store(meeting: Meeting, name: str) -> Any:
     if meeting.folder is None:
         host, port = meeting.address
-        yield dist.PrefixStore(name, dist.TCPStore(host, port, is_master=False, timeout=CONNECT_TIMEOUT))
-        return
+        return dist.PrefixStore(name, dist.TCPStore(host, port, is_master=False, timeout=CONNECT_TIMEOUT))
     # All ranks on one host: a file that only this user can open, rather than TCPStore's open port.
     folder = meeting.folder_of(name)
-    if rank == 0:
-        folder.mkdir(mode=0o700)
-    while not folder.is_dir():
-        time.sleep(POLL_SECONDS)
     try:
-        yield dist.PrefixStore(name, dist.FileStore(str(folder / "store"), -1))
-    finally:
-        if rank == 0:
-            shutil.rmtree(folder, ignore_errors=True)  # a rank may be killed at any time and leave it for good
+        folder.mkdir(mode=0o700)
+    except FileExistsError:  # another rank was first
+        if folder.stat().st_uid != os.getuid():
+            raise CommunicatorError(f"{folder} belongs to another user; the ranks cannot meet there") from None
+    store = dist.FileStore(str(folder / "store"), -1)
+    store.set_timeout(STORE_TIMEOUT)
+    return dist.PrefixStore(name, store)
 
 
 def _tensor(array: Array) -> torch.Tensor:
@@ -321,13 +339,13 @@ def _tensor(array: Array) -> torch.Tensor:
     return torch.from_numpy(array)
 
 
+def _known(array: Array, op: Operator) -> bool:
+    """Whether gloo has this operator for this type."""
+    return op in (LAND, LOR) or (op in _OPERATORS and array.dtype in _REDUCIBLE)
+
+
 def _reducible(array: Array, op: Operator) -> Array:
-    if op in (LAND, LOR):
-        return (array != 0).astype(np.uint8)
-    if array.dtype not in _REDUCIBLE:
-        known = ", ".join(str(dtype) for dtype in _REDUCIBLE)
-        raise TypeError(f"gloo cannot reduce {array.dtype}; it knows {known}. Convert the array, or use comm.allreduce")
-    return array
+    return (array != 0).astype(np.uint8) if op in (LAND, LOR) else array
 
 
 def _store_result(values: Array, array: Array) -> None:

@@ -6,22 +6,29 @@ the inbox, so a sender never waits for ``recv`` to be called: two ranks may send
 
 from __future__ import annotations
 
+import itertools
+import queue
 import socket
 import threading
+from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from paibook.comms import wire
-from paibook.comms.communicator import CommunicatorError
+from paibook.comms.errors import CommunicatorError
 from paibook.comms.inbox import Inbox, Letter
 from paibook.comms.messages import Message
 from paibook.comms.operators import ANY_SOURCE
+from paibook.comms.transport import Receipt, Transport
 
 Address = tuple[str, int]
+LETTER, ACKNOWLEDGEMENT = range(2)
+_NOTHING = np.empty(0, np.uint8)
 
 
-class Mailbox:
+class Mailbox(Transport):
     """One rank's letters.
 
     Args:
@@ -32,48 +39,48 @@ class Mailbox:
     """
 
     def __init__(self, rank: int, token: bytes, host: str, lookup: Callable[[int], Address]) -> None:
-        self.rank = rank
-        self._token = token
+        super().__init__(rank, token, Inbox())
         self._lookup = lookup
-        self._inbox = Inbox()
         self._outgoing: dict[int, wire.Channel] = {}
+        self._locks: defaultdict[int, threading.Lock] = defaultdict(threading.Lock)  # one thread at a time on each
+        self._receipts: dict[int, Receipt] = {}
+        self._numbers = itertools.count(1)
+        self._acknowledgements: queue.SimpleQueue[tuple[int, int] | None] = queue.SimpleQueue()
+        self._acknowledges = False
         self._incoming: list[wire.Channel] = []
         self._listener = wire.listen(host)
         self.address: Address = self._listener.getsockname()[:2]
         self._closed = False
-        self.sent = 0
         threading.Thread(target=self._accept, name=f"paibook-mailbox-{rank}", daemon=True).start()
 
-    def send(self, data: Message, dest: int, tag: int) -> None:
+    def send(self, data: Message, dest: int, tag: int, context: int = 0, receipt: Receipt | None = None) -> None:
         """Send bytes to a rank.
 
         Raises:
             CommunicatorError: That rank, or this mailbox, is gone.
         """
-        self.sent += 1
+        self.count_sent()
+        self.inbox.check(self.rank, f"send to rank {dest}")  # fails only when this mailbox is closed
         if dest == self.rank:
-            self._inbox.put(Letter(self.rank, tag, data.copy()))
+            self.inbox.put(Letter(self.rank, tag, data.copy(), context, receipt.set if receipt else None))
             return
+        number = 0
+        if receipt is not None:
+            number = next(self._numbers)
+            self._receipts[number] = receipt
         try:
-            if dest not in self._outgoing:
-                self._outgoing[dest] = wire.connect(self._lookup(dest), self._token)
-            self._outgoing[dest].send(wire.Header(op=0, table=self.rank, sequence=tag), data)
+            self._write(dest, wire.Header(LETTER, 0, self.rank, tag, 0, number, context), data)
         except (wire.ChannelClosed, wire.HandshakeError) as error:
             raise CommunicatorError(f"send to rank {dest}: {error}") from error
 
-    @property
-    def received(self) -> int:
-        """How many letters have been taken out."""
-        return self._inbox.taken
-
-    def receive(self, source: int, tag: int) -> Letter:
+    def receive(self, source: int, tag: int, context: int = 0) -> Letter:
         """Wait for a letter from ``source`` under ``tag``."""
-        return self._inbox.take(source, tag)
+        return self.inbox.take(source, tag, context)
 
     def close(self) -> None:
         """End every connection and free whoever waits. Safe from any thread, and to repeat."""
         self._closed = True
-        self._inbox.lose(ANY_SOURCE, "the group of ranks was ended")
+        self.inbox.lose(ANY_SOURCE, "the group of ranks was ended")
         try:
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes the accepting thread
         except OSError:
@@ -81,6 +88,29 @@ class Mailbox:
         self._listener.close()
         for channel in [*self._outgoing.values(), *self._incoming]:
             channel.close()
+        self._acknowledgements.put(None)
+
+    def _write(self, dest: int, header: wire.Header, data: Message) -> None:
+        with self._locks[dest]:
+            if dest not in self._outgoing:
+                self._outgoing[dest] = wire.connect(self._lookup(dest), self.token)
+            self._outgoing[dest].send(header, data)
+
+    def _acknowledge(self, dest: int, number: int) -> None:
+        # By a thread of its own: the threads that read must never wait for a connection to take something.
+        self._acknowledgements.put((dest, number))
+        with self._counted:
+            started, self._acknowledges = self._acknowledges, True
+        if not started:
+            threading.Thread(target=self._send_acknowledgements, daemon=True).start()
+
+    def _send_acknowledgements(self) -> None:
+        while (item := self._acknowledgements.get()) is not None:
+            dest, number = item
+            try:
+                self._write(dest, wire.Header(ACKNOWLEDGEMENT, table=self.rank, sequence=number), _NOTHING)
+            except (wire.ChannelClosed, wire.HandshakeError):
+                pass  # the sender has left and waits no more
 
     def _accept(self) -> None:
         while not self._closed:
@@ -92,7 +122,7 @@ class Mailbox:
 
     def _read(self, connection: socket.socket) -> None:
         try:
-            channel = wire.accept(connection, self._token)
+            channel = wire.accept(connection, self.token)
         except (wire.ChannelClosed, wire.HandshakeError):
             return  # a stranger, or a peer that left while greeting: nothing was read from it
         self._incoming.append(channel)
@@ -101,9 +131,14 @@ class Mailbox:
             while True:
                 header = channel.receive()
                 source = header.table
-                self._inbox.put(Letter(source, header.sequence, channel.receive_array(header.length, np.uint8)))
+                if header.op == ACKNOWLEDGEMENT:
+                    self._receipts.pop(header.sequence).set()
+                    continue
+                data = channel.receive_array(header.length, np.uint8)
+                acknowledge = partial(self._acknowledge, source, header.clock) if header.clock else None
+                self.inbox.put(Letter(source, header.sequence, data, header.key_set, acknowledge))
         except wire.ChannelClosed:
             if source != ANY_SOURCE:
-                self._inbox.lose(source, f"rank {source} left the group")
+                self.inbox.lose(source, f"rank {source} left the group")
         finally:
             channel.close()

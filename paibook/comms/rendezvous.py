@@ -55,7 +55,7 @@ class Meeting:
 
 
 def new_folder() -> str:
-    """A path for ``Meeting.folder``; its 122 random bits keep others from taking it before rank 0 does."""
+    """A path for ``Meeting.folder``; its 122 random bits keep others from taking it before a rank does."""
     return str(Path(tempfile.gettempdir()) / f"paibook-ranks-{uuid.uuid4().hex}")
 
 

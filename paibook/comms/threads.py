@@ -12,7 +12,8 @@ import numpy as np
 from paibook.comms.communicator import Array, Communicator, CommunicatorError
 from paibook.comms.inbox import WAKE_SECONDS, Inbox, Letter
 from paibook.comms.messages import Message, pack, unpack
-from paibook.comms.operators import ANY_SOURCE, UFUNCS, Operator
+from paibook.comms.operators import ANY_SOURCE, Operator, fold
+from paibook.comms.transport import Receipt, Transport
 
 _TOKEN = b""  # messages never leave the process
 _groups: weakref.WeakValueDictionary[str, ThreadGroup] = weakref.WeakValueDictionary()
@@ -91,11 +92,25 @@ class ThreadGroup:
             self._aborted = True
             self._changed.notify_all()
         for inbox in self.inboxes:
-            inbox.lose(ANY_SOURCE, "the group was ended")
+            inbox.lose(ANY_SOURCE, "the group of ranks was ended")
 
     def _check(self, turn: int | None = None) -> None:
         if self._aborted and (turn is None or self._turn == turn):
             raise CommunicatorError("the group of ranks was ended: a peer failed or the cell was stopped")
+
+
+class ThreadTransport(Transport):
+    """Puts letters into the other threads' inboxes."""
+
+    def __init__(self, group: ThreadGroup, rank: int) -> None:
+        super().__init__(rank, _TOKEN, group.inboxes[rank])
+        self._group = group
+
+    def send(self, data: Message, dest: int, tag: int, context: int = 0, receipt: Receipt | None = None) -> None:
+        self.count_sent()
+        self.inbox.check(self.rank, f"send to rank {dest}")  # fails only when the group has ended
+        acknowledge = receipt.set if receipt else None
+        self._group.inboxes[dest].put(Letter(self.rank, tag, data.copy(), context, acknowledge))
 
 
 class ThreadCommunicator(Communicator):
@@ -108,12 +123,13 @@ class ThreadCommunicator(Communicator):
         self.group = group
         self.rank = rank
         self.size = group.size
+        self.members = range(group.size)
+        self.transport = ThreadTransport(group, rank)
         self._begun = 0
-        self._sent = 0
 
     @property
     def steps(self) -> tuple[int, int, int]:
-        return self._begun, self._sent, self.group.inboxes[self.rank].taken
+        return self._begun, self.transport.sent, self.transport.received
 
     def abort(self) -> None:
         self.group.abort()
@@ -148,18 +164,6 @@ class ThreadCommunicator(Communicator):
                 raise row
         return [_open(row[self.rank]) for row in dealt]
 
-    def _send(self, obj: Any, dest: int, tag: int) -> None:
-        self._post(pack(obj, _TOKEN), dest, tag)
-
-    def _recv(self, source: int, tag: int) -> Any:
-        return unpack(self._recv_buffer(source, tag), _TOKEN)
-
-    def _send_buffer(self, array: Array, dest: int, tag: int) -> None:
-        self._post(array.view(np.uint8).copy(), dest, tag)
-
-    def _recv_buffer(self, source: int, tag: int) -> Array:
-        return self.group.inboxes[self.rank].take(source, tag).data
-
     def _bcast_buffer(self, array: Array, root: int) -> None:
         source = self._exchange(array)[root]
         if self.rank != root:
@@ -168,13 +172,13 @@ class ThreadCommunicator(Communicator):
 
     def _reduce_buffer(self, array: Array, op: Operator, root: int) -> None:
         parts = self._exchange(array)
-        total = _fold(parts, op) if self.rank == root else None
+        total = fold(op, parts) if self.rank == root else None
         self.group.wait()
         if total is not None:
             _copy(total, array)
 
     def _allreduce_buffer(self, array: Array, op: Operator) -> None:
-        total = _fold(self._exchange(array), op)
+        total = fold(op, self._exchange(array))
         self.group.wait()
         _copy(total, array)
 
@@ -211,10 +215,6 @@ class ThreadCommunicator(Communicator):
         self.group.wait()
         return values
 
-    def _post(self, message: Message, dest: int, tag: int) -> None:
-        self._sent += 1
-        self.group.inboxes[dest].put(Letter(self.rank, int(tag), message))
-
 
 def _open(message: Message) -> Any:
     return unpack(message.copy(), _TOKEN)  # a copy for each receiver: its arrays are views of the message
@@ -224,15 +224,6 @@ def _pack_items(items: Sequence[Any] | ValueError | None) -> list[Message] | Val
     if items is None or isinstance(items, ValueError):
         return items
     return [pack(item, _TOKEN) for item in items]
-
-
-def _fold(parts: list[Array], op: Operator) -> Array:
-    total = parts[0]
-    for part in parts[1:]:
-        if part.size != total.size:
-            raise ValueError(f"ranks gave buffers of different lengths: {total.size} and {part.size}")
-        total = UFUNCS[op](total, part)
-    return total.astype(parts[0].dtype, copy=True)
 
 
 def _copy(source: Array, target: Array) -> None:

@@ -334,6 +334,19 @@ def test_point_to_point(world: Any, size: int) -> None:
         run(world, size, function)
 
 
+def test_messages_between_two_ranks_need_no_third(world: Any) -> None:
+    def work(comm: Communicator) -> Any:
+        if comm.rank == 1:
+            return None
+        comm.send(comm.rank, 2 - comm.rank)
+        return comm.recv(2 - comm.rank)
+
+    if isinstance(world, Processes):
+        world.connect(3, again=True)
+    assert run(world, 3, work) == [2, None, 0]
+    assert run(world, 3, lambda comm: comm.allreduce(1)) == [3, 3, 3]
+
+
 def test_functions_of_the_cell_travel(world: Any) -> None:
     def work(comm: Communicator) -> int:
         class Local:
@@ -424,11 +437,15 @@ def test_an_interrupt_frees_a_process_and_the_next_group_works(processes: Proces
     assert processes.answers() == [3, 3]
 
 
-def test_connecting_can_be_interrupted(processes: Processes) -> None:
+@pytest.mark.parametrize("operation", [lambda comm: comm.barrier(), lambda comm: comm.send(1, 1)])
+def test_connecting_can_be_interrupted(processes: Processes, operation: Function) -> None:
     processes.connect(2)
     processes.generation += 1
     processes._tell(0, ("connect", 0, 2, processes.meeting, "a group whose rank 1 never comes"))
     processes.connected = 0
+    assert pickle.load(processes.processes[0].stdout) is None
+    processes._tell(0, ("run", cloudpickle.dumps(operation)))
+    assert processes.processes[0].stdout.read(1) == b"!"
     time.sleep(0.1)
     processes.interrupt(0)
     assert isinstance(pickle.load(processes.processes[0].stdout), KeyboardInterrupt)
