@@ -21,6 +21,7 @@ __all__ = ["HyperParameters", "PaibookError", "__version__", "log"]
 # Imported when a cell first uses them: every rank and worker imports paibook, and most need none of these.
 _LAZY = {
     "HyperParameters": "paibook.hyperparameters",
+    "state": "paibook.runtimes.allreduce.state",
     "SGD": "paibook.runtimes.ps.optimizers",
     "Adagrad": "paibook.runtimes.ps.optimizers",
     "FTRL": "paibook.runtimes.ps.optimizers",

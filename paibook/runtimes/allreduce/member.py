@@ -14,6 +14,7 @@ from paibook.comms.rendezvous import host_identity, new_folder, own_address
 from paibook.comms.threads import ThreadCommunicator, ThreadGroup
 from paibook.runtimes.allreduce.cell import Introduction, World
 from paibook.runtimes.allreduce.interrupts import TorchSockets
+from paibook.runtimes.allreduce.keeper import Keeper
 
 _KEY = "__paibook_member__"
 _of_this_process: dict[tuple[str, int], Member] = {}  # outlives a namespace that the user has emptied
@@ -25,12 +26,14 @@ class Member:
     Attributes:
         comm: What cells know as ``comm``; the same object as long as the rank lives.
         sockets: For freeing the rank from torch's own collectives.
+        keeper: Of snapshots, from world to world.
     """
 
     def __init__(self, rank: int) -> None:
         self.rank = rank
         self.comm = DeferredCommunicator(rank, 0, self._connect)
         self.sockets = TorchSockets()
+        self.keeper = Keeper()
         self._world: World | None = None
         self._present: tuple[int, ...] = ()
         self._communicator: Communicator | None = None
@@ -42,23 +45,30 @@ class Member:
         member = place.namespace.get(_KEY) or _of_this_process.get((place.role, place.rank))
         if not isinstance(member, cls):
             member = cls(place.rank)
+        member.rank = place.rank  # it moves up when a group goes on without its lost ranks
         place.namespace[_KEY] = member
         return member
 
-    def introduce(self, role: str, one_host: bool) -> Introduction:
-        """Leave the world this process is in and say what the driver needs for the next; rank 0 opens its stores."""
+    def introduce(self, role: str, one_host: bool, token: bytes) -> Introduction:
+        """Leave the world this process is in and say what the driver needs for the next; rank 0 opens its stores.
+
+        Args:
+            one_host: Whether all ranks seem to share a host.
+            token: What lets the ranks into each other's keepers of snapshots.
+        """
         _of_this_process[role, self.rank] = self
         self.leave()
         torchrun.end_groups()
         host_address = "127.0.0.1" if one_host else own_address()
+        keeper = self.keeper.listen(host_address, token)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         if self.rank != 0:
-            return Introduction(host_identity(), host_address, cores)
+            return Introduction(host_identity(), host_address, cores, keeper)
         # A new port every time: torch's store remembers the addresses of groups that are gone.
         if self._store is not None:
             self._store.close()
         self._store = torchrun.StoreHost(host_address)
-        return Introduction(host_identity(), host_address, cores, new_folder(), self._store.address)
+        return Introduction(host_identity(), host_address, cores, keeper, new_folder(), self._store.address)
 
     def enter(self, world: World, present: Sequence[int]) -> None:
         """Get ready for a cell that runs on the ranks ``present`` of a world."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import cloudpickle
@@ -19,33 +20,51 @@ from paibook.runtimes import pulls
 from paibook.runtimes.allreduce.cell import Cell, Introduction, Report, Value, World
 from paibook.runtimes.allreduce.interrupts import watching
 from paibook.runtimes.allreduce.member import Member
+from paibook.runtimes.allreduce.state import Seat, seated
 
 
-def introduce(place: Place, one_host: bool) -> Introduction:
+def introduce(place: Place, one_host: bool, token: bytes) -> Introduction:
     """Leave the old world; returns what the driver needs to make a new one."""
-    return Member.of(place).introduce(place.role, one_host)
+    return Member.of(place).introduce(place.role, one_host, token)
+
+
+def forget(place: Place) -> None:
+    """Let go of the snapshots of a cell that has ended well."""
+    Member.of(place).keeper.drop()
 
 
 def run(place: Place, world: World, cell: Cell) -> Report:
     """Run a cell in the rank's namespace; what it raises is part of the report."""
     member = Member.of(place)
+    seat = _seat(place, world, cell, member)
     try:
         place.emit("stdout", "")  # tells the driver that the cell has arrived: from here on an interrupt is heeded
         member.enter(world, cell.ranks)
         _prepare(place, world, cell, member)
         recorder = Recorder(lambda batch: place.emit("metric", batch), place.rank)
-        with recording(recorder, whole_process=not world.threads), _interruptible(world, member):
+        with (
+            recording(recorder, whole_process=not world.threads),
+            seated(seat, whole_process=not world.threads),
+            _interruptible(world, member),
+        ):
             value = cell.program.execute(place.namespace)
             if value is not None:
                 place.emit("result", place.format(value))
     except KeyboardInterrupt:
-        return Report(place.rank, interrupted=True, time=time.time(), steps=member.steps)
+        return Report(place.rank, interrupted=True, time=time.time(), steps=member.steps, kept=seat.kept())
     except BaseException as error:  # SystemExit too: exit() in a cell must not end the rank
-        return _failure(place.rank, world, error, member.steps)
+        return replace(_failure(place.rank, world, error, member.steps), kept=seat.kept())
     if not world.threads:
         member.tidy()
     parcel = pulls.pack(place.namespace, place.rank, cell.pull, cell.ranks)
-    return Report(place.rank, Value.of(value), parcel, time=time.time(), steps=member.steps)
+    return Report(place.rank, Value.of(value), parcel, time=time.time(), steps=member.steps, kept=seat.kept())
+
+
+def _seat(place: Place, world: World, cell: Cell, member: Member) -> Seat:
+    if cell.recovery is None:
+        member.keeper.drop(cell.attempt)
+    recovery = (world.keepers, world.token, cell.attempt, cell.recovery)
+    return Seat(place.rank, world.size, member.comm, member.keeper, *recovery)
 
 
 def _prepare(place: Place, world: World, cell: Cell, member: Member) -> None:
