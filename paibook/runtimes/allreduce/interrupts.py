@@ -12,7 +12,6 @@ import gc
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -37,7 +36,7 @@ class TorchSockets:
 
     def cut(self) -> None:
         """End torch's connections, also those of a process group that is still being made."""
-        if "torch.distributed" in sys.modules:
+        if torchrun.imported("torch.distributed") is not None:
             sockets.shut_down(sockets.inodes() - self._foreign - _owned_by_python())
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import threading
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from paibook.clusters.contract import Place
@@ -12,12 +15,28 @@ from paibook.comms.communicator import Communicator, CommunicatorError
 from paibook.comms.deferred import DeferredCommunicator
 from paibook.comms.rendezvous import host_identity, new_folder, own_address
 from paibook.comms.threads import ThreadCommunicator, ThreadGroup
+from paibook.errors import PaibookError
 from paibook.runtimes.allreduce.cell import Introduction, World
 from paibook.runtimes.allreduce.interrupts import TorchSockets
 from paibook.runtimes.allreduce.keeper import Keeper
 
 _KEY = "__paibook_member__"
 _of_this_process: dict[tuple[str, int], Member] = {}  # outlives a namespace that the user has emptied
+
+
+@cache
+def begin_import() -> threading.Thread:
+    """Import torch in a thread, where an interrupt does not reach it: half imported, it never can be again."""
+    thread = threading.Thread(target=_import, name="paibook-import", daemon=True)
+    thread.start()
+    return thread
+
+
+def _import() -> None:
+    try:
+        importlib.import_module("paibook.comms.gloo")
+    except PaibookError:
+        pass  # whoever needs it imports it again, and gets the error
 
 
 class Member:
@@ -114,6 +133,7 @@ class Member:
     def _new_communicator(self, world: World) -> Communicator:
         if world.threads:
             return ThreadCommunicator(ThreadGroup.named(world.id, world.size), self.rank)
+        begin_import().join()
         from paibook.comms.gloo import TorchCommunicator  # torch takes a second to import, and may be absent
 
         return TorchCommunicator(self.rank, world.size, world.meeting, world.id)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paibook.comms.messages import Message, pack, unpack
+from paibook.comms.torchrun import imported
 from paibook.errors import DataError
 
 LATEST = "latest.json"
@@ -34,7 +34,7 @@ def portable(value: Any) -> Any:
     """What to keep of a value: the ``state_dict`` where it has one, tensors as arrays, else the value itself."""
     if _has_state_dict(value):
         return portable(value.state_dict())
-    torch = sys.modules.get("torch")
+    torch = imported("torch")
     if torch is not None and isinstance(value, torch.Tensor):
         tensor = value.detach().cpu().contiguous()
         return _Tensor(tensor.reshape(-1).view(torch.uint8).numpy(), str(tensor.dtype), tuple(tensor.shape))
@@ -55,7 +55,7 @@ def put_back(present: Any, kept: Any) -> Any:
     if _has_state_dict(present):
         present.load_state_dict(restored)
         return present
-    torch = sys.modules.get("torch")
+    torch = imported("torch")
     if torch is not None and isinstance(present, torch.Tensor) and _alike(present, restored):
         present.detach().copy_(restored)
         return present
@@ -111,12 +111,13 @@ class Checkpoints:
         return values
 
     def publish(self, commit: int, step: int | None, size: int) -> None:
-        """Say that every part of a snapshot is there; all but it and the one before are deleted."""
+        """Say that every part of a snapshot is there; those before the last one published are deleted."""
         before = self.latest()
         _write(self._folder / LATEST, json.dumps({"commit": commit, "step": step, "size": size}).encode())
-        kept = {self._of(commit), self._of(before["commit"] if before else commit)}
-        for old in set(self._folder.glob("commit-*")) - kept:
-            shutil.rmtree(old, ignore_errors=True)
+        oldest = self._of(before["commit"] if before else commit)
+        for folder in self._folder.glob("commit-*"):
+            if folder < oldest:  # others may be writing the next one already
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _of(self, commit: int) -> Path:
         return self._folder / f"commit-{commit:08d}"

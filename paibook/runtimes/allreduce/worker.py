@@ -19,7 +19,7 @@ from paibook.program import capture_error
 from paibook.runtimes import pulls
 from paibook.runtimes.allreduce.cell import Cell, Introduction, Report, Value, World
 from paibook.runtimes.allreduce.interrupts import watching
-from paibook.runtimes.allreduce.member import Member
+from paibook.runtimes.allreduce.member import Member, begin_import
 from paibook.runtimes.allreduce.state import Seat, seated
 
 
@@ -63,6 +63,8 @@ def run(place: Place, world: World, cell: Cell) -> Report:
 def _seat(place: Place, world: World, cell: Cell, member: Member) -> Seat:
     if cell.recovery is None:
         member.keeper.drop(cell.attempt)
+    elif not world.threads:
+        begin_import()  # the snapshot's ranks had it; before the cell does so itself, and is interrupted there
     recovery = (world.keepers, world.token, cell.attempt, cell.recovery)
     return Seat(place.rank, world.size, member.comm, member.keeper, *recovery)
 
