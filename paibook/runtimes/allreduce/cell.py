@@ -13,6 +13,7 @@ from paibook.comms.rendezvous import Meeting
 from paibook.errors import UserCodeError
 from paibook.program import Program
 from paibook.runtimes.allreduce.keeper import Address, Kept, Recovery
+from paibook.runtimes.allreduce.whereabouts import Whereabouts
 from paibook.runtimes.pulls import Parcel, Wanted
 
 MAX_VALUE_BYTES = 10 << 20
@@ -74,6 +75,7 @@ class Cell:
         ranks: Who takes part.
         attempt: Number of this attempt at running a cell; later ones have greater numbers.
         recovery: The snapshot that ``pai.state`` gives back, where a rank died in the attempt before.
+        check: Whether ranks are to say where they wait.
     """
 
     program: Program
@@ -83,6 +85,7 @@ class Cell:
     ranks: tuple[int, ...]
     attempt: int = 0
     recovery: Recovery | None = None
+    check: bool = True
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,7 @@ class Report:
         consequence: It failed in an operation because a peer had gone.
         steps: Counts that agree between ranks whose communication is in step; see ``Member.steps``.
         kept: The snapshots that lie there, where the cell keeps any.
+        where: Where the rank was, and what it had called.
     """
 
     rank: int
@@ -155,6 +159,7 @@ class Report:
     consequence: bool = False
     steps: tuple[Any, ...] = ()
     kept: Kept | None = None
+    where: Whereabouts = field(default_factory=Whereabouts)
 
 
 @dataclass(frozen=True)

@@ -66,8 +66,8 @@ class Driver:
 
 
 def _cell(plan: Plan, context: RunContext, chosen: tuple[int, ...]) -> Cell:
-    variables = _pickled(context.variables)
-    return Cell(plan.program, variables, dict(plan.hyperparameters), pulls.parse(plan.pull), chosen)
+    variables, check = _pickled(context.variables), bool(plan.options.get("check", True))
+    return Cell(plan.program, variables, dict(plan.hyperparameters), pulls.parse(plan.pull), chosen, check=check)
 
 
 def _chosen(plan: Plan, size: int) -> tuple[int, ...]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from paibook.clusters.contract import Event, OnEvent, Pending, Ranks
 from paibook.comms.threads import ThreadGroup
-from paibook.errors import RankLost, RunCancelled, RunError
+from paibook.errors import RankLost, RunCancelled, RunError, UserCodeError
 from paibook.runtimes.allreduce import worker
 from paibook.runtimes.allreduce.cell import Cell, Report, World
+from paibook.runtimes.allreduce.conflicts import conflict, described
 from paibook.runtimes.allreduce.verdict import failed, is_cause, spell, verdict
+from paibook.runtimes.allreduce.whereabouts import Whereabouts
 from paibook.runtimes.contract import Progress, RunContext
 from paibook.runtimes.turns import check_before, kept
 
@@ -25,17 +27,21 @@ CAUSE_SECONDS = 0.7  # a broken connection is a symptom; a lost rank is reported
 
 
 class _Arrivals:
-    """Passes events on, and notes which ranks have said that they are in the cell; holds nothing of the cell."""
+    """Passes events on, and notes which ranks are in the cell, and where they wait; holds nothing of the cell."""
 
     def __init__(self, emit: OnEvent, changed: threading.Event) -> None:
         self.begun: set[int] = set()
+        self.waiting: dict[int, Whereabouts] = {}
         self._emit, self._changed = emit, changed
 
     def on_event(self, event: Event) -> None:
         if event.rank not in self.begun:
             self.begun.add(event.rank)
             self._changed.set()
-        if (event.kind, event.data) != ("stdout", ""):
+        if event.kind == "progress" and isinstance(event.data, dict):
+            self.waiting[event.rank] = Whereabouts.from_json(event.data)
+            self._changed.set()
+        elif (event.kind, event.data) != ("stdout", ""):
             self._emit(event)
 
 
@@ -73,6 +79,7 @@ class Execution:
         self._ranks, self._world, self._cell, self._context = ranks, world, cell, context
         self._pending: dict[int, Pending[Report]] = {}
         self._unexpected: dict[int, BaseException] = {}
+        self._conflict: str | None = None
         self._changed = threading.Event()
         self._arrivals = _Arrivals(context.emit, self._changed)
 
@@ -100,6 +107,8 @@ class Execution:
             self._collect()
             if not self._pending or self._context.cancelled or self.lost or self._unexpected:
                 return
+            if self._cell.check and self._disagree():
+                return
             now = time.monotonic()
             if grace is None and any(failed(report) for report in self.reports.values()):
                 clear = any(is_cause(r) or r.interrupted for r in self.reports.values())
@@ -109,6 +118,14 @@ class Execution:
                 return
             self._changed.wait(None if not ends else min(ends) - now)
             self._changed.clear()
+
+    def _disagree(self) -> bool:
+        """Whether ranks that have waited for long can never meet."""
+        waiting = {rank: place for rank, place in self._arrivals.waiting.copy().items() if rank in self._pending}
+        if waiting:
+            ended = {rank: report.where for rank, report in self.reports.items() if not failed(report)}
+            self._conflict = conflict(waiting, ended)
+        return self._conflict is not None
 
     def _collect(self) -> None:
         finished = [rank for rank, pending in self._pending.items() if pending.done()]
@@ -173,20 +190,49 @@ class Execution:
             rank = min(self._unexpected)
             error = self._unexpected[rank]
             raise RunError(f"rank {rank} could not run the cell: {type(error).__name__}: {error}") from error
+        mismatch = self._conflict or (self._found_at_the_end() if self._cell.check else None)
+        places = {r: report.where for r, report in self.reports.items() if failed(report) and not is_cause(report)}
+        where = f"; {described(places)}" if places else ""
+        # What fails inside an operation that the others do not share is no cause.
+        if mismatch is not None and all(r.where.call for r in self.reports.values() if is_cause(r)):
+            raise RunError(f"the ranks' collectives do not match: {mismatch}{where}{self._kept()}")
         guilty = verdict(self.reports.values(), self.lost)
         timed_out = bool(running) and self._deadline is not None and time.monotonic() >= self._deadline
         if guilty is not None and not (timed_out and not self.lost and not any(map(is_cause, self.reports.values()))):
             # The original is the cause where it is at hand, so that a debugger finds its frames.
-            raise guilty from getattr(guilty, "original", None)
+            raise self._with_places(guilty, places, mismatch) from getattr(guilty, "original", None)
         if timed_out:
             raise RunError(
                 f"the cell took longer than its --timeout of {self._timeout:g} s and was stopped; "
-                f"{spell(running)} {'was' if len(running) == 1 else 'were'} still running{self._kept()}"
+                f"{spell(running)} {'was' if len(running) == 1 else 'were'} still running{where}{self._kept()}"
             )
         interrupted = [rank for rank, report in self.reports.items() if report.interrupted]
         if interrupted:
             raise RunCancelled(f"a signal from outside interrupted {spell(interrupted)}{self._kept()}")
         return self.reports
+
+    def _found_at_the_end(self) -> str | None:
+        if len(self.reports) < 2:
+            return None
+        failures = {rank: report.where for rank, report in self.reports.items() if failed(report)}
+        ended = {rank: report.where for rank, report in self.reports.items() if not failed(report)}
+        return conflict(failures, ended)
+
+    def _with_places(
+        self, error: UserCodeError | RankLost, places: Mapping[int, Whereabouts], mismatch: str | None
+    ) -> UserCodeError | RankLost:
+        """The error, and where the other ranks were meanwhile."""
+        notes = [described(places)] if places else []
+        if isinstance(error, RankLost):
+            cause, words, rest = error.cause.partition("; its last words")
+            return RankLost(error.role, error.rank, "; ".join([cause, *notes]) + words + rest)
+        raised = {r: report.where for r, report in self.reports.items() if is_cause(report)}
+        if places and raised:
+            notes = [described(raised).replace(" was at ", " raised in ").replace(" were at ", " raised in "), *notes]
+        if mismatch is not None:
+            notes.append(f"the ranks' collectives do not match: {mismatch}")
+        text = error.traceback if not notes else error.traceback.rstrip("\n") + "\n\n" + "; ".join(notes) + "\n"
+        return UserCodeError(error.where, error.name, error.message, text, error.original)
 
     def _kept(self) -> str:
         return "; " + kept(self._ranks.size, self.killed, self.lost)

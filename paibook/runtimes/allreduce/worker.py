@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import cloudpickle
 
 from paibook.clusters.contract import Place
+from paibook.comms.calls import watched
 from paibook.comms.communicator import CommunicatorError
 from paibook.errors import UserCodeError
 from paibook.hyperparameters import HyperParameters
@@ -21,6 +23,7 @@ from paibook.runtimes.allreduce.cell import Cell, Introduction, Report, Value, W
 from paibook.runtimes.allreduce.interrupts import watching
 from paibook.runtimes.allreduce.member import Member, begin_import
 from paibook.runtimes.allreduce.state import Seat, seated
+from paibook.runtimes.allreduce.whereabouts import Whereabouts
 
 
 def introduce(place: Place, one_host: bool, token: bytes) -> Introduction:
@@ -37,27 +40,59 @@ def run(place: Place, world: World, cell: Cell) -> Report:
     """Run a cell in the rank's namespace; what it raises is part of the report."""
     member = Member.of(place)
     seat = _seat(place, world, cell, member)
+    member.comm.calls.reset(world.size)
     try:
         place.emit("stdout", "")  # tells the driver that the cell has arrived: from here on an interrupt is heeded
         member.enter(world, cell.ranks)
         _prepare(place, world, cell, member)
-        recorder = Recorder(lambda batch: place.emit("metric", batch), place.rank)
-        with (
-            recording(recorder, whole_process=not world.threads),
-            seated(seat, whole_process=not world.threads),
-            _interruptible(world, member),
-        ):
+        with _surroundings(place, world, cell, member, seat):
             value = cell.program.execute(place.namespace)
             if value is not None:
                 place.emit("result", place.format(value))
-    except KeyboardInterrupt:
-        return Report(place.rank, interrupted=True, time=time.time(), steps=member.steps, kept=seat.kept())
+    except KeyboardInterrupt as error:
+        return _told(Report(place.rank, interrupted=True, time=time.time()), member, seat, cell, error)
     except BaseException as error:  # SystemExit too: exit() in a cell must not end the rank
-        return replace(_failure(place.rank, world, error, member.steps), kept=seat.kept())
+        return _told(_failure(place.rank, world, error), member, seat, cell, error)
     if not world.threads:
         member.tidy()
     parcel = pulls.pack(place.namespace, place.rank, cell.pull, cell.ranks)
-    return Report(place.rank, Value.of(value), parcel, time=time.time(), steps=member.steps, kept=seat.kept())
+    return _told(Report(place.rank, Value.of(value), parcel, time=time.time()), member, seat, cell)
+
+
+@contextmanager
+def _surroundings(place: Place, world: World, cell: Cell, member: Member, seat: Seat) -> Iterator[None]:
+    """What a cell runs in."""
+    recorder = Recorder(lambda batch: place.emit("metric", batch), place.rank)
+    with (
+        recording(recorder, whole_process=not world.threads),
+        seated(seat, whole_process=not world.threads),
+        _watched(place, cell, member),
+        _interruptible(world, member),
+    ):
+        yield
+
+
+def _told(report: Report, member: Member, seat: Seat, cell: Cell, error: BaseException | None = None) -> Report:
+    """A report with what the driver wants to know beside how the cell ended."""
+    at = None if error is None else error.__traceback__
+    where = Whereabouts.of(member.comm.calls, cell.program.filename, at)
+    return replace(report, steps=member.steps, kept=seat.kept(), where=where)
+
+
+@contextmanager
+def _watched(place: Place, cell: Cell, member: Member) -> Iterator[None]:
+    """Let the rank say where it is when it has been in one operation for long."""
+    if not cell.check:
+        yield
+        return
+    thread, calls = threading.get_ident(), member.comm.calls
+
+    def tell() -> None:
+        frame = sys._current_frames().get(thread)
+        place.emit("progress", Whereabouts.of(calls, cell.program.filename, frame).to_json())
+
+    with watched(calls, tell):
+        yield
 
 
 def _seat(place: Place, world: World, cell: Cell, member: Member) -> Seat:
@@ -92,13 +127,13 @@ def _interruptible(world: World, member: Member) -> Iterator[None]:
         yield
 
 
-def _failure(rank: int, world: World, error: BaseException, steps: tuple[Any, ...]) -> Report:
+def _failure(rank: int, world: World, error: BaseException) -> Report:
     now = time.time()
     captured = capture_error(error, f"rank {rank}")
     if world.threads:
         # Same process: hand over the exception itself, so that a debugger finds its frames.
         captured = UserCodeError(captured.where, captured.name, captured.message, captured.traceback, error)
-    return Report(rank, error=captured, time=now, consequence=_is_consequence(error), steps=steps)
+    return Report(rank, error=captured, time=now, consequence=_is_consequence(error))
 
 
 def _is_consequence(error: BaseException) -> bool:
