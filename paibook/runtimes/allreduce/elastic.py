@@ -18,11 +18,13 @@ from paibook.runtimes.allreduce.cell import Cell, Report
 from paibook.runtimes.allreduce.execution import Execution
 from paibook.runtimes.allreduce.keeper import Kept, Mark, Recovery
 from paibook.runtimes.allreduce.verdict import in_step, spell
-from paibook.runtimes.allreduce.worlds import Identity, identity_of, worlds_of
+from paibook.runtimes.allreduce.worlds import identity_of, worlds_of
 from paibook.runtimes.contract import RunContext
 from paibook.runtimes.turns import check_before
 
 MAX_RESTARTS = 3
+ROOM_SECONDS = 10.0  # a Dask worker that dies with its rank is mostly back in a few seconds
+ROOM_AGAIN_SECONDS = 0.3
 
 
 class Attempts:
@@ -76,55 +78,57 @@ class Attempts:
                 raise
             loss = error
         lost = {loss.rank: loss} if execution is None else execution.lost
-        return self._next(ranks, loss, lost, {} if execution is None else execution.reports, identity)
+        reports = {} if execution is None else execution.reports
+        self._kept |= {identity[r]: report.kept for r, report in reports.items() if report.kept is not None}
+        self._losses.add(lost.values(), reports.values())
+        return self._next(ranks, loss, lost.values())
 
     def _in_step(self, execution: Execution) -> bool:
         assert self._cell is not None
         return in_step(list(execution.reports.values()), len(self._cell.ranks))
 
-    def _next(
-        self,
-        ranks: Ranks,
-        loss: RankLost,
-        lost: Mapping[int, RankLost],
-        reports: Mapping[int, Report],
-        identity: Identity,
-    ) -> Ranks:
-        """Make the losses good; raises where that cannot be."""
+    def _next(self, ranks: Ranks, loss: RankLost, lost: Iterable[RankLost]) -> Ranks:
+        """Make the losses good; raises the loss where that cannot be."""
         assert self._cell is not None
-        self._kept |= {identity[r]: report.kept for r, report in reports.items() if report.kept is not None}
         if not self._kept or len(self._cell.ranks) < ranks.size:
             raise loss
-        self._losses.add(lost.values(), reports.values())
         if self._losses.exhausted:
             raise self._losses.error(loss)
-        fresh, how = self._replaced(ranks, loss, set(lost))
+        fresh, how = self._replaced(ranks, loss)
+        fresh.take_losses()  # what follows says it
         self._context.check_cancelled()
         by_rank = {r: self._kept[key] for r, key in enumerate(identity_of(fresh)) if key in self._kept}
         recovery = choose(by_rank)
         self._cell = replace(self._cell, ranks=tuple(range(fresh.size)), recovery=recovery)
-        self._say(f"{described(lost.values())}; {how}; {_going_on(recovery, fresh.size)}")
+        text = f"{described(lost)}; {how}; {_going_on(recovery, fresh.size)}\n"
+        self._context.emit(Event("stderr", "run", -1, text))
         return fresh
 
-    def _replaced(self, ranks: Ranks, loss: RankLost, lost: set[int]) -> tuple[Ranks, str]:
+    def _replaced(self, ranks: Ranks, loss: RankLost) -> tuple[Ranks, str]:
+        """As many ranks as before, or fewer where the user allows that; and which of the two."""
         fewest = self._plan.options.get("min_workers")
-        try:
-            fresh = self._cluster.ranks(ranks.size, ranks.role, self._plan.resources.gpus_per_worker)
-        except ClusterError as error:
-            if fewest is None:
-                raise loss from error
-            left = self._cluster.without_lost(ranks.size, ranks.role)
-            if left.size < fewest:
-                raise RankLost(
-                    loss.role, loss.rank, f"{loss.cause}; there is no room for another, and --min-workers is {fewest}"
-                ) from error
-            left.take_losses()
-            return left, "there is no room for another"
-        fresh.take_losses()  # what follows says it
-        return fresh, "replaced"
+        patience = time.monotonic() + (ROOM_SECONDS if fewest is None else 0.0)
+        while True:
+            try:
+                gpus = self._plan.resources.gpus_per_worker
+                return self._cluster.ranks(ranks.size, ranks.role, gpus), "replaced"
+            except ClusterError as error:
+                self._context.check_cancelled()
+                if time.monotonic() < patience:
+                    time.sleep(ROOM_AGAIN_SECONDS)
+                elif fewest is None:
+                    raise loss from error
+                else:
+                    return self._fewer(ranks, loss, fewest), "there is no room for another"
 
-    def _say(self, text: str) -> None:
-        self._context.emit(Event("stderr", "run", -1, text + "\n"))
+    def _fewer(self, ranks: Ranks, loss: RankLost, fewest: int) -> Ranks:
+        assert self._cell is not None
+        left = self._cluster.without_lost(ranks.size, ranks.role)
+        pulled = max((rank for _, rank in self._cell.pull if rank is not None), default=0)
+        if left.size >= fewest and pulled < left.size:
+            return left
+        reason = f"--min-workers is {fewest}" if left.size < fewest else f"--pull needs rank {pulled}"
+        raise RankLost(loss.role, loss.rank, f"{loss.cause}; there is no room for another, and {reason}")
 
 
 class Losses:

@@ -231,3 +231,36 @@ def test_stop_during_recovery(embedded: Any, killer: Killer) -> None:
         run()
     stopper.join(30)
     assert embedded.run("comm.allreduce(1)").values == {0: 2, 1: 2}
+
+
+DDP = """
+import time, torch, torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+dist.init_process_group("gloo")
+torch.manual_seed(0)
+model = DistributedDataParallel(torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.Tanh(), torch.nn.Linear(16, 1)))
+optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+state = pai.state(model=model, optimizer=optimizer, step=0)
+begun = state.step
+for state.step in range(state.step, 60):
+    if state.step % 4 == 0:
+        state.commit()
+    rows = torch.randn(16, 8, generator=torch.Generator().manual_seed(100 * state.step + rank))
+    optimizer.zero_grad()
+    model(rows).square().sum().backward()
+    optimizer.step()
+    if state.step >= 10: print("here", flush=True)
+    time.sleep(0.01)
+dist.destroy_process_group()
+begun, torch.cat([p.detach().reshape(-1) for p in model.parameters()]).numpy().tobytes()
+"""
+
+
+@pytest.mark.slow
+def test_weights_of_a_disturbed_training_are_those_of_an_undisturbed_one(embedded: Any, killer: Killer) -> None:
+    expected = embedded.run(DDP).values[0][1]
+    run, _context, here = embedded.start(DDP)
+    killer.kill(0, 0.1, here.is_set)
+    answer = run()
+    assert answer.values[0][0] > 0
+    assert [answer.values[rank][1] for rank in range(2)] == [expected, expected]
