@@ -192,6 +192,7 @@ class Execution:
             raise RunError(f"rank {rank} could not run the cell: {type(error).__name__}: {error}") from error
         mismatch = self._conflict or (self._found_at_the_end() if self._cell.check else None)
         places = {r: report.where for r, report in self.reports.items() if failed(report) and not is_cause(report)}
+        places |= {rank: self._arrivals.waiting[rank] for rank in self.killed if rank in self._arrivals.waiting}
         where = f"; {described(places)}" if places else ""
         # What fails inside an operation that the others do not share is no cause.
         if mismatch is not None and all(r.where.call for r in self.reports.values() if is_cause(r)):
@@ -231,6 +232,8 @@ class Execution:
             notes = [described(raised).replace(" was at ", " raised in ").replace(" were at ", " raised in "), *notes]
         if mismatch is not None:
             notes.append(f"the ranks' collectives do not match: {mismatch}")
+        if notes and self._world.threads and error.original is not None:
+            error.original.add_note("; ".join(notes))  # the inline cluster raises it as it is
         text = error.traceback if not notes else error.traceback.rstrip("\n") + "\n\n" + "; ".join(notes) + "\n"
         return UserCodeError(error.where, error.name, error.message, text, error.original)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -62,12 +62,18 @@ def run(place: Place, world: World, cell: Cell) -> Report:
 @contextmanager
 def _surroundings(place: Place, world: World, cell: Cell, member: Member, seat: Seat) -> Iterator[None]:
     """What a cell runs in."""
+    thread, calls = threading.get_ident(), member.comm.calls
+
+    def tell() -> None:
+        frame = sys._current_frames().get(thread)
+        place.emit("progress", Whereabouts.of(calls, cell.program.filename, frame).to_json())
+
     recorder = Recorder(lambda batch: place.emit("metric", batch), place.rank)
     with (
         recording(recorder, whole_process=not world.threads),
         seated(seat, whole_process=not world.threads),
-        _watched(place, cell, member),
-        _interruptible(world, member),
+        _watched(cell, member, tell),
+        _interruptible(world, member, tell),
     ):
         yield
 
@@ -80,18 +86,12 @@ def _told(report: Report, member: Member, seat: Seat, cell: Cell, error: BaseExc
 
 
 @contextmanager
-def _watched(place: Place, cell: Cell, member: Member) -> Iterator[None]:
+def _watched(cell: Cell, member: Member, tell: Callable[[], None]) -> Iterator[None]:
     """Let the rank say where it is when it has been in one operation for long."""
     if not cell.check:
         yield
         return
-    thread, calls = threading.get_ident(), member.comm.calls
-
-    def tell() -> None:
-        frame = sys._current_frames().get(thread)
-        place.emit("progress", Whereabouts.of(calls, cell.program.filename, frame).to_json())
-
-    with watched(calls, tell):
+    with watched(member.comm.calls, tell):
         yield
 
 
@@ -119,11 +119,11 @@ def _prepare(place: Place, world: World, cell: Cell, member: Member) -> None:
 
 
 @contextmanager
-def _interruptible(world: World, member: Member) -> Iterator[None]:
+def _interruptible(world: World, member: Member, tell: Callable[[], None]) -> Iterator[None]:
     if world.threads:
         yield
         return
-    with watching(member.sockets):
+    with watching(member.sockets, tell):
         yield
 
 

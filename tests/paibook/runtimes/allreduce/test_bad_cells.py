@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -51,7 +52,10 @@ def test_the_check_can_be_left_out(inline: Any) -> None:
 def test_an_error_says_who_waited_where(bench: Any) -> None:
     with pytest.raises(UserCodeError) as caught:
         bench.run(ARRAYS + "if rank == 1: raise ValueError('boom')\ncomm.Allreduce(a, b)", workers=3)
-    assert caught.value.traceback.endswith("rank 1 raised in line 2; ranks 0, 2 were in Allreduce #2 (line 3)\n")
+    text = "rank 1 raised in line 2; ranks 0, 2 were in Allreduce #2 (line 3)"
+    assert caught.value.traceback.endswith(text + "\n")
+    if bench.cluster.reference == "inline":
+        assert getattr(caught.value.original, "__notes__", None) == [text]
 
 
 @pytest.mark.parametrize("bench", BOTH, indirect=True)
@@ -61,6 +65,28 @@ def test_a_rank_that_never_comes_is_named_with_its_line(bench: Any) -> None:
         bench.run(source, timeout=0.5)
     assert "rank 1 was at line 3" in str(caught.value)
     assert "rank 0 was in Allreduce #2 (line 4)" in str(caught.value)
+
+
+DEAF = """
+import time
+comm.barrier()
+end = time.monotonic() + 30
+while rank == 1 and time.monotonic() < end:
+    try:
+        time.sleep(1)
+    except KeyboardInterrupt:
+        pass
+comm.barrier()
+"""
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_deaf_to_the_interrupt_is_named_with_its_line_too(embedded: Any) -> None:
+    with pytest.raises(RunError, match="--timeout") as caught:
+        embedded.run(DEAF, timeout=0.5)
+    assert re.search(r"rank 1 was at line [4-8]", str(caught.value))
+    assert "rank 0 was in barrier #2 (line 9)" in str(caught.value)
+    assert embedded.run("comm.allreduce(1)").values == {0: 2, 1: 2}
 
 
 @pytest.mark.parametrize("bench", BOTH, indirect=True)
