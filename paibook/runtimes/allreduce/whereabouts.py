@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Any
 
+from paibook.comms import calls
 from paibook.comms.calls import Call, CallLog
 
 _TORCH = "torch/distributed/c10d_logger.py"  # wraps each of its collectives, as ``func``
@@ -30,10 +31,14 @@ class Whereabouts:
     recent: tuple[Call, ...] = ()
 
     @classmethod
-    def of(cls, log: CallLog, filename: str, at: TracebackType | FrameType | None) -> Whereabouts:
-        """What a rank says: its log, and an error's traceback or the frame of the thread that runs the cell."""
-        line, torchs = _seen(_frames(at), filename)
-        call = torchs if log.present is None else log.present[0]
+    def of(cls, log: CallLog, filename: str, at: BaseException | FrameType | None) -> Whereabouts:
+        """What a rank says: its log, and the error that ended the cell or the frame of the thread that runs it."""
+        frames = list(_frames(at.__traceback__ if isinstance(at, BaseException) else at))
+        line, call = _seen(frames, filename)
+        # An error that the cell has caught leaves its operation behind; only one that comes from there is still in it.
+        elsewhere = isinstance(at, Exception) and not any(f.f_code.co_filename == calls.__file__ for f, _ in frames)
+        if log.present is not None and not elsewhere:
+            call = log.present[0]
         return cls(line, call, log.count, log.digest, log.exact, log.recent)
 
     def to_json(self) -> dict[str, Any]:
@@ -68,7 +73,7 @@ def _frames(at: TracebackType | FrameType | None) -> Iterator[tuple[FrameType, i
         at = at.tb_next
 
 
-def _seen(frames: Iterator[tuple[FrameType, int]], filename: str) -> tuple[int | None, Call | None]:
+def _seen(frames: Sequence[tuple[FrameType, int]], filename: str) -> tuple[int | None, Call | None]:
     line = call = None
     for frame, number in frames:
         if frame.f_code.co_filename == filename:

@@ -80,8 +80,7 @@ def _surroundings(place: Place, world: World, cell: Cell, member: Member, seat: 
 
 def _told(report: Report, member: Member, seat: Seat, cell: Cell, error: BaseException | None = None) -> Report:
     """A report with what the driver wants to know beside how the cell ended."""
-    at = None if error is None else error.__traceback__
-    where = Whereabouts.of(member.comm.calls, cell.program.filename, at)
+    where = Whereabouts.of(member.comm.calls, cell.program.filename, error)
     return replace(report, steps=member.steps, kept=seat.kept(), where=where)
 
 

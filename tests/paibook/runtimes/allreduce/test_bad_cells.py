@@ -80,6 +80,22 @@ comm.barrier()
 """
 
 
+def test_an_error_after_one_that_was_caught_is_not_placed_in_its_operation(inline: Any) -> None:
+    source = """
+    import numpy as np
+    try:
+        comm.Allreduce(np.ones(1), np.ones(2))
+    except ValueError:
+        pass
+    if rank == 1:
+        raise ValueError("boom")
+    comm.barrier()
+    """
+    with pytest.raises(UserCodeError) as caught:
+        inline.run(source)
+    assert caught.value.traceback.endswith("rank 1 raised in line 7; rank 0 was in barrier #2 (line 8)\n")
+
+
 @pytest.mark.slow
 def test_a_rank_that_is_deaf_to_the_interrupt_is_named_with_its_line_too(embedded: Any) -> None:
     with pytest.raises(RunError, match="--timeout") as caught:
