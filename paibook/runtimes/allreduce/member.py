@@ -21,7 +21,7 @@ from paibook.runtimes.allreduce.interrupts import TorchSockets
 from paibook.runtimes.allreduce.keeper import Keeper
 
 _KEY = "__paibook_member__"
-_of_this_process: dict[tuple[str, int], Member] = {}  # outlives a namespace that the user has emptied
+_of_this_process: dict[str, Member] = {}  # outlives a namespace that the user has emptied
 
 
 @cache
@@ -61,7 +61,7 @@ class Member:
     @classmethod
     def of(cls, place: Place) -> Member:
         """The place's member, made at the first call."""
-        member = place.namespace.get(_KEY) or _of_this_process.get((place.role, place.rank))
+        member = place.namespace.get(_KEY) or _of_this_process.get(place.role)
         if not isinstance(member, cls):
             member = cls(place.rank)
         member.rank = place.rank  # it moves up when a group goes on without its lost ranks
@@ -75,7 +75,7 @@ class Member:
             one_host: Whether all ranks seem to share a host.
             token: What lets the ranks into each other's keepers of snapshots.
         """
-        _of_this_process[role, self.rank] = self
+        _of_this_process[role] = self
         self.leave()
         torchrun.end_groups()
         host_address = "127.0.0.1" if one_host else own_address()
