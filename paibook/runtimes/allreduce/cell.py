@@ -17,6 +17,7 @@ from paibook.runtimes.allreduce.whereabouts import Whereabouts
 from paibook.runtimes.pulls import Parcel, Wanted
 
 MAX_VALUE_BYTES = 10 << 20
+STATE_BEGUN = "state"  # what a rank says when its cell registers a state
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ class Attempts:
         self._cell: Cell | None = cell
         self._worlds = worlds_of(cluster)
         self._losses = Losses(int(plan.options.get("max_restarts", MAX_RESTARTS)))
+        self._keeps = False
         self._kept: dict[tuple[str, int], Kept] = {}  # by process
 
     def run(self, ranks: Ranks) -> dict[int, Report]:
@@ -57,6 +58,7 @@ class Attempts:
             # An error keeps the frames it passed, and the session keeps the error: what was pushed must not stay.
             self._cell = None
         if any(report.kept is not None for report in reports.values()):
+            # What is left after an error goes with the next cell.
             ranks.apply(worker.forget)
         return reports
 
@@ -80,6 +82,7 @@ class Attempts:
         lost = {loss.rank: loss} if execution is None else execution.lost
         reports = {} if execution is None else execution.reports
         self._kept |= {identity[r]: report.kept for r, report in reports.items() if report.kept is not None}
+        self._keeps = self._keeps or (execution is not None and execution.keeps)
         self._losses.add(lost.values(), reports.values())
         return self._next(ranks, loss, lost.values())
 
@@ -90,7 +93,7 @@ class Attempts:
     def _next(self, ranks: Ranks, loss: RankLost, lost: Iterable[RankLost]) -> Ranks:
         """Make the losses good; raises the loss where that cannot be."""
         assert self._cell is not None
-        if not self._kept or len(self._cell.ranks) < ranks.size:
+        if not self._keeps or len(self._cell.ranks) < ranks.size:
             raise loss
         if self._losses.exhausted:
             raise self._losses.error(loss)

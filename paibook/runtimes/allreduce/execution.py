@@ -11,7 +11,7 @@ from paibook.clusters.contract import Event, OnEvent, Pending, Ranks
 from paibook.comms.threads import ThreadGroup
 from paibook.errors import RankLost, RunCancelled, RunError, UserCodeError
 from paibook.runtimes.allreduce import worker
-from paibook.runtimes.allreduce.cell import Cell, Report, World
+from paibook.runtimes.allreduce.cell import STATE_BEGUN, Cell, Report, World
 from paibook.runtimes.allreduce.conflicts import conflict, described
 from paibook.runtimes.allreduce.verdict import failed, is_cause, spell, verdict
 from paibook.runtimes.allreduce.whereabouts import Whereabouts
@@ -31,6 +31,7 @@ class _Arrivals:
 
     def __init__(self, emit: OnEvent, changed: threading.Event) -> None:
         self.begun: set[int] = set()
+        self.keeps = False
         self.waiting: dict[int, Whereabouts] = {}
         self._emit, self._changed = emit, changed
 
@@ -38,7 +39,9 @@ class _Arrivals:
         if event.rank not in self.begun:
             self.begun.add(event.rank)
             self._changed.set()
-        if event.kind == "progress" and isinstance(event.data, dict):
+        if event.kind == "progress" and event.data == STATE_BEGUN:
+            self.keeps = True
+        elif event.kind == "progress" and isinstance(event.data, dict):
             self.waiting[event.rank] = Whereabouts.from_json(event.data)
             self._changed.set()
         elif (event.kind, event.data) != ("stdout", ""):
@@ -82,6 +85,11 @@ class Execution:
         self._conflict: str | None = None
         self._changed = threading.Event()
         self._arrivals = _Arrivals(context.emit, self._changed)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the cell has registered a state."""
+        return self._arrivals.keeps
 
     def run(self) -> dict[int, Report]:
         """Run to the end; returns every rank's report, or raises what the user should see."""

@@ -7,7 +7,7 @@ the cell runs again on all ranks, and ``pai.state`` gives back the last snapshot
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -31,6 +31,7 @@ class Seat:
         token: What lets ranks into each other's keepers.
         attempt: Number of this attempt at running the cell.
         recovery: The snapshot to go on from.
+        announce: Called when the cell registers a state.
         state: What the cell has registered.
         over: Whether the cell has ended.
     """
@@ -43,6 +44,7 @@ class Seat:
     token: bytes = field(default=b"", repr=False)
     attempt: int = 0
     recovery: Recovery | None = None
+    announce: Callable[[], None] = lambda: None
     state: State | None = None
     over: bool = False
 
@@ -109,6 +111,7 @@ def state(*, per_rank: Collection[str] = (), folder: str | os.PathLike[str] | No
     _check_names(entries, per_rank)
     made = State(seat, entries, frozenset(per_rank), None if folder is None else Checkpoints(folder))
     seat.state = made
+    seat.announce()
     made._begin()
     return made
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import cloudpickle
 
@@ -19,7 +20,7 @@ from paibook.hyperparameters import HyperParameters
 from paibook.metrics import Recorder, recording
 from paibook.program import capture_error
 from paibook.runtimes import pulls
-from paibook.runtimes.allreduce.cell import Cell, Introduction, Report, Value, World
+from paibook.runtimes.allreduce.cell import STATE_BEGUN, Cell, Introduction, Report, Value, World
 from paibook.runtimes.allreduce.interrupts import watching
 from paibook.runtimes.allreduce.member import Member, begin_import
 from paibook.runtimes.allreduce.state import Seat, seated
@@ -100,7 +101,9 @@ def _seat(place: Place, world: World, cell: Cell, member: Member) -> Seat:
     elif not world.threads:
         begin_import()  # the snapshot's ranks had it; before the cell does so itself, and is interrupted there
     recovery = (world.keepers, world.token, cell.attempt, cell.recovery)
-    return Seat(place.rank, world.size, member.comm, member.keeper, *recovery)
+    # Told at once: when all ranks die together, no report will say it.
+    announce = partial(place.emit, "progress", STATE_BEGUN)
+    return Seat(place.rank, world.size, member.comm, member.keeper, *recovery, announce)
 
 
 def _prepare(place: Place, world: World, cell: Cell, member: Member) -> None:

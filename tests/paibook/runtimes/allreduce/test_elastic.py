@@ -187,6 +187,18 @@ def test_any_rank_may_die_at_any_moment(embedded: Any, killer: Killer) -> None:
 
 
 @pytest.mark.slow
+def test_when_all_ranks_die_at_once_the_folder_is_left(embedded: Any, killer: Killer, tmp_path: Path) -> None:
+    source = train(40).replace('per_rank=["draws"]', f'per_rank=["draws"], folder="{tmp_path}"')
+    run, _context, here = embedded.start(source)
+    killer.kill(0, 0, here.is_set)
+    killer.kill(1, 0, here.is_set)
+    answer = run()
+    assert answer.values[0][0] >= 5
+    assert answer.values[0][1] == answer.values[1][1] == pytest.approx(undisturbed(40))
+    assert "of the checkpoint folder" in str(embedded.said("stdout"))
+
+
+@pytest.mark.slow
 def test_a_cell_without_a_state_ends_with_its_rank(embedded: Any, killer: Killer) -> None:
     run, _context, here = embedded.start("print('here', flush=True)\nimport time; time.sleep(60)")
     killer.kill(0, 0, here.is_set)
