@@ -6,7 +6,6 @@ import importlib
 import os
 import threading
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 from paibook.clusters.contract import Place
@@ -24,12 +23,22 @@ _KEY = "__paibook_member__"
 _of_this_process: dict[str, Member] = {}  # outlives a namespace that the user has emptied
 
 
-@cache
-def begin_import() -> threading.Thread:
+_imports: list[threading.Thread] = []
+
+
+def import_torch() -> None:
     """Import torch in a thread, where an interrupt does not reach it: half imported, it never can be again."""
-    thread = threading.Thread(target=_import, name="paibook-import", daemon=True)
-    thread.start()
-    return thread
+    if not _imports:
+        thread = threading.Thread(target=_import, name="paibook-import", daemon=True)
+        thread.start()
+        _imports.append(thread)
+    settle_import()
+
+
+def settle_import() -> None:
+    """Wait for an import whose wait was interrupted: when two threads import torch, one may find it half made."""
+    for thread in _imports:
+        thread.join()
 
 
 def _import() -> None:
@@ -133,7 +142,7 @@ class Member:
     def _new_communicator(self, world: World) -> Communicator:
         if world.threads:
             return ThreadCommunicator(ThreadGroup.named(world.id, world.size), self.rank)
-        begin_import().join()
+        import_torch()
         from paibook.comms.gloo import TorchCommunicator  # torch takes a second to import, and may be absent
 
         return TorchCommunicator(self.rank, world.size, world.meeting, world.id)

@@ -22,7 +22,7 @@ from paibook.program import capture_error
 from paibook.runtimes import pulls
 from paibook.runtimes.allreduce.cell import STATE_BEGUN, Cell, Introduction, Report, Value, World
 from paibook.runtimes.allreduce.interrupts import watching
-from paibook.runtimes.allreduce.member import Member, begin_import
+from paibook.runtimes.allreduce.member import Member, import_torch, settle_import
 from paibook.runtimes.allreduce.state import Seat, seated
 from paibook.runtimes.allreduce.whereabouts import Whereabouts
 
@@ -46,6 +46,8 @@ def run(place: Place, world: World, cell: Cell) -> Report:
         place.emit("stdout", "")  # tells the driver that the cell has arrived: from here on an interrupt is heeded
         member.enter(world, cell.ranks)
         _prepare(place, world, cell, member)
+        if not world.threads:
+            _settle(cell)
         with _surroundings(place, world, cell, member, seat):
             value = cell.program.execute(place.namespace)
             if value is not None:
@@ -95,11 +97,15 @@ def _watched(cell: Cell, member: Member, tell: Callable[[], None]) -> Iterator[N
         yield
 
 
+def _settle(cell: Cell) -> None:
+    if cell.recovery is not None:
+        import_torch()  # the snapshot's ranks had it; the cell itself might be interrupted while it imports
+    settle_import()
+
+
 def _seat(place: Place, world: World, cell: Cell, member: Member) -> Seat:
     if cell.recovery is None:
         member.keeper.drop(cell.attempt)
-    elif not world.threads:
-        begin_import()  # the snapshot's ranks had it; before the cell does so itself, and is interrupted there
     recovery = (world.keepers, world.token, cell.attempt, cell.recovery)
     # Told at once: when all ranks die together, no report will say it.
     announce = partial(place.emit, "progress", STATE_BEGUN)
