@@ -61,13 +61,15 @@ class Killer:
 
     def kill(self, rank: int, after: float = 0.0, when: Callable[[], bool] = lambda: True) -> None:
         """End the rank ``after`` seconds from when ``when`` holds."""
+        # Asked now: on a busy machine the answer may come after the cell has ended.
+        pid = self._bench.cluster.ranks(2).status()[rank].pid
 
         def act() -> None:
             end = time.monotonic() + 30
             while not when() and time.monotonic() < end:
                 time.sleep(0.01)
             time.sleep(after)
-            os.kill(self._bench.cluster.status().ranks[rank].pid, signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
 
         thread = threading.Thread(target=act, daemon=True)
         thread.start()
@@ -156,11 +158,11 @@ def test_a_checkpoint_folder_outlives_its_run(inline: Any, tmp_path: Path) -> No
 @pytest.mark.slow
 def test_a_killed_rank_costs_the_steps_since_the_last_commit(embedded: Any, killer: Killer) -> None:
     embedded.run("kept = rank")
-    run, _context, here = embedded.start(train(150))
+    run, _context, here = embedded.start(train(400))
     killer.kill(1, 0.2, here.is_set)
     answer = run()
-    assert answer.values[0][1] == answer.values[1][1] == pytest.approx(undisturbed(150))
-    assert 5 <= answer.values[0][0] < 150
+    assert answer.values[0][1] == answer.values[1][1] == pytest.approx(undisturbed(400))
+    assert 5 <= answer.values[0][0] < 400
     text = notes(embedded)
     assert (
         "rank 1 was killed by SIGKILL (the system may be out of memory); replaced; training goes on from commit" in text
@@ -188,13 +190,13 @@ def test_any_rank_may_die_at_any_moment(embedded: Any, killer: Killer) -> None:
 
 @pytest.mark.slow
 def test_when_all_ranks_die_at_once_the_folder_is_left(embedded: Any, killer: Killer, tmp_path: Path) -> None:
-    source = train(40).replace('per_rank=["draws"]', f'per_rank=["draws"], folder="{tmp_path}"')
+    source = train(300).replace('per_rank=["draws"]', f'per_rank=["draws"], folder="{tmp_path}"')
     run, _context, here = embedded.start(source)
     killer.kill(0, 0, here.is_set)
     killer.kill(1, 0, here.is_set)
     answer = run()
     assert answer.values[0][0] >= 5
-    assert answer.values[0][1] == answer.values[1][1] == pytest.approx(undisturbed(40))
+    assert answer.values[0][1] == answer.values[1][1] == pytest.approx(undisturbed(300))
     assert "of the checkpoint folder" in str(embedded.said("stdout"))
 
 
@@ -254,7 +256,7 @@ model = DistributedDataParallel(torch.nn.Sequential(torch.nn.Linear(8, 16), torc
 optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
 state = pai.state(model=model, optimizer=optimizer, step=0)
 begun = state.step
-for state.step in range(state.step, 60):
+for state.step in range(state.step, 250):
     if state.step % 4 == 0:
         state.commit()
     rows = torch.randn(16, 8, generator=torch.Generator().manual_seed(100 * state.step + rank))
@@ -272,7 +274,7 @@ begun, torch.cat([p.detach().reshape(-1) for p in model.parameters()]).numpy().t
 def test_weights_of_a_disturbed_training_are_those_of_an_undisturbed_one(embedded: Any, killer: Killer) -> None:
     expected = embedded.run(DDP).values[0][1]
     run, _context, here = embedded.start(DDP)
-    killer.kill(0, 0.1, here.is_set)
+    killer.kill(0, 0, here.is_set)
     answer = run()
     assert answer.values[0][0] > 0
     assert [answer.values[rank][1] for rank in range(2)] == [expected, expected]
