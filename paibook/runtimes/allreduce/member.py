@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -110,7 +111,11 @@ class Member:
 
     def leave(self) -> None:
         """End the group, freeing peers that wait in it."""
-        communicator, self._communicator, self._world = self._communicator, None, None
+        world, communicator = self._world, self._communicator
+        self._world = self._communicator = None
+        if world is not None and world.meeting.folder is not None:
+            # A rank 0 that was killed while the group was forming has left it.
+            shutil.rmtree(world.meeting.folder_of(world.id), ignore_errors=True)
         if communicator is not None:
             communicator.abort()
 
