@@ -29,6 +29,7 @@ _LAZY = {
     "KMeans": "paibook.algorithms.estimators",
     "PCA": "paibook.algorithms.estimators",
     "fit": "paibook.algorithms.estimators.ddp",
+    "state": "paibook.runtimes.allreduce.state",
     "SGD": "paibook.runtimes.ps.optimizers",
     "Adagrad": "paibook.runtimes.ps.optimizers",
     "FTRL": "paibook.runtimes.ps.optimizers",

@@ -192,7 +192,28 @@ def _add_robustness(group: Any) -> None:
 
 
 def _add_allreduce(group: Any) -> None:
-    group.add_argument("--backend", choices=["gloo"], default="gloo", help="of torch.distributed and comm")
+    add = group.add_argument
+    add("--backend", choices=["gloo"], default="gloo", help="of torch.distributed and comm")
+    add(
+        "--no-check",
+        dest="check",
+        action="store_false",
+        help="do not compare what ranks call on comm where they wait for each other, and at the end",
+    )
+    add(
+        "--max-restarts",
+        type=at_least(0),
+        default=3,
+        metavar="N",
+        help="deaths of ranks after which a cell with a pai.state goes on from its last snapshot; 3",
+    )
+    add(
+        "--min-workers",
+        type=at_least(1),
+        default=None,
+        metavar="K",
+        help="go on with as few as K ranks where there is no room for a lost rank's successor; as many as there were",
+    )
 
 
 def _add_ps(group: Any) -> None:

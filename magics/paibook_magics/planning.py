@@ -89,7 +89,8 @@ def _source(body: str, sql: bool, transform: Callable[[str], str]) -> str:
 
 def _allreduce(options: argparse.Namespace) -> dict[str, Any]:
     _need_variable(options)
-    return {"backend": options.backend}
+    elastic = {"max_restarts": options.max_restarts, "min_workers": options.min_workers}
+    return {"backend": options.backend, "check": options.check, **elastic}
 
 
 def _ps(options: argparse.Namespace) -> dict[str, Any]:

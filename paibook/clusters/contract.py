@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
-from paibook.errors import RankLost
+from paibook.errors import ClusterError, RankLost
 from paibook.metrics import Metric
 
 T = TypeVar("T")
@@ -261,6 +261,14 @@ class Cluster(ABC):
         Raises:
             ClusterError: It cannot hold so many: says what is free and what was asked.
         """
+
+    def without_lost(self, most: int, role: str = "worker") -> Ranks:
+        """At most so many of the role's ranks that live, numbered anew in their order; the lost ones are left out.
+
+        Raises:
+            ClusterError: It cannot do that, or none lives.
+        """
+        raise ClusterError(f"{self.reference} cannot go on with fewer ranks")
 
     @abstractmethod
     def scale(self, workers: int) -> None:

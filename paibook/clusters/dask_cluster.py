@@ -105,6 +105,12 @@ class DaskCluster(Cluster):
             self._make_room(self._launcher.missing(size, role))
             return self._launcher.ranks(size, role, gpus)
 
+    def without_lost(self, most: int, role: str = "worker") -> Ranks:
+        with self._lock:
+            if self._launcher is None:
+                return super().without_lost(most, role)
+            return self._launcher.without_lost(most, role)
+
     def scale(self, workers: int) -> None:
         cluster = self._started().cluster
         if cluster is None:

@@ -9,6 +9,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import IO, Any
 
 from paibook.clusters import lifeline
@@ -120,4 +121,13 @@ def _with_last_words(cause: str, log: IO[bytes]) -> str:
     lines = log.read().decode(errors="replace").strip().splitlines()
     if not lines:
         return cause
-    return cause + "; its last words:\n  " + "\n  ".join(lines[-LOG_TAIL_LINES:])
+    return cause + "; its last words:\n  " + "\n  ".join(_last_words(lines))
+
+
+def _last_words(lines: Sequence[str]) -> Sequence[str]:
+    """The end of a log; of Python's report on a crash, the frames of the thread that crashed, the innermost first."""
+    crashed = [number for number, line in enumerate(lines) if line.startswith("Current thread")]
+    if not crashed:
+        return lines[-LOG_TAIL_LINES:]
+    frames = list(takewhile(lambda line: line.startswith("  File"), lines[crashed[-1] + 1 :]))
+    return [*(line for line in lines if line.startswith("Fatal Python error")), *frames[:LOG_TAIL_LINES]]

@@ -20,7 +20,7 @@ from paibook.clusters import engine_host
 from paibook.clusters.contract import Ranks, RankStatus
 from paibook.clusters.controller import Controller
 from paibook.clusters.dask_calls import ANSWER_SECONDS, ask
-from paibook.clusters.engine_ranks import Engine, EngineCaller, EngineRanks, connect_client, engine_status
+from paibook.clusters.engine_ranks import Engine, EngineCaller, EngineRanks, connect_client, drop_lost, engine_status
 from paibook.clusters.placement import place
 from paibook.errors import ClusterError, PlanError, RankLost
 from paibook.gpus import Device, assign, discover
@@ -72,6 +72,14 @@ class EngineLauncher:
             if missing:
                 self._launch(role, engines, missing, size, gpus)
             return _LauncherRanks(role, self._caller, engines[:size], self._kill, self._losses.setdefault(role, []))
+
+    def without_lost(self, most: int, role: str) -> Ranks:
+        """See ``Cluster.without_lost``."""
+        with self._lock:
+            engines = self._engines.setdefault(role, [])
+            drop_lost(engines, self._where)
+            losses = self._losses.setdefault(role, [])
+            return _LauncherRanks(role, self._caller, engines[:most], self._kill, losses)
 
     def missing(self, size: int, role: str) -> int:
         """How many ranks would have to be started for a group of ``size``."""

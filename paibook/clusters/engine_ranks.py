@@ -332,6 +332,20 @@ class EngineRanks(Ranks):
         return self._engines if ranks is None else [self._engines[rank] for rank in ranks]
 
 
+def drop_lost(engines: list[Engine], where: str) -> None:
+    """Leave lost engines out of a group, and number the others anew.
+
+    Raises:
+        ClusterError: None is left.
+    """
+    left = [engine for engine in engines if engine.lost is None]
+    if not left:
+        raise ClusterError(f"no rank is left on {where}")
+    for rank, engine in enumerate(left):
+        engine.rank = rank
+    engines[:] = left
+
+
 def engine_status(engine: Engine) -> RankStatus:
     """An engine's state as the contract names it."""
     state = "lost" if engine.lost is not None else "busy" if engine.calls else "idle"

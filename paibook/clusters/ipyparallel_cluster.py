@@ -18,7 +18,7 @@ from distributed import Client, LocalCluster, Security
 from paibook.clusters.contract import Cluster, ClusterStatus, Place, Ranks, Tasks
 from paibook.clusters.dask_tasks import DaskTasks
 from paibook.clusters.engine_place import Packed
-from paibook.clusters.engine_ranks import Engine, EngineCaller, EngineRanks, connect_client, engine_status
+from paibook.clusters.engine_ranks import Engine, EngineCaller, EngineRanks, connect_client, drop_lost, engine_status
 from paibook.errors import ClusterError, PlanError
 from paibook.settings import settings
 
@@ -65,6 +65,14 @@ class IpyparallelCluster(Cluster):
             self._drop_lost(engines)
             self._claim(role, engines, size)
             return EngineRanks(role, caller, engines[:size], self._kill)
+
+    def without_lost(self, most: int, role: str = "worker") -> Ranks:
+        with self._lock:
+            engines = self._engines.setdefault(role, [])
+            self._drop_lost(engines)
+            self._lost |= {engine.id for engine in engines if engine.lost is not None}
+            drop_lost(engines, self.reference)
+            return EngineRanks(role, self._started(), engines[:most], self._kill)
 
     def scale(self, workers: int) -> None:
         raise ClusterError(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from paibook.comms.calls import COLLECTIVES, POINT_TO_POINT, CallLog
 from paibook.comms.communicator import Communicator
 
 Connect = Callable[[], Communicator]
@@ -19,9 +21,13 @@ class DeferredCommunicator:
     Args:
         rank, size: Known before any connection.
         connect: Gives the communicator, connecting at the first call.
+
+    Attributes:
+        calls: What was called on it.
     """
 
     def __init__(self, rank: int, size: int, connect: Connect) -> None:
+        self.calls = CallLog()
         self.point_to(rank, size, connect)
 
     def point_to(self, rank: int, size: int, connect: Connect) -> None:
@@ -43,6 +49,10 @@ class DeferredCommunicator:
         if name not in _OPERATIONS:
             raise AttributeError(f"a communicator has no attribute {name!r}")
         constant = getattr(Communicator, name)
+        if name in COLLECTIVES or name in POINT_TO_POINT:
+            logged = self.calls.logged(name, lambda: getattr(self._connect(), name))
+            self.__dict__[name] = functools.update_wrapper(logged, constant)  # found without this method from now on
+            return logged
         return getattr(self._connect(), name) if hasattr(constant, "__get__") else constant
 
     def __dir__(self) -> list[str]:

@@ -68,9 +68,15 @@ def set_environment(variables: dict[str, str]) -> None:
     os.environ.update(chosen, **{_AGENT_STORE: "True"})
 
 
+def imported(name: str) -> Any:
+    """A module that this process has imported; None where it has not, or another thread is still at it."""
+    module = sys.modules.get(name)
+    return None if getattr(getattr(module, "__spec__", None), "_initializing", False) else module
+
+
 def initialized() -> bool:
     """Whether the user has made torch's default process group; does not import torch."""
-    dist = sys.modules.get("torch.distributed")
+    dist = imported("torch.distributed")
     return dist is not None and dist.is_available() and dist.is_initialized()
 
 
@@ -81,7 +87,7 @@ def operations() -> int:
 
 def end_groups() -> None:
     """End the user's process groups, so that ``init_process_group`` can be called again."""
-    dist = sys.modules.get("torch.distributed")
+    dist = imported("torch.distributed")
     if initialized():
         sys.modules["torch.distributed"].destroy_process_group()
     elif dist is not None and dist.is_available():
@@ -95,6 +101,6 @@ _threads_set = ""
 def _remember_threads(number: str) -> None:
     global _threads_set
     _threads_set = number
-    torch = sys.modules.get("torch")
+    torch = imported("torch")
     if torch is not None:
         torch.set_num_threads(int(number))

@@ -12,9 +12,12 @@ import cloudpickle
 from paibook.comms.rendezvous import Meeting
 from paibook.errors import UserCodeError
 from paibook.program import Program
+from paibook.runtimes.allreduce.keeper import Address, Kept, Recovery
+from paibook.runtimes.allreduce.whereabouts import Whereabouts
 from paibook.runtimes.pulls import Parcel, Wanted
 
 MAX_VALUE_BYTES = 10 << 20
+STATE_BEGUN = "state"  # what a rank says when its cell registers a state
 
 
 @dataclass(frozen=True)
@@ -26,12 +29,14 @@ class Introduction:
         host_address: How other hosts reach it.
         cores: Cores this rank's process may use.
         folder: Where the ranks of rank 0's host may meet; rank 0 only.
+        keeper: Where its keeper of snapshots listens.
         store: Address for ``init_process_group``; rank 0 only.
     """
 
     host: str
     host_address: str
     cores: int
+    keeper: Address
     folder: str | None = None
     store: tuple[str, int] = ("127.0.0.1", 0)
 
@@ -46,6 +51,8 @@ class World:
         threads: Whether the ranks are threads of the driver's process.
         meeting: Where processes find each other.
         environments: Each rank's environment variables.
+        keepers: Addresses of the ranks' keepers of snapshots; empty where the ranks are threads.
+        token: What lets ranks into each other's keepers.
     """
 
     id: str
@@ -53,6 +60,8 @@ class World:
     threads: bool
     meeting: Meeting
     environments: tuple[Mapping[str, str], ...] = ()
+    keepers: tuple[Address, ...] = ()
+    token: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,9 @@ class Cell:
         hyperparameters: The values of ``hp``.
         pull: Names to send back, by rank that sends the value itself; other ranks send a fingerprint.
         ranks: Who takes part.
+        attempt: Number of this attempt at running a cell; later ones have greater numbers.
+        recovery: The snapshot that ``pai.state`` gives back, where a rank died in the attempt before.
+        check: Whether ranks are to say where they wait.
     """
 
     program: Program
@@ -72,6 +84,9 @@ class Cell:
     hyperparameters: Mapping[str, Any]
     pull: Wanted
     ranks: tuple[int, ...]
+    attempt: int = 0
+    recovery: Recovery | None = None
+    check: bool = True
 
 
 @dataclass(frozen=True)
@@ -132,6 +147,8 @@ class Report:
         interrupted: It was stopped by an interrupt.
         consequence: It failed in an operation because a peer had gone.
         steps: Counts that agree between ranks whose communication is in step; see ``Member.steps``.
+        kept: The snapshots that lie there, where the cell keeps any.
+        where: Where the rank was, and what it had called.
     """
 
     rank: int
@@ -142,6 +159,8 @@ class Report:
     interrupted: bool = False
     consequence: bool = False
     steps: tuple[Any, ...] = ()
+    kept: Kept | None = None
+    where: Whereabouts = field(default_factory=Whereabouts)
 
 
 @dataclass(frozen=True)

@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from pickle import PickleBuffer
 from typing import Any
 
 import cloudpickle
 
-from paibook.clusters.contract import Cluster, Event, OnEvent, Pending, Ranks
-from paibook.comms.threads import ThreadGroup
-from paibook.errors import PlanError, RankLost, RunCancelled, RunError
+from paibook.clusters.contract import Cluster, Event
+from paibook.errors import PlanError
 from paibook.plan import Plan
 from paibook.runtimes import pulls
-from paibook.runtimes.allreduce import worker
-from paibook.runtimes.allreduce.cell import AllReduceResult, Cell, Report, Values
-from paibook.runtimes.allreduce.verdict import failed, in_step, is_cause, spell, verdict
-from paibook.runtimes.allreduce.worlds import Worlds, worlds_of
-from paibook.runtimes.contract import Progress, RunContext
-from paibook.runtimes.turns import check_before, kept, turn
+from paibook.runtimes.allreduce.cell import AllReduceResult, Cell, Values
+from paibook.runtimes.allreduce.elastic import Attempts
+from paibook.runtimes.allreduce.verdict import spell
+from paibook.runtimes.contract import RunContext
+from paibook.runtimes.turns import turn
 
 BACKENDS = ("gloo",)
-STOP_SECONDS = 1.0  # for interrupted ranks to come back before they are killed
-INTERRUPT_AGAIN_SECONDS = 0.4
-DELIVERY_SECONDS = 60.0  # for a large cell to reach a rank, where it is withdrawn
-POLL_SECONDS = 0.1
-SETTLE_SECONDS = 0.1  # when all ranks raise the same, none needs to be interrupted and their groups stay in step
-CAUSE_SECONDS = 0.7  # a broken connection is a symptom; a lost rank is reported within 0.5 s
 
 
 class Driver:
@@ -48,8 +37,11 @@ class Driver:
             raise PlanError(f"--backend must be {' or '.join(BACKENDS)}; got {backend!r}")
         if plan.resources.servers:
             raise PlanError(f"%%pai_allreduce has no servers; got --servers {plan.resources.servers}")
-        if plan.resources.workers:
-            _chosen(plan, plan.resources.workers)
+        workers, fewest = plan.resources.workers, plan.options.get("min_workers")
+        if workers:
+            _chosen(plan, workers)
+        if workers and fewest is not None and fewest > workers:
+            raise PlanError(f"--min-workers {fewest} is above -n {workers}: it says how few ranks may go on")
 
     def run(self, plan: Plan, cluster: Cluster, context: RunContext) -> AllReduceResult:
         """Run the cell on the ranks and wait for all of them.
@@ -60,20 +52,12 @@ class Driver:
             PlanError: A target, a pushed or a pulled variable that does not fit.
         """
         self.check(plan)
-        worlds = worlds_of(cluster)
         with turn(cluster, context):
             ranks = cluster.ranks(plan.resources.workers, gpus=plan.resources.gpus_per_worker)
             for loss in ranks.take_losses():
                 text = f"rank {loss.rank} starts with no variables: {loss}\n"
                 context.emit(Event("stderr", ranks.role, loss.rank, text))
-            chosen = _chosen(plan, ranks.size)
-            execution = _Execution(plan, ranks, worlds, _cell(plan, context, chosen), context)
-            try:
-                reports = execution.run()
-            except BaseException:
-                if execution.aborted or not in_step(list(execution.reports.values()), len(chosen)):
-                    worlds.give_up()
-                raise
+            reports = Attempts(plan, cluster, _cell(plan, context, _chosen(plan, ranks.size)), context).run(ranks)
         pulled, differs = pulls.unpack(
             pulls.parse(plan.pull), {rank: report.parcel for rank, report in reports.items()}
         )
@@ -81,158 +65,9 @@ class Driver:
         return AllReduceResult(values, pulled, differs)
 
 
-class _Arrivals:
-    """Passes events on, and notes which ranks have said that they are in the cell; holds nothing of the cell."""
-
-    def __init__(self, emit: OnEvent, changed: threading.Event) -> None:
-        self.begun: set[int] = set()
-        self._emit, self._changed = emit, changed
-
-    def on_event(self, event: Event) -> None:
-        if event.rank not in self.begun:
-            self.begun.add(event.rank)
-            self._changed.set()
-        if (event.kind, event.data) != ("stdout", ""):
-            self._emit(event)
-
-
-class _Execution:
-    """One cell on its ranks: what is pending, what has come back, and how it ends."""
-
-    def __init__(self, plan: Plan, ranks: Ranks, worlds: Worlds, cell: Cell, context: RunContext) -> None:
-        check_before(context)
-        self.reports: dict[int, Report] = {}
-        self.aborted = False
-        self._timeout = plan.timeout
-        self._ranks, self._world, self._cell, self._context = ranks, worlds.current(ranks), cell, context
-        self._pending: dict[int, Pending[Report]] = {}
-        self._lost: dict[int, RankLost] = {}
-        self._unexpected: dict[int, BaseException] = {}
-        self._killed: list[int] = []
-        self._changed = threading.Event()
-        self._arrivals = _Arrivals(context.emit, self._changed)
-
-    def run(self) -> dict[int, Report]:
-        """Run to the end; returns every rank's report, or raises what the user should see."""
-        began = time.monotonic()
-        deadline = None if self._timeout is None else began + self._timeout
-        self._context.on_cancel(self._changed.set)
-        pendings = self._ranks.apply(
-            worker.run, self._world, self._cell, ranks=self._cell.ranks, on_event=self._arrivals.on_event
-        )
-        # An error keeps the frames it passed, and the session keeps the error: what was pushed must not stay with it.
-        self._cell = replace(self._cell, variables={})
-        self._pending = dict(zip(self._cell.ranks, pendings, strict=True))
-        for pending in pendings:
-            pending.add_done_callback(lambda _: self._changed.set())
-        self._watch(deadline)
-        running = sorted(self._pending)
-        if running:
-            self._stop()
-        return self._conclude(running, deadline)
-
-    def _watch(self, deadline: float | None) -> None:
-        """Wait until every rank is done, or one has failed, or the user or the clock says stop."""
-        grace: float | None = None
-        while True:
-            self._collect()
-            if not self._pending or self._context.cancelled or self._lost or self._unexpected:
-                return
-            now = time.monotonic()
-            if grace is None and any(failed(report) for report in self.reports.values()):
-                clear = any(is_cause(r) or r.interrupted for r in self.reports.values())
-                grace = now + (SETTLE_SECONDS if clear else CAUSE_SECONDS)
-            ends = [end for end in (deadline, grace) if end is not None]
-            if ends and now >= min(ends):
-                return
-            self._changed.wait(None if not ends else min(ends) - now)
-            self._changed.clear()
-
-    def _collect(self) -> None:
-        finished = [rank for rank, pending in self._pending.items() if pending.done()]
-        for rank in finished:
-            self._file(rank, self._pending.pop(rank))
-        if finished:
-            done, total = len(self._cell.ranks) - len(self._pending), len(self._cell.ranks)
-            self._context.progress(Progress("cell", done, total, "ranks"))
-
-    def _file(self, rank: int, pending: Pending[Report]) -> None:
-        try:
-            self.reports[rank] = pending.result(0)
-        except RankLost as error:
-            if rank not in self._killed:
-                self._lost[rank] = error
-        except (KeyboardInterrupt, RunCancelled):
-            self.reports[rank] = Report(rank, interrupted=True, time=time.time())
-        except BaseException as error:  # not the cell's own: those are in the report
-            self._unexpected[rank] = error
-
-    def _stop(self) -> None:
-        """Interrupt the ranks that still run; kill those that ignore it.
-
-        A rank is given its time from when the cell has begun there: one that is still receiving it cannot react.
-        """
-        began = time.monotonic()
-        since: dict[int, float] = {}
-        asked: dict[int, float] = {}
-        self._abort_threads()
-        while self._pending:
-            now = time.monotonic()
-            since.update({rank: now for rank in self._arrivals.begun & self._pending.keys() if rank not in since})
-            late = sorted(r for r in self._pending if now >= since.get(r, began + DELIVERY_SECONDS) + STOP_SECONDS)
-            if late:
-                self._kill(late)
-            due = [r for r in sorted(self._pending) if now >= asked.get(r, 0.0) or (r in since and since[r] == now)]
-            if due:
-                self._ranks.interrupt(due)
-                asked.update(dict.fromkeys(due, now + INTERRUPT_AGAIN_SECONDS))
-            self._changed.wait(POLL_SECONDS)
-            self._changed.clear()
-            self._collect()
-
-    def _abort_threads(self) -> None:
-        if self._world.threads:
-            self.aborted = True
-            ThreadGroup.abort_named(self._world.id)  # an interrupt does not reach a thread that waits
-
-    def _kill(self, ranks: Sequence[int]) -> None:
-        self._killed += ranks
-        self._ranks.kill(ranks)
-        for rank in ranks:
-            del self._pending[rank]
-        if not self._context.cancelled:  # else RunCancelled says it
-            text = f"{spell(ranks)} did not react to an interrupt and will be replaced; their variables are gone\n"
-            self._context.emit(Event("stderr", self._ranks.role, ranks[0], text))
-
-    def _conclude(self, running: Sequence[int], deadline: float | None) -> dict[int, Report]:
-        if self._context.cancelled:
-            raise RunCancelled(f"the run was stopped{self._kept()}")
-        if self._unexpected:
-            rank = min(self._unexpected)
-            error = self._unexpected[rank]
-            raise RunError(f"rank {rank} could not run the cell: {type(error).__name__}: {error}") from error
-        guilty = verdict(self.reports.values(), self._lost)
-        timed_out = bool(running) and deadline is not None and time.monotonic() >= deadline
-        if guilty is not None and not (timed_out and not self._lost and not any(map(is_cause, self.reports.values()))):
-            # The original is the cause where it is at hand, so that a debugger finds its frames.
-            raise guilty from getattr(guilty, "original", None)
-        if timed_out:
-            raise RunError(
-                f"the cell took longer than its --timeout of {self._timeout:g} s and was stopped; "
-                f"{spell(running)} {'was' if len(running) == 1 else 'were'} still running{self._kept()}"
-            )
-        interrupted = [rank for rank, report in self.reports.items() if report.interrupted]
-        if interrupted:
-            raise RunCancelled(f"a signal from outside interrupted {spell(interrupted)}{self._kept()}")
-        return self.reports
-
-    def _kept(self) -> str:
-        return "; " + kept(self._ranks.size, self._killed, self._lost)
-
-
 def _cell(plan: Plan, context: RunContext, chosen: tuple[int, ...]) -> Cell:
-    variables = _pickled(context.variables)
-    return Cell(plan.program, variables, dict(plan.hyperparameters), pulls.parse(plan.pull), chosen)
+    variables, check = _pickled(context.variables), bool(plan.options.get("check", True))
+    return Cell(plan.program, variables, dict(plan.hyperparameters), pulls.parse(plan.pull), chosen, check=check)
 
 
 def _chosen(plan: Plan, size: int) -> tuple[int, ...]:

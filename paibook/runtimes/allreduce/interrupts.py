@@ -12,10 +12,9 @@ import gc
 import os
 import signal
 import socket
-import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from paibook.comms import sockets, torchrun
@@ -37,7 +36,7 @@ class TorchSockets:
 
     def cut(self) -> None:
         """End torch's connections, also those of a process group that is still being made."""
-        if "torch.distributed" in sys.modules:
+        if torchrun.imported("torch.distributed") is not None:
             sockets.shut_down(sockets.inodes() - self._foreign - _owned_by_python())
 
 
@@ -55,12 +54,12 @@ class _Watch:
         self._mark = MARKS[0]
         threading.Thread(target=self._loop, name="paibook-interrupts", daemon=True).start()
 
-    def begin(self, torch_sockets: TorchSockets) -> _WatchedCell:
+    def begin(self, torch_sockets: TorchSockets, tell: Callable[[], None]) -> _WatchedCell:
         """Signals from now on are meant for a new cell."""
         if self._mark in self._cells:
             self._cells[self._mark].ended = True  # its own end may have been cut short
         self._mark = MARKS[(self._mark + 1) % len(MARKS)]
-        self._cells[self._mark] = cell = _WatchedCell(torch_sockets)
+        self._cells[self._mark] = cell = _WatchedCell(torch_sockets, tell)
         self._tell.send(bytes([self._mark]))
         return cell
 
@@ -80,11 +79,12 @@ class _Watch:
                     time.sleep(PATIENCE_SECONDS)
                     if not cell.ended:
                         cell.torch_sockets.cut()
+                        cell.tell()
 
 
 class _WatchedCell:
-    def __init__(self, torch_sockets: TorchSockets) -> None:
-        self.torch_sockets = torch_sockets
+    def __init__(self, torch_sockets: TorchSockets, tell: Callable[[], None]) -> None:
+        self.torch_sockets, self.tell = torch_sockets, tell
         # Not an Event: an interrupt inside its set() would leave its lock taken for ever.
         self.ended = False
 
@@ -93,14 +93,19 @@ _watches: dict[int, _Watch] = {}  # by process id: a forked child has no watcher
 
 
 @contextmanager
-def watching(torch_sockets: TorchSockets) -> Iterator[None]:
-    """While the block runs, let an interrupt reach it even inside torch's collectives."""
+def watching(torch_sockets: TorchSockets, tell: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """While the block runs, let an interrupt reach it even inside torch's collectives.
+
+    Args:
+        torch_sockets: What to end then.
+        tell: Called, from another thread, when the block has not seen an interrupt for a while.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield  # signals reach the main thread only
         return
     torch_sockets.note()
     watch = _watches.get(os.getpid()) or _watches.setdefault(os.getpid(), _Watch())
-    cell = watch.begin(torch_sockets)
+    cell = watch.begin(torch_sockets, tell)
     previous = -1
     try:
         previous = watch.listen()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import shutil
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,11 +15,38 @@ from paibook.comms.communicator import Communicator, CommunicatorError
 from paibook.comms.deferred import DeferredCommunicator
 from paibook.comms.rendezvous import host_identity, new_folder, own_address
 from paibook.comms.threads import ThreadCommunicator, ThreadGroup
+from paibook.errors import PaibookError
 from paibook.runtimes.allreduce.cell import Introduction, World
 from paibook.runtimes.allreduce.interrupts import TorchSockets
+from paibook.runtimes.allreduce.keeper import Keeper
 
 _KEY = "__paibook_member__"
-_of_this_process: dict[tuple[str, int], Member] = {}  # outlives a namespace that the user has emptied
+_of_this_process: dict[str, Member] = {}  # outlives a namespace that the user has emptied
+
+
+_imports: list[threading.Thread] = []
+
+
+def import_torch() -> None:
+    """Import torch in a thread, where an interrupt does not reach it: half imported, it never can be again."""
+    if not _imports:
+        thread = threading.Thread(target=_import, name="paibook-import", daemon=True)
+        thread.start()
+        _imports.append(thread)
+    settle_import()
+
+
+def settle_import() -> None:
+    """Wait for an import whose wait was interrupted: when two threads import torch, one may find it half made."""
+    for thread in _imports:
+        thread.join()
+
+
+def _import() -> None:
+    try:
+        importlib.import_module("paibook.comms.gloo")
+    except PaibookError:
+        pass  # whoever needs it imports it again, and gets the error
 
 
 class Member:
@@ -25,12 +55,14 @@ class Member:
     Attributes:
         comm: What cells know as ``comm``; the same object as long as the rank lives.
         sockets: For freeing the rank from torch's own collectives.
+        keeper: Of snapshots, from world to world.
     """
 
     def __init__(self, rank: int) -> None:
         self.rank = rank
         self.comm = DeferredCommunicator(rank, 0, self._connect)
         self.sockets = TorchSockets()
+        self.keeper = Keeper()
         self._world: World | None = None
         self._present: tuple[int, ...] = ()
         self._communicator: Communicator | None = None
@@ -39,26 +71,33 @@ class Member:
     @classmethod
     def of(cls, place: Place) -> Member:
         """The place's member, made at the first call."""
-        member = place.namespace.get(_KEY) or _of_this_process.get((place.role, place.rank))
+        member = place.namespace.get(_KEY) or _of_this_process.get(place.role)
         if not isinstance(member, cls):
             member = cls(place.rank)
+        member.rank = place.rank  # it moves up when a group goes on without its lost ranks
         place.namespace[_KEY] = member
         return member
 
-    def introduce(self, role: str, one_host: bool) -> Introduction:
-        """Leave the world this process is in and say what the driver needs for the next; rank 0 opens its stores."""
-        _of_this_process[role, self.rank] = self
+    def introduce(self, role: str, one_host: bool, token: bytes) -> Introduction:
+        """Leave the world this process is in and say what the driver needs for the next; rank 0 opens its stores.
+
+        Args:
+            one_host: Whether all ranks seem to share a host.
+            token: What lets the ranks into each other's keepers of snapshots.
+        """
+        _of_this_process[role] = self
         self.leave()
         torchrun.end_groups()
         host_address = "127.0.0.1" if one_host else own_address()
+        keeper = self.keeper.listen(host_address, token)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         if self.rank != 0:
-            return Introduction(host_identity(), host_address, cores)
+            return Introduction(host_identity(), host_address, cores, keeper)
         # A new port every time: torch's store remembers the addresses of groups that are gone.
         if self._store is not None:
             self._store.close()
         self._store = torchrun.StoreHost(host_address)
-        return Introduction(host_identity(), host_address, cores, new_folder(), self._store.address)
+        return Introduction(host_identity(), host_address, cores, keeper, new_folder(), self._store.address)
 
     def enter(self, world: World, present: Sequence[int]) -> None:
         """Get ready for a cell that runs on the ranks ``present`` of a world."""
@@ -72,7 +111,11 @@ class Member:
 
     def leave(self) -> None:
         """End the group, freeing peers that wait in it."""
-        communicator, self._communicator, self._world = self._communicator, None, None
+        world, communicator = self._world, self._communicator
+        self._world = self._communicator = None
+        if world is not None and world.meeting.folder is not None:
+            # A rank 0 that was killed while the group was forming has left it.
+            shutil.rmtree(world.meeting.folder_of(world.id), ignore_errors=True)
         if communicator is not None:
             communicator.abort()
 
@@ -104,6 +147,7 @@ class Member:
     def _new_communicator(self, world: World) -> Communicator:
         if world.threads:
             return ThreadCommunicator(ThreadGroup.named(world.id, world.size), self.rank)
+        import_torch()
         from paibook.comms.gloo import TorchCommunicator  # torch takes a second to import, and may be absent
 
         return TorchCommunicator(self.rank, world.size, world.meeting, world.id)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from dataclasses import replace
+from functools import partial
+from typing import cast
 
 import cloudpickle
 
 from paibook.clusters.contract import Place
+from paibook.comms.calls import watched
 from paibook.comms.communicator import Communicator, CommunicatorError
 from paibook.comms.positions import Position, positioned
 from paibook.errors import UserCodeError
@@ -17,42 +22,103 @@ from paibook.hyperparameters import HyperParameters
 from paibook.metrics import Recorder, recording
 from paibook.program import capture_error
 from paibook.runtimes import pulls
-from paibook.runtimes.allreduce.cell import Cell, Introduction, Report, Value, World
+from paibook.runtimes.allreduce.cell import STATE_BEGUN, Cell, Introduction, Report, Value, World
 from paibook.runtimes.allreduce.interrupts import watching
-from paibook.runtimes.allreduce.member import Member
+from paibook.runtimes.allreduce.member import Member, import_torch, settle_import
+from paibook.runtimes.allreduce.state import Seat, seated
+from paibook.runtimes.allreduce.whereabouts import Whereabouts
 from paibook.runtimes.inspection import forget_failure, remember_failure
 
 
-def introduce(place: Place, one_host: bool) -> Introduction:
+def introduce(place: Place, one_host: bool, token: bytes) -> Introduction:
     """Leave the old world; returns what the driver needs to make a new one."""
-    return Member.of(place).introduce(place.role, one_host)
+    return Member.of(place).introduce(place.role, one_host, token)
+
+
+def forget(place: Place) -> None:
+    """Let go of the snapshots of a cell that has ended well."""
+    Member.of(place).keeper.drop()
 
 
 def run(place: Place, world: World, cell: Cell) -> Report:
     """Run a cell in the rank's namespace; what it raises is part of the report."""
     member = Member.of(place)
+    seat = _seat(place, world, cell, member)
+    member.comm.calls.reset(world.size)
     forget_failure()
     try:
         place.emit("stdout", "")  # tells the driver that the cell has arrived: from here on an interrupt is heeded
         member.enter(world, cell.ranks)
         _prepare(place, world, cell, member)
-        recorder = Recorder(lambda batch: place.emit("metric", batch), place.rank)
-        here = Position(place.rank, world.size, cast(Communicator, member.comm))
-        own = not world.threads  # the whole process is this rank's
-        with recording(recorder, own), positioned(here, own), _interruptible(world, member):
+        if not world.threads:
+            _settle(cell)
+        with _surroundings(place, world, cell, member, seat):
             value = cell.program.execute(place.namespace)
             if value is not None:
                 place.emit("result", place.format(value))
-    except KeyboardInterrupt:
-        return Report(place.rank, interrupted=True, time=time.time(), steps=member.steps)
+    except KeyboardInterrupt as error:
+        return _told(Report(place.rank, interrupted=True, time=time.time()), member, seat, cell, error)
     except BaseException as error:  # SystemExit too: exit() in a cell must not end the rank
         if not world.threads:  # else the notebook's own %debug finds it
             remember_failure(error)
-        return _failure(place.rank, world, error, member.steps)
+        return _told(_failure(place.rank, world, error), member, seat, cell, error)
     if not world.threads:
         member.tidy()
     parcel = pulls.pack(place.namespace, place.rank, cell.pull, cell.ranks)
-    return Report(place.rank, Value.of(value), parcel, time=time.time(), steps=member.steps)
+    return _told(Report(place.rank, Value.of(value), parcel, time=time.time()), member, seat, cell)
+
+
+@contextmanager
+def _surroundings(place: Place, world: World, cell: Cell, member: Member, seat: Seat) -> Iterator[None]:
+    """What a cell runs in."""
+    thread, calls = threading.get_ident(), member.comm.calls
+
+    def tell() -> None:
+        frame = sys._current_frames().get(thread)
+        place.emit("progress", Whereabouts.of(calls, cell.program.filename, frame).to_json())
+
+    recorder = Recorder(lambda batch: place.emit("metric", batch), place.rank)
+    here = Position(place.rank, world.size, cast(Communicator, member.comm))
+    own = not world.threads  # the whole process is this rank's
+    with (
+        recording(recorder, own),
+        positioned(here, own),
+        seated(seat, own),
+        _watched(cell, member, tell),
+        _interruptible(world, member, tell),
+    ):
+        yield
+
+
+def _told(report: Report, member: Member, seat: Seat, cell: Cell, error: BaseException | None = None) -> Report:
+    """A report with what the driver wants to know beside how the cell ended."""
+    where = Whereabouts.of(member.comm.calls, cell.program.filename, error)
+    return replace(report, steps=member.steps, kept=seat.kept(), where=where)
+
+
+@contextmanager
+def _watched(cell: Cell, member: Member, tell: Callable[[], None]) -> Iterator[None]:
+    """Let the rank say where it is when it has been in one operation for long."""
+    if not cell.check:
+        yield
+        return
+    with watched(member.comm.calls, tell):
+        yield
+
+
+def _settle(cell: Cell) -> None:
+    if cell.recovery is not None:
+        import_torch()  # the snapshot's ranks had it; the cell itself might be interrupted while it imports
+    settle_import()
+
+
+def _seat(place: Place, world: World, cell: Cell, member: Member) -> Seat:
+    if cell.recovery is None:
+        member.keeper.drop(cell.attempt)
+    recovery = (world.keepers, world.token, cell.attempt, cell.recovery)
+    # Told at once: when all ranks die together, no report will say it.
+    announce = partial(place.emit, "progress", STATE_BEGUN)
+    return Seat(place.rank, world.size, member.comm, member.keeper, *recovery, announce)
 
 
 def _prepare(place: Place, world: World, cell: Cell, member: Member) -> None:
@@ -70,21 +136,21 @@ def _prepare(place: Place, world: World, cell: Cell, member: Member) -> None:
 
 
 @contextmanager
-def _interruptible(world: World, member: Member) -> Iterator[None]:
+def _interruptible(world: World, member: Member, tell: Callable[[], None]) -> Iterator[None]:
     if world.threads:
         yield
         return
-    with watching(member.sockets):
+    with watching(member.sockets, tell):
         yield
 
 
-def _failure(rank: int, world: World, error: BaseException, steps: tuple[Any, ...]) -> Report:
+def _failure(rank: int, world: World, error: BaseException) -> Report:
     now = time.time()
     captured = capture_error(error, f"rank {rank}")
     if world.threads:
         # Same process: hand over the exception itself, so that a debugger finds its frames.
         captured = UserCodeError(captured.where, captured.name, captured.message, captured.traceback, error)
-    return Report(rank, error=captured, time=now, consequence=_is_consequence(error), steps=steps)
+    return Report(rank, error=captured, time=now, consequence=_is_consequence(error))
 
 
 def _is_consequence(error: BaseException) -> bool:
