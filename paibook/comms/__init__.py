@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from paibook.comms import cartesian as _cartesian  # noqa: F401 - the parts of a communicator, grids among them
 from paibook.comms.communicator import Communicator
 from paibook.comms.errors import Aborted, CommunicatorError
 from paibook.comms.operators import (

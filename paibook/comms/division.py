@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from paibook.comms.errors import Aborted
+from paibook.comms.grid import Grid
 from paibook.comms.groups import Group
 from paibook.comms.nonblocking import Background
 from paibook.comms.operators import UNDEFINED
@@ -14,9 +15,8 @@ from paibook.comms.point_to_point import PointToPoint
 from paibook.comms.requests import Request
 from paibook.comms.transport import derived_context
 
-if TYPE_CHECKING:
-    from paibook.comms.cartesian import Cartcomm
-    from paibook.comms.subgroup import Subgroup
+# Parts of a communicator are communicators, which stand on this module: their classes say so here when they are loaded.
+part_classes: dict[str, Any] = {}
 
 
 class Divisible(PointToPoint):
@@ -34,7 +34,7 @@ class Divisible(PointToPoint):
         """Every rank's object in rank order, on every rank."""
         raise NotImplementedError
 
-    def split(self, color: int = 0, key: int = 0) -> Subgroup | NullCommunicator:
+    def split(self, color: int = 0, key: int = 0) -> Any:
         """Divide the ranks: those with the same ``color`` form a communicator, ordered by ``key`` and then rank.
 
         Args:
@@ -58,21 +58,21 @@ class Divisible(PointToPoint):
         chosen = sorted((its_key, rank) for rank, (its_color, its_key, _) in enumerate(answers) if its_color == color)
         return self._part([rank for _, rank in chosen], "", self._made, int(color))
 
-    def Split(self, color: int = 0, key: int = 0) -> Subgroup | NullCommunicator:
+    def Split(self, color: int = 0, key: int = 0) -> Any:
         """As ``split``."""
         return self.split(color, key)
 
-    def dup(self) -> Subgroup:
+    def dup(self) -> Any:
         """A communicator of the same ranks whose messages do not meet this one's."""
         self.allgather(None)
         self._made += 1
         return self._part(range(self.size), self.name, self._made, "dup")
 
-    def Dup(self, info: Any = None) -> Subgroup:
+    def Dup(self, info: Any = None) -> Any:
         """As ``dup``."""
         return self.dup()
 
-    def Clone(self) -> Subgroup:
+    def Clone(self) -> Any:
         """As ``dup``."""
         return self.dup()
 
@@ -80,14 +80,14 @@ class Divisible(PointToPoint):
         """This communicator's ranks, as a group."""
         return Group(tuple(self.members), self.transport.rank)
 
-    def Create(self, group: Group) -> Subgroup | NullCommunicator:
+    def Create(self, group: Group) -> Any:
         """A communicator of a group's ranks; every rank here calls it, and those outside get ``COMM_NULL``."""
         ranks = self._ranks_of(group)
         self.allgather(None)
         self._made += 1
         return self._part(ranks, "", self._made, "group", group.members) if self.rank in ranks else COMM_NULL
 
-    def Create_group(self, group: Group, tag: int = 0) -> Subgroup | NullCommunicator:
+    def Create_group(self, group: Group, tag: int = 0) -> Any:
         """A communicator of a group's ranks, which alone call it."""
         ranks = self._ranks_of(group)
         if self.rank not in ranks:
@@ -99,22 +99,20 @@ class Divisible(PointToPoint):
 
     def Create_cart(
         self, dims: Sequence[int], periods: Sequence[bool] | bool | None = None, reorder: bool = False
-    ) -> Cartcomm | NullCommunicator:
+    ) -> Any:
         """The first ranks as a grid of ``dims``; ``COMM_NULL`` on those left over.
 
         Args:
             periods: Whether each dimension is a ring.
             reorder: Ranks keep their order in any case.
         """
-        from paibook.comms.cartesian import Cartcomm, Grid  # it is a communicator itself
-
         grid = Grid.of(dims, periods, self.size)
         self.allgather(None)
         self._made += 1
         if self.rank >= grid.size:
             return COMM_NULL
         context = derived_context(self.context, self._made, "cart")
-        return Cartcomm(self, range(grid.size), context, grid)
+        return part_classes["grid"](self, range(grid.size), context, grid)
 
     def Free(self) -> None:
         """Give a communicator made by ``split`` or ``dup`` back; the world's stays."""
@@ -156,10 +154,8 @@ class Divisible(PointToPoint):
             )
         return [self.members.index(member) for member in group.members]
 
-    def _part(self, ranks: Sequence[int], name: str, *path: object) -> Subgroup:
-        from paibook.comms.subgroup import Subgroup  # it is a communicator itself
-
-        return Subgroup(self, ranks, derived_context(self.context, *path), name)
+    def _part(self, ranks: Sequence[int], name: str, *path: object) -> Any:
+        return part_classes["part"](self, ranks, derived_context(self.context, *path), name)
 
     def _in_background(self, operation: str, *arguments: Any) -> Request:
         if self._background is None:

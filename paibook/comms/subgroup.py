@@ -7,16 +7,14 @@ and ends exactly when its world does: whoever frees a rank that waits for a mess
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from paibook.comms.communicator import Array, Communicator, CommunicatorError
+from paibook.comms.division import Divisible, part_classes
 from paibook.comms.messages import Message, pack, unpack
 from paibook.comms.operators import Operator
-
-if TYPE_CHECKING:
-    from paibook.comms.division import Divisible
 
 _NOTHING = np.empty(0, np.uint8)
 
@@ -171,3 +169,6 @@ class _Freed:
 
     def __getattr__(self, name: str) -> Any:
         raise CommunicatorError("this communicator was freed by Free(); use another, or make it again from comm")
+
+
+part_classes["part"] = Subgroup
