@@ -32,7 +32,9 @@ class PeakMemory:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._over.wait(EVERY):
+        over = False
+        while not over:  # one look at least, at the end
+            over = self._over.wait(EVERY)
             self.peak = max(self.peak, self._now())
 
     def _now(self) -> int:
