@@ -12,6 +12,7 @@ from benchmarks import document, machine
 from benchmarks.comparison import Better, Comparison, Target, compare, write_json
 
 RESULTS = Path(__file__).parent / "results"
+FAILED = "failed"
 OURS = "paibook"  # the name of our own side in every suite
 
 
@@ -94,7 +95,17 @@ def run(
                 outcomes = _taken(side, measures, turn)
                 record.turns.setdefault(side.name, []).append(outcomes)
                 print(f"round {number}  {side.name:<20}  {_summary(outcomes, measures)}", flush=True)
+    for turns in record.turns.values():
+        _drop_foreign(turns)
     return record
+
+
+def _drop_foreign(turns: list[Outcomes]) -> None:
+    """A turn that failed stands for every measure: drop those that the side's good turns do not have."""
+    own = {name for turn in turns for name, outcome in turn.items() if outcome.value is not None}
+    for place, turn in enumerate(turns):
+        if own:
+            turns[place] = {name: outcome for name, outcome in turn.items() if name in own or outcome.note != FAILED}
 
 
 def comparisons(record: Record, measures: Sequence[Measure], sides: Sequence[Side]) -> list[Comparison]:
@@ -151,7 +162,7 @@ def _taken(side: AnySide, measures: Sequence[Measure], turn: Callable[[AnySide],
     except (RuntimeError, OSError) as error:
         # A side that fails its turn is reported as such and the others go on; the exit code is about the run.
         print(f"{side.name} failed its turn: {error}", flush=True)
-        return {measure.name: Outcome(None, "failed") for measure in measures}
+        return {measure.name: Outcome(None, FAILED) for measure in measures}
 
 
 def _summary(outcomes: Outcomes, measures: Sequence[Measure]) -> str:

@@ -51,3 +51,12 @@ def test_results_are_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     suite.publish("cells", record, rows, [MEASURE], "A note.")
     assert (tmp_path / "cells.json").exists()
     assert "2 turns each. A note." in (tmp_path / "doc.md").read_text()
+
+
+def test_a_failed_turn_says_nothing_of_what_the_side_does_not_do():
+    turns = [{"a": suite.Outcome(1.0)}, {"a": suite.Outcome(None, "failed"), "b": suite.Outcome(None, "failed")}]
+    suite._drop_foreign(turns)
+    assert [list(turn) for turn in turns] == [["a"], ["a"]]
+    alone = [{"a": suite.Outcome(None, "failed")}]
+    suite._drop_foreign(alone)
+    assert list(alone[0]) == ["a"]
