@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import signal
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,13 +11,19 @@ import cloudpickle
 
 from paibook.clusters.contract import EventKind, Place
 from paibook.clusters.display import mime_bundle
+from paibook.clusters.engine_interrupt import interrupts_of
 from paibook.metrics import Metric
 
 EVENT_MIME = "application/vnd.paibook.event"
 
 
 class EnginePlace(Place):
-    """A rank that is an ipyparallel engine; its namespace is the engine's user namespace."""
+    """A rank that is an ipyparallel engine; its namespace is the engine's user namespace.
+
+    Attributes:
+        kernel: The engine's.
+        call: Message id of the call that runs.
+    """
 
     def __init__(self, role: str, rank: int) -> None:
         from IPython import get_ipython
@@ -28,18 +32,19 @@ class EnginePlace(Place):
         self.role = role
         self.rank = rank
         self.namespace: dict[str, Any] = shell.user_ns
-        self._kernel = shell.kernel
+        self.kernel = shell.kernel
         # Kept here, because other threads that emit have no current message of their own.
-        self._parent = self._kernel.get_parent()
+        self._parent = self.kernel.get_parent()
+        self.call: str = self._parent["header"]["msg_id"]
 
     def emit(self, kind: EventKind, data: Any) -> None:
         content = {"data": {EVENT_MIME: {"kind": kind, "data": encode_event(kind, data)}}, "metadata": {}}
-        self._kernel.session.send(
-            self._kernel.iopub_socket,
+        self.kernel.session.send(
+            self.kernel.iopub_socket,
             "display_data",
             content=content,
             parent=self._parent,
-            ident=self._kernel._topic("display_data"),
+            ident=self.kernel._topic("display_data"),
         )
 
     def format(self, value: Any) -> dict[str, Any]:
@@ -105,29 +110,17 @@ def invoke(head: bytes, data: memoryview, *buffers: memoryview) -> bytes:
     function, args = pickle.loads(data, buffers=filled)
     args += further
     place = EnginePlace(role, rank)
+    interrupts = interrupts_of(place.kernel)
     try:
-        # ipyparallel's engine ignores SIGINT; while a function runs, it means Stop.
-        previous = _take_sigint()
         try:
+            interrupts.begin(place.call)
             outcome = (True, function(place, *args))
         finally:
-            _give_back_sigint(previous)
+            interrupts.end()
     except BaseException as error:
+        interrupts.end()
         outcome = (False, _clean(error))
     return _dump(outcome)
-
-
-def _take_sigint() -> Any:
-    if threading.current_thread() is not threading.main_thread():
-        return None
-    return signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def _give_back_sigint(previous: Any) -> None:
-    if previous is not None:
-        # ipykernel's own handler raises until the reply has been sent, so that a late Stop would cost the reply; it
-        # puts the engine's handler back after that.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _clean(error: BaseException) -> BaseException:

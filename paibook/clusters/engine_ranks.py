@@ -18,6 +18,7 @@ import ipyparallel.error
 from traitlets.log import get_logger
 
 from paibook.clusters.contract import Event, EventKind, OnEvent, Pending, Ranks, RankStatus
+from paibook.clusters.engine_interrupt import CALL
 from paibook.clusters.engine_place import EVENT_MIME, Packed, decode_event, invoke
 from paibook.errors import ClusterError, RankLost
 
@@ -167,19 +168,20 @@ class EngineCaller:
             _fail(call.future, RankLost(engine.role, engine.rank, engine.lost))
 
     def interrupt(self, engines: Sequence[Engine]) -> None:
-        """Interrupt what each engine runs; a call that is still on its way there is withdrawn instead."""
-        self._in_loop(partial(self._interrupt, list(engines)))
+        """Interrupt what each engine runs now; a call that is still on its way there is withdrawn instead."""
+        with self._lock:
+            running = [(engine, engine.calls[0]) for engine in engines if engine.calls]
+        if running:
+            self._in_loop(partial(self._interrupt, running))
 
-    def _interrupt(self, engines: Sequence[Engine]) -> None:
-        for engine in engines:
-            if engine.lost is None and engine.id in self.client.ids:
+    def _interrupt(self, running: Sequence[tuple[Engine, Call]]) -> None:
+        for engine, call in running:
+            if engine.lost is None and engine.id in self.client.ids and call.id:
                 ident = self.client._engines[engine.id].encode()
                 control = self.client._control_stream
-                with self._lock:
-                    first = engine.calls[0].id if engine.calls else ""
-                if first:  # says nothing to an engine that has begun the call
-                    self.client._send(control, "abort_request", content={"msg_ids": [first]}, ident=ident)
-                self.client._send(control, "interrupt_request", content={}, ident=ident)
+                # The first says nothing to an engine that has begun the call, the second to one that has ended it.
+                self.client._send(control, "abort_request", content={"msg_ids": [call.id]}, ident=ident)
+                self.client._send(control, "interrupt_request", content={CALL: call.id}, ident=ident)
 
     def wait_ready(self, engines: Sequence[Engine], timeout: float) -> None:
         """Wait until every engine has registered and its output reaches this client.

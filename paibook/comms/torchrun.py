@@ -8,13 +8,17 @@ any local user could reach it, across hosts anybody on the network, exactly as u
 
 from __future__ import annotations
 
+import importlib
 import os
 import select
 import socket
 import sys
 import threading
+import time
 from typing import Any
 
+IMPORT_SECONDS = 1.0
+IMPORT_POLL_SECONDS = 0.01
 PRIVATE = "paibook-"  # marks the keys of comm's own group, which outlives a cell
 _AGENT_STORE = "TORCHELASTIC_USE_AGENT_STORE"  # torch: every rank is a client of MASTER_ADDR:MASTER_PORT
 
@@ -30,6 +34,7 @@ class StoreHost:
         self._listener = socket.create_server((host, 0), backlog=128)
         self.address: tuple[str, int] = self._listener.getsockname()[:2]
         self._wake, self._woken = socket.socketpair()
+        self._closed = threading.Event()
         self._store: Any = None
         threading.Thread(target=self._serve, name="paibook-torch-store", daemon=True).start()
 
@@ -42,20 +47,35 @@ class StoreHost:
 
     def close(self) -> None:
         """Stop listening."""
+        self._closed.set()
         self._wake.close()
         self._store = None
 
     def _serve(self) -> None:
         ready, _, _ = select.select([self._listener, self._woken], [], [])
         self._woken.close()
-        if self._listener not in ready:
+        dist = self._torch_distributed() if self._listener in ready else None
+        if dist is None:
             self._listener.close()
             return
-        import torch.distributed as dist
-
         host, port = self.address
         descriptor = self._listener.detach()
         self._store = dist.TCPStore(host, port, is_master=True, wait_for_workers=False, master_listen_fd=descriptor)
+
+    def _torch_distributed(self) -> Any:
+        """Wait for the cell to import ``torch.distributed``, as mostly every rank does; None if closed meanwhile.
+
+        If this thread imported it at the same time, Python could find the two waiting for each other's module locks
+        and fail one of the imports; and a torch that was imported by half ends its process.
+        """
+        patience = time.monotonic() + IMPORT_SECONDS
+        while not self._closed.wait(IMPORT_POLL_SECONDS):
+            if imported("torch") is not None and (dist := imported("torch.distributed")) is not None:
+                return dist
+            if "torch" not in sys.modules and time.monotonic() > patience:
+                importlib.import_module("torch")  # this rank may not be in the cell that needs its store
+                importlib.import_module("torch.distributed")
+        return None
 
 
 def set_environment(variables: dict[str, str]) -> None:
