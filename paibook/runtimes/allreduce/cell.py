@@ -26,12 +26,14 @@ class Introduction:
         host_address: How other hosts reach it.
         cores: Cores this rank's process may use.
         folder: Where the ranks of rank 0's host may meet; rank 0 only.
+        shared_memory: Whether it can share memory with ranks of its host.
         store: Address for ``init_process_group``; rank 0 only.
     """
 
     host: str
     host_address: str
     cores: int
+    shared_memory: bool = False
     folder: str | None = None
     store: tuple[str, int] = ("127.0.0.1", 0)
 
@@ -46,6 +48,7 @@ class World:
         threads: Whether the ranks are threads of the driver's process.
         meeting: Where processes find each other.
         environments: Each rank's environment variables.
+        shared_memory: Whether collectives go through memory that all ranks share.
     """
 
     id: str
@@ -53,6 +56,7 @@ class World:
     threads: bool
     meeting: Meeting
     environments: tuple[Mapping[str, str], ...] = ()
+    shared_memory: bool = False
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from paibook.comms.torchrun import PRIVATE
 from paibook.comms.wire import new_token
 from paibook.runtimes.allreduce import worker
 from paibook.runtimes.allreduce.cell import Introduction, World
+from paibook.settings import settings
 
 INTRODUCTION_SECONDS = 30.0
 
@@ -67,7 +68,8 @@ def _new_world(ranks: Ranks, identity: Identity) -> World:
     )
     if len(set(hosts)) == 1:
         # A file in a folder of mode 0700, rather than a port that authenticates nobody.
-        return World(name, ranks.size, False, Meeting(new_token(), first.folder), environments)
+        shared_memory = settings().shared_memory and all(member.shared_memory for member in members)
+        return World(name, ranks.size, False, Meeting(new_token(), first.folder), environments, shared_memory)
     addresses = tuple(member.host_address for member in members)
     return World(name, ranks.size, False, Meeting(new_token(), None, first.store, addresses), environments)
 
