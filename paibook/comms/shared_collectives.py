@@ -18,8 +18,8 @@ from paibook.comms.communicator import Array
 from paibook.comms.operators import UFUNCS, Operator
 from paibook.comms.segment import SLOT_BYTES, Bytes, Segment
 
-DIRECT_BYTES = 1 << 17  # up to here each rank reduces everything itself, in one turn
-CHUNK_BYTES = 1 << 19
+DIRECT_BYTES = 1 << 18  # up to here each rank reduces everything itself, in one turn
+CHUNK_BYTES = SLOT_BYTES // 2
 
 Open = Callable[[int, int], "Bytes | None"]
 

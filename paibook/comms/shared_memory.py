@@ -43,6 +43,7 @@ class SharedMemoryCommunicator(Communicator):
         self.size = size
         self._token = meeting.token
         self._begun = 0
+        self._left = False  # an interrupt has ended an operation
         self._texts: dict[Any, bytes] = {}
         self._mailbox = Mailbox(rank, meeting.token, meeting.bind_host(rank), lambda rank: self._addresses[rank])
         try:
@@ -57,8 +58,8 @@ class SharedMemoryCommunicator(Communicator):
 
     @property
     def steps(self) -> tuple[int, int, int]:
-        # The ranks of a group that was ended are never in step.
-        begun = -1 - self.rank if self._segment.ended else self._begun
+        # The ranks of a group that was ended, or left by one in the middle, are never in step.
+        begun = -1 - self.rank if self._left or self._segment.ended else self._begun
         return begun, self._mailbox.sent, self._mailbox.received
 
     def abort(self) -> None:
@@ -228,6 +229,8 @@ class SharedMemoryCommunicator(Communicator):
         return text
 
     def _run(self, name: str, operation: Callable[..., None], *arguments: Any) -> None:
+        if self._left:
+            self.abort()  # the others could never match again
         ended = self._segment.ended
         if ended:
             raise CommunicatorError(f"{name}: {ended}")
@@ -239,7 +242,9 @@ class SharedMemoryCommunicator(Communicator):
         except CommunicatorError as error:
             raise CommunicatorError(f"{name}: {error}") from error
         except BaseException:
-            self.abort()  # this rank leaves in the middle: the others could never match again
+            # Not told to the others at once: Stop interrupts all ranks, and one that was freed just before would get
+            # its own interrupt when it is doing something else.
+            self._left = True
             raise
 
 

@@ -84,6 +84,16 @@ def start() -> Iterator[Callable[..., Ranks]]:
         ranks.close()
 
 
+def say_here(folder: Path, comm: Communicator) -> None:
+    (folder / str(comm.rank)).touch()
+
+
+def wait_until_here(folder: Path, size: int) -> None:
+    while len(list(folder.iterdir())) < size:
+        time.sleep(0.01)
+    time.sleep(0.05)  # into the collective that follows
+
+
 def values(random: np.random.Generator, dtype: str, length: int) -> np.ndarray:
     """Small whole numbers, whose sums and products are exact in every type."""
     return random.integers(0, 3, length).astype(dtype)
@@ -255,9 +265,10 @@ def test_what_cannot_be_reduced_is_refused_before_any_turn(start: Any) -> None:
 
 
 @pytest.mark.parametrize("killed", [0, 1, 2])
-def test_kill_9_inside_a_collective_frees_the_peers(start: Any, killed: int) -> None:
+def test_kill_9_inside_a_collective_frees_the_peers(start: Any, killed: int, tmp_path: Path) -> None:
     def work(comm: Communicator) -> Any:
         array = np.ones(1 << 20)
+        say_here(tmp_path, comm)
         try:
             while True:
                 comm.Allreduce(IN_PLACE, array, MAX)
@@ -265,7 +276,7 @@ def test_kill_9_inside_a_collective_frees_the_peers(start: Any, killed: int) -> 
             return time.time(), str(error), comm.steps[0]
 
     ranks = start(3, work)
-    time.sleep(0.3)
+    wait_until_here(tmp_path, 3)
     began = time.time()
     os.kill(ranks.processes[killed].pid, signal.SIGKILL)
     for rank in {0, 1, 2} - {killed}:
@@ -276,8 +287,9 @@ def test_kill_9_inside_a_collective_frees_the_peers(start: Any, killed: int) -> 
     _nothing_is_left(ranks)
 
 
-def test_a_rank_that_waits_long_is_freed_by_a_kill_too(start: Any) -> None:
+def test_a_rank_that_waits_long_is_freed_by_a_kill_too(start: Any, tmp_path: Path) -> None:
     def work(comm: Communicator) -> Any:
+        say_here(tmp_path, comm)
         if comm.rank:
             time.sleep(60)
         with pytest.raises(CommunicatorError, match="Barrier: rank 1 left"):
@@ -285,7 +297,7 @@ def test_a_rank_that_waits_long_is_freed_by_a_kill_too(start: Any) -> None:
         return time.time()
 
     ranks = start(2, work)
-    time.sleep(0.3)
+    wait_until_here(tmp_path, 2)
     began = time.time()
     ranks.processes[1].kill()
     assert ranks.answer(0) - began < 0.5
@@ -295,7 +307,7 @@ def test_a_forked_child_does_not_keep_a_killed_rank_alive(start: Any) -> None:
     def work(comm: Communicator) -> Any:
         child = os.fork() if comm.rank == 1 else -1
         if child == 0:
-            time.sleep(3)
+            time.sleep(2)
             os._exit(0)
         comm.Barrier()
         if comm.rank == 1:
@@ -305,12 +317,13 @@ def test_a_forked_child_does_not_keep_a_killed_rank_alive(start: Any) -> None:
         return time.time()
 
     began = time.time()
-    assert start(2, work).answer(0) - began < 3
+    assert start(2, work).answer(0) - began < 2
 
 
 @pytest.mark.parametrize("operation", ["Barrier", "Allreduce"])
-def test_ctrl_c_is_seen_at_once(start: Any, operation: str) -> None:
+def test_ctrl_c_is_seen_at_once(start: Any, operation: str, tmp_path: Path) -> None:
     def work(comm: Communicator) -> Any:
+        say_here(tmp_path, comm)
         if comm.rank:
             time.sleep(0.5)
             with pytest.raises(CommunicatorError, match="this group of ranks was ended"):
@@ -319,10 +332,13 @@ def test_ctrl_c_is_seen_at_once(start: Any, operation: str) -> None:
         try:
             comm.Barrier() if operation == "Barrier" else comm.Allreduce(IN_PLACE, np.zeros(1 << 20))
         except KeyboardInterrupt:
-            return time.time()
+            seen = time.time()
+        with pytest.raises(CommunicatorError, match="this group of ranks was ended"):
+            comm.Barrier()
+        return seen
 
     ranks = start(2, work)
-    time.sleep(0.2)
+    wait_until_here(tmp_path, 2)
     began = time.time()
     ranks.processes[0].send_signal(signal.SIGINT)
     assert ranks.answer(0) - began < 0.2  # 1 ms where nothing else runs
