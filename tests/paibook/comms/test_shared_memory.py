@@ -284,6 +284,7 @@ def test_kill_9_inside_a_collective_frees_the_peers(start: Any, killed: int, tmp
         assert text == f"Allreduce: rank {killed} left the group"
         assert freed - began < 0.5
         assert steps == -1 - rank  # never in step with anybody again
+    ranks.processes[killed].wait()
     _nothing_is_left(ranks)
 
 
