@@ -7,7 +7,7 @@ import importlib
 
 from benchmarks import suite
 
-SUITES = ("cells", "mapreduce")
+SUITES = ("cells", "mapreduce", "allreduce")
 
 
 def main() -> None:
