@@ -48,12 +48,14 @@ class SharedMemoryCommunicator(Communicator):
         self._mailbox = Mailbox(rank, meeting.token, meeting.bind_host(rank), lambda rank: self._addresses[rank])
         try:
             self._link = Link(meeting.folder_of(name), rank, size, self._mailbox.address, Segment.bytes_for(size))
+            try:
+                self._segment = Segment(self._link.descriptor, rank, size)
+            finally:
+                os.close(self._link.descriptor)
         except BaseException:
             self._mailbox.close()
             raise
         self._addresses = [(host, port) for host, port in self._link.greetings]
-        self._segment = Segment(self._link.descriptor, rank, size)
-        os.close(self._link.descriptor)
         self._link.watch(self._segment.end)
 
     @property
@@ -161,11 +163,11 @@ class SharedMemoryCommunicator(Communicator):
         return [unpack(message, self._token) for message in messages]
 
     def _scatter(self, items: Sequence[Any] | ValueError | None, root: int) -> Any:
-        row = self._packed(items) if self.rank == root else None
+        row = self._packed_row(items) if self.rank == root else None
         return self._dealt("scatter", row, [root], root)[0]
 
     def _alltoall(self, items: Sequence[Any] | ValueError) -> list[Any]:
-        return self._dealt("alltoall", self._packed(items), range(self.size))
+        return self._dealt("alltoall", self._packed_row(items), range(self.size))
 
     def _messages(
         self, name: str, mine: Message | None, wanted: Sequence[int], root: int | None = None
@@ -180,7 +182,7 @@ class SharedMemoryCommunicator(Communicator):
         self._run(name, collectives.stream, self._segment, self._text(name, None, root), mine, open_)
         return [opened[rank] for rank in wanted]
 
-    def _packed(self, items: Sequence[Any] | ValueError | None) -> list[Message]:
+    def _packed_row(self, items: Sequence[Any] | ValueError | None) -> list[Message]:
         # An error goes to everybody instead of the items, since everybody waits for them.
         if isinstance(items, ValueError) or items is None:
             return [pack(items, self._token)] * self.size
