@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from paibook.comms.segment import supported
-from paibook.errors import RankLost, RunCancelled, UserCodeError
+from paibook.errors import RankLost, RunCancelled, RunError
 from paibook.runtimes.allreduce import worlds
 from paibook.settings import Settings
 
@@ -49,8 +49,8 @@ def test_more_ranks_than_cores(embedded: Any) -> None:
     assert time.monotonic() - began < 60
 
 
-def test_a_disagreement_is_the_users_error_and_names_the_ranks(embedded: Any) -> None:
-    with pytest.raises(UserCodeError, match="rank 0 called Barrier, rank 1 called Bcast of 3 float64 with root 0"):
+def test_a_disagreement_names_the_calls_and_the_ranks(embedded: Any) -> None:
+    with pytest.raises(RunError, match="Barrier on rank 0 and Bcast of 3 float64 from root 0 on rank 1"):
         embedded.run("import numpy as np\ncomm.Barrier() if rank == 0 else comm.Bcast(np.zeros(3))")
     assert embedded.run("comm.allreduce(1)").values == {0: 2, 1: 2}
 
