@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks import sides
 from benchmarks.comparison import Target
 from benchmarks.sides import PAIBOOK as NOTEBOOK
 from benchmarks.sides import PEERS
@@ -47,11 +48,6 @@ class Starter:
         return [*launcher, str(self.python), "-m", f"{JOBS}.{self.job}", str(file)]
 
 
-def _mpi(abi: str) -> dict[str, str]:
-    # Both MPIs live in one environment, and the file names they share belong to the one installed last.
-    return {"MPI4PY_MPIABI": abi, "LD_LIBRARY_PATH": str(PEERS.parents[1] / "lib")}
-
-
 PAIBOOK = Starter("paibook", "paibook", NOTEBOOK.python, "paibook_side")
 GLOO, OPEN_MPI, MPICH = "torch gloo", "Open MPI", "MPICH"
 SIDES = (
@@ -69,9 +65,9 @@ SIDES = (
         PEERS,
         "mpi_side",
         ("prterun", "--personality", "ompi", "--map-by", ":OVERSUBSCRIBE", "-n", "{ranks}"),
-        {**_mpi("openmpi"), "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"},
+        sides.OPEN_MPI,
     ),
-    Starter(MPICH, "mpich", PEERS, "mpi_side", ("mpiexec.hydra", "-n", "{ranks}"), _mpi("mpich")),
+    Starter(MPICH, "mpich", PEERS, "mpi_side", ("mpiexec.hydra", "-n", "{ranks}"), sides.MPICH),
 )
 
 

@@ -6,7 +6,6 @@ with DistributedDataParallel, does not meet it.
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 import weakref
@@ -22,7 +21,7 @@ from paibook.comms.inbox import INTERNAL_TAG
 from paibook.comms.mailbox import Mailbox
 from paibook.comms.messages import Message, pack, unpack
 from paibook.comms.operators import LAND, LOR, MAX, MIN, PROD, SUM, Operator
-from paibook.comms.rendezvous import Meeting
+from paibook.comms.rendezvous import Meeting, open_folder
 from paibook.errors import PaibookError
 
 try:
@@ -323,11 +322,7 @@ def _store(meeting: Meeting, name: str) -> Any:
         return dist.PrefixStore(name, dist.TCPStore(host, port, is_master=False, timeout=CONNECT_TIMEOUT))
     # All ranks on one host: a file that only this user can open, rather than TCPStore's open port.
     folder = meeting.folder_of(name)
-    try:
-        folder.mkdir(mode=0o700)
-    except FileExistsError:  # another rank was first
-        if folder.stat().st_uid != os.getuid():
-            raise CommunicatorError(f"{folder} belongs to another user; the ranks cannot meet there") from None
+    open_folder(folder)
     store = dist.FileStore(str(folder / "store"), -1)
     store.set_timeout(STORE_TIMEOUT)
     return dist.PrefixStore(name, store)

@@ -1,9 +1,8 @@
 """How the ranks of one host meet without a port, and learn that one of them is gone.
 
-They meet at a Unix socket in a folder of mode 0700, which is removed as soon as all are connected. Rank 0 hands out a
-memory file that has no name anywhere (memfd), so that nothing is left of it however the ranks end. The connections stay
-open and carry nothing more: the kernel closes them when a process dies, also by ``kill -9``. Rank 0 watches all
-others, and they watch rank 0.
+They meet at a Unix socket in a folder of mode 0700 (see ``addresses``). Rank 0 hands out a memory file that has no name
+anywhere (memfd), so that nothing is left of it however the ranks end. The connections stay open and carry nothing more:
+the kernel closes them when a process dies, also by ``kill -9``. Rank 0 watches all others, and they watch rank 0.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import select
-import shutil
 import socket
 import threading
 import time
@@ -20,9 +18,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from paibook.comms.communicator import CommunicatorError
+from paibook.comms.errors import CommunicatorError
 
 POLL_SECONDS = 0.001
+SLICE_SECONDS = 0.05
+_LEFT = "a rank left while the ranks were connecting"
 _NAME = "ranks"
 _MESSAGE_BYTES = 1 << 16
 
@@ -31,33 +31,40 @@ class Link:
     """One rank's connections to the others of its host.
 
     Args:
-        folder: Where they meet.
+        folder: Where they meet; it is there.
         rank, size: This rank's number, and how many there are.
-        greeting: What the others are to know about this rank.
-        memory_bytes: Size of the memory file.
 
     Attributes:
         descriptor: Of the memory file, which the caller closes.
         greetings: Every rank's.
-
-    Raises:
-        CommunicatorError: A rank left while they were connecting.
     """
 
     descriptor: int
     greetings: Sequence[Any]
 
-    def __init__(self, folder: Path, rank: int, size: int, greeting: Any, memory_bytes: int) -> None:
+    def __init__(self, folder: Path, rank: int, size: int) -> None:
+        self._folder, self._rank, self._size = folder, rank, size
         self._peers: dict[int, socket.socket] = {}
+        self._closed = False
         _links.add(self)
+
+    def connect(self, greeting: Any, memory_bytes: int) -> None:
+        """Wait for all ranks, and get the memory they share.
+
+        Args:
+            greeting: What the others are to know about this rank.
+            memory_bytes: Size of the memory file.
+
+        Raises:
+            CommunicatorError: A rank left meanwhile, or ``close`` was called.
+        """
         try:
-            if rank == 0:
-                self._gather(folder, size, greeting, memory_bytes)
+            if self._rank == 0:
+                self._gather(greeting, memory_bytes)
             else:
-                self._join(folder, rank, greeting)
-        except BaseException:
-            self.close()
-            raise
+                self._join(greeting)
+        except OSError as error:
+            raise CommunicatorError(f"a rank left while the ranks were connecting: {error}") from error
 
     def watch(self, on_loss: Callable[[int], None]) -> None:
         """Call ``on_loss`` with the rank that is gone, from a thread of its own, once."""
@@ -65,8 +72,9 @@ class Link:
             threading.Thread(target=_watch, args=(self._peers, on_loss), name="paibook-ranks", daemon=True).start()
 
     def close(self) -> None:
-        """Leave; the others are told. Safe to repeat."""
-        for peer in self._peers.values():
+        """Leave; the others are told. Safe from any thread, and to repeat."""
+        self._closed = True
+        for peer in list(self._peers.values()):
             try:
                 peer.shutdown(socket.SHUT_RDWR)  # wakes the watching thread too
             except OSError:
@@ -77,58 +85,59 @@ class Link:
         for peer in self._peers.values():
             peer.close()
 
-    def _gather(self, folder: Path, size: int, greeting: Any, memory_bytes: int) -> None:
-        folder.mkdir(mode=0o700)
-        try:
-            with socket.socket(socket.AF_UNIX) as listener:
-                _at(folder, listener.bind)
-                listener.listen(size)
-                greetings = {0: greeting}
-                while len(greetings) < size:
+    def _gather(self, greeting: Any, memory_bytes: int) -> None:
+        greetings = {0: greeting}
+        with socket.socket(socket.AF_UNIX) as listener:
+            _at(self._folder, listener.bind)
+            listener.listen(self._size)
+            listener.settimeout(SLICE_SECONDS)
+            while len(greetings) < self._size:
+                self._check()
+                try:
                     peer, _ = listener.accept()
-                    rank, theirs = json.loads(_line(peer))
-                    self._peers[rank] = peer
-                    greetings[rank] = theirs
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        self.greetings = [greetings[rank] for rank in range(size)]
+                except TimeoutError:
+                    continue
+                peer.setblocking(True)
+                rank, theirs = json.loads(_line(peer))
+                self._peers[rank] = peer
+                greetings[rank] = theirs
+        self._check()
+        self.greetings = [greetings[rank] for rank in range(self._size)]
         self.descriptor = os.memfd_create("paibook-ranks")
         os.ftruncate(self.descriptor, memory_bytes)
         answer = json.dumps(self.greetings).encode() + b"\n"
-        try:
-            for peer in self._peers.values():
-                socket.send_fds(peer, [answer[:1]], [self.descriptor])
-                peer.sendall(answer[1:])
-        except OSError as error:
-            raise CommunicatorError(f"a rank left while they were connecting: {error}") from error
+        for peer in self._peers.values():
+            socket.send_fds(peer, [answer[:1]], [self.descriptor])
+            peer.sendall(answer[1:])
 
-    def _join(self, folder: Path, rank: int, greeting: Any) -> None:
-        peer = _knock(folder)
-        self._peers[0] = peer
-        try:
-            peer.sendall(json.dumps([rank, greeting]).encode() + b"\n")
-            start, descriptors, _, _ = socket.recv_fds(peer, 1, 1)
-        except OSError as error:
-            raise CommunicatorError(f"rank 0 left while the ranks were connecting: {error}") from error
+    def _join(self, greeting: Any) -> None:
+        peer = self._peers[0] = self._knock()
+        self._check()
+        peer.sendall(json.dumps([self._rank, greeting]).encode() + b"\n")
+        start, descriptors, _, _ = socket.recv_fds(peer, 1, 1)
         if not descriptors:
-            raise CommunicatorError("rank 0 left while the ranks were connecting")
+            raise CommunicatorError(_LEFT)
         self.descriptor = descriptors[0]
         os.set_inheritable(self.descriptor, False)
         self.greetings = json.loads(start + _line(peer))
 
+    def _knock(self) -> socket.socket:
+        while True:
+            self._check()
+            peer = socket.socket(socket.AF_UNIX)
+            try:
+                _at(self._folder, peer.connect)
+                return peer
+            except (FileNotFoundError, ConnectionRefusedError):  # rank 0 is not there yet
+                peer.close()
+                time.sleep(POLL_SECONDS)
+            except BaseException:
+                peer.close()
+                raise
 
-def _knock(folder: Path) -> socket.socket:
-    while True:
-        peer = socket.socket(socket.AF_UNIX)
-        try:
-            _at(folder, peer.connect)
-            return peer
-        except (FileNotFoundError, ConnectionRefusedError):  # rank 0 is not there yet
-            peer.close()
-            time.sleep(POLL_SECONDS)
-        except BaseException:
-            peer.close()
-            raise
+    def _check(self) -> None:
+        if self._closed or not self._folder.exists():  # a rank that leaves removes it
+            raise CommunicatorError("this group of ranks was ended")
 
 
 def _at(folder: Path, function: Callable[[str], None]) -> None:
@@ -143,12 +152,9 @@ def _at(folder: Path, function: Callable[[str], None]) -> None:
 def _line(peer: socket.socket) -> bytes:
     data = b""
     while not data.endswith(b"\n"):
-        try:
-            part = peer.recv(_MESSAGE_BYTES)
-        except OSError as error:
-            raise CommunicatorError(f"a rank left while they were connecting: {error}") from error
+        part = peer.recv(_MESSAGE_BYTES)
         if not part:
-            raise CommunicatorError("a rank left while they were connecting")
+            raise CommunicatorError(_LEFT)
         data += part
     return data
 

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from paibook.comms.errors import CommunicatorError
 from paibook.comms.wire import new_token
 
 
@@ -57,6 +58,19 @@ class Meeting:
 def new_folder() -> str:
     """A path for ``Meeting.folder``; its 122 random bits keep others from taking it before a rank does."""
     return str(Path(tempfile.gettempdir()) / f"paibook-ranks-{uuid.uuid4().hex}")
+
+
+def open_folder(folder: Path) -> None:
+    """Make the folder where a group meets, unless another of its ranks was first.
+
+    Raises:
+        CommunicatorError: It belongs to another user.
+    """
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:  # another rank was first
+        if folder.stat().st_uid != os.getuid():
+            raise CommunicatorError(f"{folder} belongs to another user; the ranks cannot meet there") from None
 
 
 def host_identity() -> str:

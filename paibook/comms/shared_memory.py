@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from paibook.comms import shared_collectives as collectives
+from paibook.comms.addresses import Addresses
 from paibook.comms.buffer_specs import one_part
 from paibook.comms.buffers import same_layout
 from paibook.comms.communicator import Array, Communicator, CommunicatorError
@@ -45,38 +46,62 @@ class SharedMemoryCommunicator(Communicator):
         self._token = meeting.token
         self._begun = 0
         self._left = False  # an interrupt has ended an operation
+        self._aborted = False
         self._texts: dict[Any, bytes] = {}
         self.members = range(size)
+        folder = meeting.folder_of(name)
         self.transport = self._mailbox = Mailbox(
-            rank, meeting.token, meeting.bind_host(rank), lambda rank: self._addresses[rank]
+            rank, meeting.token, meeting.bind_host(rank), lambda rank: self._addresses.of(rank)
         )
         try:
-            self._link = Link(meeting.folder_of(name), rank, size, self._mailbox.address, Segment.bytes_for(size))
-            try:
-                self._segment = Segment(self._link.descriptor, rank, size)
-            finally:
-                os.close(self._link.descriptor)
+            self._addresses = Addresses(folder, rank, self._mailbox.address)
         except BaseException:
             self._mailbox.close()
             raise
-        self._addresses = [(host, port) for host, port in self._link.greetings]
-        self._link.watch(self._segment.end)
+        self._link = Link(folder, rank, size)
+        self._segment: Segment | None = None
 
     @property
     def steps(self) -> tuple[int, int, int]:
         # The ranks of a group that was ended, or left by one in the middle, are never in step.
-        begun = -1 - self.rank if self._left or self._segment.ended else self._begun
+        begun = -1 - self.rank if self._left or self._ended else self._begun
         return begun, self._mailbox.sent, self._mailbox.received
 
     def abort(self) -> None:
-        self._segment.end()
+        self._aborted = True
+        if self._segment is not None:
+            self._segment.end()
         self._mailbox.close()
         self._link.close()
+        self._addresses.close()
+
+    @property
+    def _ended(self) -> str:
+        """Why the group was ended; empty while it was not."""
+        if self._segment is not None:
+            return self._segment.ended
+        return "this group of ranks was ended" if self._aborted else ""
+
+    def _connect(self) -> Segment:
+        # Not before a collective: messages between two ranks need no third.
+        self._addresses.connecting()
+        self._link.connect(self._mailbox.address, Segment.bytes_for(self.size))
+        try:
+            segment = Segment(self._link.descriptor, self.rank, self.size)
+        finally:
+            os.close(self._link.descriptor)
+        self._addresses.learn([(host, port) for host, port in self._link.greetings])
+        self._addresses.clear()
+        self._link.watch(segment.end)
+        self._segment = segment
+        if self._aborted:  # meanwhile, by another thread
+            self.abort()
+        return segment
 
     # Buffers
 
     def Barrier(self) -> None:
-        self._run("Barrier", self._segment.begin, self._text("Barrier"))
+        self._run("Barrier", Segment.begin, self._text("Barrier"))
 
     def Reduce(self, sendbuf: Any, recvbuf: Any, op: Operator = SUM, root: int = 0) -> None:
         self._check_rank("root", root)
@@ -102,7 +127,7 @@ class SharedMemoryCommunicator(Communicator):
         if self.size > 1:
             text = self._text(name, source, root, op)
             with np.errstate(all="ignore"):  # an overflow must not warn on the one rank that reduced the element
-                self._run(name, collectives.fold, self._segment, text, op, source, target)
+                self._run(name, collectives.fold, text, op, source, target)
         elif target is not None and target is not source:
             target[:] = source
 
@@ -142,10 +167,10 @@ class SharedMemoryCommunicator(Communicator):
 
     def _stream(self, name: str, array: Array, root: int | None, mine: Bytes | None, targets: dict[int, Bytes]) -> None:
         text = self._text(name, array, root)
-        self._run(name, collectives.stream, self._segment, text, mine, lambda rank, _: targets.get(rank))
+        self._run(name, collectives.stream, text, mine, lambda rank, _: targets.get(rank))
 
     def _deal(self, name: str, text: bytes, row: Sequence[Bytes], column: Sequence[Bytes], longest: int) -> None:
-        self._run(name, collectives.deal, self._segment, text, row, column, longest)
+        self._run(name, collectives.deal, text, row, column, longest)
 
     # Objects
 
@@ -183,7 +208,7 @@ class SharedMemoryCommunicator(Communicator):
                 opened[rank] = np.empty(length, np.uint8)
             return opened.get(rank)
 
-        self._run(name, collectives.stream, self._segment, self._text(name, None, root), mine, open_)
+        self._run(name, collectives.stream, self._text(name, None, root), mine, open_)
         return [opened[rank] for rank in wanted]
 
     def _packed_row(self, items: Sequence[Any] | ValueError | None) -> list[Message]:
@@ -223,15 +248,17 @@ class SharedMemoryCommunicator(Communicator):
     def _run(self, name: str, operation: Callable[..., None], *arguments: Any) -> None:
         if self._left:
             self.abort()  # the others could never match again
-        ended = self._segment.ended
+        ended = self._ended
         if ended:
             raise CommunicatorError(f"{name}: {ended}")
         self._begun += 1
         try:
-            operation(*arguments)
+            operation(self._segment or self._connect(), *arguments)
         except Disagreement:
             raise  # all ranks are at the same place
         except CommunicatorError as error:
+            if self._segment is None:
+                self.abort()  # there will be no group
             raise CommunicatorError(f"{name}: {error}") from error
         except BaseException:
             # Not told to the others at once: Stop interrupts all ranks, and one that was freed just before would get

@@ -361,6 +361,26 @@ def test_messages_between_two_ranks_need_no_third(world: Any) -> None:
     assert run(world, 3, lambda comm: comm.allreduce(1)) == [3, 3, 3]
 
 
+def test_two_ranks_talk_while_the_third_is_busy(processes: Processes) -> None:
+    def work(comm: Communicator) -> Any:
+        comm.send(comm.rank, 1 - comm.rank)
+        return comm.recv(1 - comm.rank)
+
+    processes.connect(3, again=True)
+    processes.generation += 1
+    arguments = (3, processes.meeting, f"rank 2 is late {processes.generation}")
+    for rank in range(2):  # it has not even made its communicator
+        processes._tell(rank, ("connect", rank, *arguments))
+        assert pickle.load(processes.processes[rank].stdout) is None
+    processes.connected = 2
+    assert run(processes, 2, work) == [1, 0]
+    processes._tell(2, ("connect", 2, *arguments))
+    processes.connected = 3
+    assert pickle.load(processes.processes[2].stdout) is None
+    assert run(processes, 3, lambda comm: comm.allreduce(1)) == [3, 3, 3]
+    assert run(processes, 3, lambda comm: comm.sendrecv(comm.rank, (comm.rank + 1) % 3, 0, None)) == [2, 0, 1]
+
+
 def test_functions_of_the_cell_travel(world: Any) -> None:
     def work(comm: Communicator) -> int:
         class Local:

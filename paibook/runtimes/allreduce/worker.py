@@ -107,8 +107,8 @@ def _watched(cell: Cell, member: Member, tell: Callable[[], None]) -> Iterator[N
 
 
 def _settle(cell: Cell) -> None:
-    if cell.recovery is not None:
-        import_torch()  # the snapshot's ranks had it; the cell itself might be interrupted while it imports
+    if cell.recovery is not None and cell.recovery.mark.torch:
+        import_torch()  # the cell will; it might be interrupted while it does
     settle_import()
 
 

@@ -34,6 +34,46 @@ def test_kill_9_inside_a_collective_is_a_lost_rank(embedded: Any) -> None:
     assert embedded.run("globals().get('x'), comm.allreduce(1)").values == {0: (0, 2), 1: (None, 2)}
 
 
+def test_kill_9_before_the_ranks_have_connected_is_a_lost_rank(embedded: Any) -> None:
+    worlds.worlds_of(embedded.cluster).give_up()
+    cell = "import os, signal\nif rank == 1: os.kill(os.getpid(), signal.SIGKILL)\ncomm.barrier()"
+    with pytest.raises(RankLost, match="rank 1"):
+        embedded.run(cell)
+    assert embedded.run("comm.allreduce(1)").values == {0: 2, 1: 2}
+
+
+def test_stop_before_the_ranks_have_connected(embedded: Any) -> None:
+    embedded.run("x = rank + 5")
+    worlds.worlds_of(embedded.cluster).give_up()
+    cell = "import time\nprint('here', flush=True)\ntime.sleep(60) if rank else comm.barrier()"
+    assert isinstance(embedded.cancelled(cell), RunCancelled)
+    assert embedded.run("x, comm.allreduce(1)").values == {0: (5, 2), 1: (6, 2)}
+
+
+def test_a_training_that_has_lost_a_rank_needs_no_torch(embedded: Any) -> None:
+    cell = """
+        import os, signal, sys
+        state = pai.state(step=0)
+        if state.step == 0 and rank == 1:
+            state.commit(step=1)
+            os.kill(os.getpid(), signal.SIGKILL)
+        state.commit(step=1)
+        state.step, comm.allreduce(1), "torch" in sys.modules
+    """
+    assert embedded.run(cell).values == {0: (1, 2, False), 1: (1, 2, False)}
+
+
+def test_a_collective_in_a_thread_of_the_cell(embedded: Any) -> None:
+    cell = """
+        import threading
+        found = []
+        thread = threading.Thread(target=lambda: found.extend(comm.allreduce(rank) for _ in range(100)))
+        thread.start(); thread.join()
+        found == [1] * 100, comm.allreduce(1)
+    """
+    assert embedded.run(cell).values == {0: (True, 2), 1: (True, 2)}
+
+
 def test_stop_inside_a_collective_keeps_the_ranks(embedded: Any) -> None:
     embedded.run("x = rank + 5")
     cell = "import numpy as np\na = np.zeros(1 << 20)\nprint('here', flush=True)\nwhile True: comm.Allreduce(a, a)"
