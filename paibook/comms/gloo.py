@@ -164,7 +164,7 @@ class TorchCommunicator(Communicator):
         self._broadcast(array.view(np.uint8), root)
 
     def _allreduce_buffer(self, array: Array, op: Operator) -> None:
-        if not _known(array, op):
+        if not known(array, op):
             self._allreduce_by_messages(array, op)
         elif array.size and self.size > 1:
             values = _reducible(array, op)
@@ -172,7 +172,7 @@ class TorchCommunicator(Communicator):
             _store_result(values, array)
 
     def _reduce_buffer(self, array: Array, op: Operator, root: int) -> None:
-        if not _known(array, op):
+        if not known(array, op):
             self._reduce_by_messages(array, op, root)
         elif array.size and self.size > 1:
             options = dist.ReduceOptions()
@@ -334,7 +334,7 @@ def _tensor(array: Array) -> torch.Tensor:
     return torch.from_numpy(array)
 
 
-def _known(array: Array, op: Operator) -> bool:
+def known(array: Array, op: Operator) -> bool:
     """Whether gloo has this operator for this type."""
     return op in (LAND, LOR) or (op in _OPERATORS and array.dtype in _REDUCIBLE)
 

@@ -17,6 +17,7 @@ import platform
 import sys
 import time
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,10 +59,12 @@ class Segment:
     Args:
         descriptor: Of a file of ``Segment.bytes_for(size)`` zeros; not needed afterwards.
         rank, size: This rank's number, and how many there are.
+        names: What messages call the ranks; by default their numbers.
     """
 
-    def __init__(self, descriptor: int, rank: int, size: int) -> None:
+    def __init__(self, descriptor: int, rank: int, size: int, names: Sequence[int] | None = None) -> None:
         self.rank, self.size = rank, size
+        self._names = range(size) if names is None else names
         self._memory = mmap.mmap(descriptor, self.bytes_for(size))
         self._words = memoryview(self._memory).cast("Q")
         self._turn = 0
@@ -138,7 +141,7 @@ class Segment:
         code = self._words[0]
         if not code:
             return ""
-        return "this group of ranks was ended" if code == _ENDED else f"rank {code - 2} left the group"
+        return "this group of ranks was ended" if code == _ENDED else f"rank {self._names[code - 2]} left the group"
 
     def _wait(self, flag: int, turn: int) -> None:
         words = self._words
@@ -161,7 +164,7 @@ class Segment:
         calls: dict[str, list[int]] = {}
         for rank, start in enumerate(heads):
             text = self._memory[start + 8 : start + HEADER_BYTES].rstrip(b"\0").decode(errors="replace")
-            calls.setdefault(text, []).append(rank)
+            calls.setdefault(text, []).append(self._names[rank])
         parts = [f"{_spell(ranks)} called {text}" for text, ranks in sorted(calls.items(), key=lambda c: len(c[1]))]
         return f"the ranks do not call the same: {', '.join(parts)}"
 

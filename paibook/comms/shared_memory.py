@@ -35,12 +35,13 @@ class SharedMemoryCommunicator(Communicator):
         rank, size: This rank's number, and how many there are.
         meeting: Where the ranks find each other; all name the same one, of one host.
         name: Sets this group apart from earlier ones of the same meeting.
+        names: What messages call the ranks; by default their numbers.
 
     Raises:
         CommunicatorError: The group could not be formed.
     """
 
-    def __init__(self, rank: int, size: int, meeting: Meeting, name: str) -> None:
+    def __init__(self, rank: int, size: int, meeting: Meeting, name: str, names: Sequence[int] | None = None) -> None:
         self.rank = rank
         self.size = size
         self._token = meeting.token
@@ -48,6 +49,7 @@ class SharedMemoryCommunicator(Communicator):
         self._left = False  # an interrupt has ended an operation
         self._aborted = False
         self._texts: dict[Any, bytes] = {}
+        self._names = names
         self.members = range(size)
         folder = meeting.folder_of(name)
         self.transport = self._mailbox = Mailbox(
@@ -87,7 +89,7 @@ class SharedMemoryCommunicator(Communicator):
         self._addresses.connecting()
         self._link.connect(self._mailbox.address, Segment.bytes_for(self.size))
         try:
-            segment = Segment(self._link.descriptor, self.rank, self.size)
+            segment = Segment(self._link.descriptor, self.rank, self.size, self._names)
         finally:
             os.close(self._link.descriptor)
         self._addresses.learn([(host, port) for host, port in self._link.greetings])

@@ -41,7 +41,7 @@ for module in (mpi_programs, worlds, sys.modules[__name__]):
 
 @pytest.fixture(scope="module")
 def by_kind() -> Iterator[Any]:
-    made = {kind: worlds.Processes(kind) for kind in ("gloo", "shared memory")}
+    made = {kind: worlds.Processes(kind) for kind in ("gloo", "shared", "hierarchical")}
     yield made
     for world in made.values():
         world.close()

@@ -28,9 +28,9 @@ class Introduction:
         host: Equal for ranks that share a host.
         host_address: How other hosts reach it.
         cores: Cores this rank's process may use.
-        folder: Where the ranks of rank 0's host may meet; rank 0 only.
         keeper: Where its keeper of snapshots listens.
-        shared_memory: Whether it can share memory with ranks of its host.
+        lacks: What it lacks for each backend that may be chosen, in words; empty where nothing.
+        folder: Where the ranks of its host may meet.
         store: Address for ``init_process_group``; rank 0 only.
     """
 
@@ -38,8 +38,8 @@ class Introduction:
     host_address: str
     cores: int
     keeper: Address
-    shared_memory: bool = False
-    folder: str | None = None
+    lacks: Mapping[str, str]
+    folder: str
     store: tuple[str, int] = ("127.0.0.1", 0)
 
 
@@ -55,7 +55,7 @@ class World:
         environments: Each rank's environment variables.
         keepers: Addresses of the ranks' keepers of snapshots; empty where the ranks are threads.
         token: What lets ranks into each other's keepers.
-        shared_memory: Whether collectives go through memory that all ranks share.
+        backend: How processes communicate, by its name in ``BACKENDS``.
     """
 
     id: str
@@ -65,7 +65,7 @@ class World:
     environments: tuple[Mapping[str, str], ...] = ()
     keepers: tuple[Address, ...] = ()
     token: bytes = field(default=b"", repr=False)
-    shared_memory: bool = False
+    backend: str = ""
 
 
 @dataclass(frozen=True)

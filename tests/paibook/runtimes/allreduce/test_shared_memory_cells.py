@@ -6,10 +6,13 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from paibook.comms.rendezvous import new_folder
 from paibook.comms.segment import supported
 from paibook.errors import RankLost, RunCancelled, RunError
 from paibook.runtimes.allreduce import worlds
@@ -97,6 +100,36 @@ def test_a_disagreement_names_the_calls_and_the_ranks(embedded: Any) -> None:
 
 def test_the_setting_chooses_gloo(embedded: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(worlds, "settings", lambda: Settings.read({"PAIBOOK_SHARED_MEMORY": "0"}))
-    worlds.worlds_of(embedded.cluster).give_up()
     assert embedded.run(KIND).values == dict.fromkeys(range(2), ("TorchCommunicator", True))
-    worlds.worlds_of(embedded.cluster).give_up()
+
+
+def test_a_cell_chooses_its_backend(embedded: Any) -> None:
+    cell = KIND.partition(", 'torch'")[0] + ", sum_"
+    for backend, kind in [("gloo", "Torch"), ("shared", "SharedMemory"), ("auto", "SharedMemory")]:
+        answer = embedded.run(cell, options={"backend": backend})
+        assert answer.values == dict.fromkeys(range(2), (f"{kind}Communicator", 1))
+
+
+def test_ranks_on_two_hosts_share_memory_on_each(embedded: Any, monkeypatch: Any) -> None:
+    introduced, folders = worlds._introduced, [new_folder(), new_folder()]
+
+    def seem_to_be_on_two_hosts(*arguments: Any) -> Any:
+        return [
+            replace(member, host=f"host {rank // 2}", folder=folders[rank // 2])
+            for rank, member in enumerate(introduced(*arguments))
+        ]
+
+    monkeypatch.setattr(worlds, "_introduced", seem_to_be_on_two_hosts)
+    cell = """
+        import numpy as np, os
+        gradient = np.full(1000, rank + 1.0)
+        comm.Allreduce(comm.IN_PLACE, gradient)
+        type(comm._connect()).__name__, gradient[-1], comm.bcast(rank, 3), os.environ["LOCAL_RANK"]
+    """
+    values = embedded.run(cell, workers=4).values
+    assert values == {rank: ("HierarchicalCommunicator", 10.0, 3, str(rank % 2)) for rank in range(4)}
+    stuck = "print('here', flush=True)\nimport time; time.sleep(60) if rank == 2 else comm.Barrier()"
+    assert isinstance(embedded.cancelled(stuck, workers=4), RunCancelled)
+    assert set(embedded.run("comm.allreduce(1)", workers=4).values.values()) == {4}
+    embedded.run("1", workers=2)  # the world of four ends
+    assert not [path for folder in folders for path in Path(folder).parent.glob(f"{Path(folder).name}*")]
