@@ -6,6 +6,7 @@ Libraries are imported when a way is chosen, so that ranks that share memory nev
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,9 @@ from paibook.errors import PlanError
 
 AUTO, GLOO, SHARED, NCCL, MPI = "auto", "gloo", "shared", "nccl", "mpi"
 HIERARCHICAL = "hierarchical"  # shared memory on each host and gloo between them; chosen by itself
+
+# Where mpiexec says a process's rank: MPICH and its kin, Open MPI, and PMIx.
+_MPI_RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK")
 
 Make = Callable[[int, int, Meeting, str], Communicator]
 
@@ -74,6 +78,14 @@ def lacking(names: Sequence[str]) -> dict[str, str]:
     return {name: BACKENDS[name].missing() for name in names}
 
 
+def mpi_place() -> int:
+    """This process's rank in its MPI world, as ``mpiexec`` has told it; -1 outside one."""
+    for name in _MPI_RANKS:
+        if name in os.environ:
+            return int(os.environ[name])
+    return -1
+
+
 def _shared_lacks() -> str:
     return "" if segment.supported() else "shared memory is used on Linux on x86-64; use --backend gloo"
 
@@ -102,9 +114,47 @@ def _hierarchical(rank: int, size: int, meeting: Meeting, name: str) -> Communic
     return HierarchicalCommunicator(rank, size, meeting, name)
 
 
+def _mpi_lacks() -> str:
+    if mpi_place() < 0:
+        return (
+            "it is no MPI process. Start ipyparallel engines by mpiexec (ipcluster start -n 4 --engines=mpi) "
+            "and run the cell on them with -c"
+        )
+    return "" if importlib.util.find_spec("mpi4py") else "mpi4py is not installed: pip install 'paibook[mpi]'"
+
+
+def _mpi(rank: int, size: int, meeting: Meeting, name: str) -> Communicator:
+    from paibook.comms.mpi_world import MpiCommunicator
+
+    return MpiCommunicator(rank, size, meeting, name)
+
+
+def _nccl_lacks() -> str:
+    lacks = _torch_lacks()
+    if lacks:
+        return lacks
+    import_torch()
+    import torch
+
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} is built without CUDA; install one that has it (pytorch.org/get-started)"
+    if not torch.cuda.is_available():
+        return f"torch {torch.__version__} finds no GPU; NCCL moves the memory of GPUs alone"
+    return "" if torch.distributed.is_nccl_available() else f"torch {torch.__version__} is built without NCCL"
+
+
+def _nccl(rank: int, size: int, meeting: Meeting, name: str) -> Communicator:
+    import_torch()
+    from paibook.comms.nccl import NcclCommunicator
+
+    return NcclCommunicator(rank, size, meeting, name)
+
+
 BACKENDS: Mapping[str, Backend] = {
     GLOO: Backend(_torch_lacks, _gloo),
     SHARED: Backend(_shared_lacks, _shared, one_host=True),
     HIERARCHICAL: Backend(_torch_lacks, _hierarchical),
+    NCCL: Backend(_nccl_lacks, _nccl),
+    MPI: Backend(_mpi_lacks, _mpi),
 }
-NAMES = (AUTO, GLOO, SHARED)  # what ``--backend`` takes
+NAMES = (AUTO, GLOO, SHARED, NCCL, MPI)  # what ``--backend`` takes

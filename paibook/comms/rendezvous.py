@@ -32,6 +32,7 @@ class Meeting:
         address: Host and port of rank 0's store, used when there is no folder.
         hosts: Each rank's address, as the others reach it; empty on one host.
         folders: As ``folder``, for each rank on its own host; the same for the ranks of one. Empty on one host.
+        places: Each rank's rank in the MPI world; -1 outside one.
     """
 
     token: bytes
@@ -39,6 +40,7 @@ class Meeting:
     address: tuple[str, int] = ("127.0.0.1", 0)
     hosts: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
+    places: tuple[int, ...] = ()
 
     @classmethod
     def on_this_host(cls) -> Meeting:

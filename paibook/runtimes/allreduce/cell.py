@@ -31,6 +31,7 @@ class Introduction:
         keeper: Where its keeper of snapshots listens.
         lacks: What it lacks for each backend that may be chosen, in words; empty where nothing.
         folder: Where the ranks of its host may meet.
+        place: Its rank in the MPI world; -1 outside one.
         store: Address for ``init_process_group``; rank 0 only.
     """
 
@@ -40,6 +41,7 @@ class Introduction:
     keeper: Address
     lacks: Mapping[str, str]
     folder: str
+    place: int = -1
     store: tuple[str, int] = ("127.0.0.1", 0)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from paibook.clusters.contract import Place
 from paibook.comms import torchrun
-from paibook.comms.backends import BACKENDS, lacking
+from paibook.comms.backends import BACKENDS, lacking, mpi_place
 from paibook.comms.communicator import Communicator, CommunicatorError
 from paibook.comms.deferred import DeferredCommunicator
 from paibook.comms.rendezvous import host_identity, new_folder, own_address
@@ -71,6 +71,7 @@ class Member:
             keeper=self.keeper.listen(host_address, token),
             lacks=lacking(backends),
             folder=new_folder(),
+            place=mpi_place(),
         )
         if self.rank != 0:
             return made

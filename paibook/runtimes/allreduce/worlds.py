@@ -86,13 +86,14 @@ def _new_world(ranks: Ranks, identity: Identity, backend: str, token: bytes) -> 
     environments = tuple(
         environment(rank, ranks.size, hosts, first.store, member.cores) for rank, member in enumerate(members)
     )
+    places = tuple(member.place for member in members)
     if len(set(hosts)) == 1:
         # A file in a folder of mode 0700, rather than a port that authenticates nobody.
-        meeting = Meeting(new_token(), first.folder)
+        meeting = Meeting(new_token(), first.folder, places=places)
     else:
         folders = tuple(members[hosts.index(host)].folder for host in hosts)
         addresses = tuple(member.host_address for member in members)
-        meeting = Meeting(new_token(), None, first.store, addresses, folders)
+        meeting = Meeting(new_token(), None, first.store, addresses, folders, places)
     keepers = tuple(member.keeper for member in members)
     return World(name, ranks.size, False, meeting, environments, keepers, token, chosen)
 
