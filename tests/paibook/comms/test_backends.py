@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from paibook.comms import backends
-from paibook.comms.backends import AUTO, BACKENDS, GLOO, HIERARCHICAL, NAMES, SHARED, candidates, choose, lacking
+from paibook.comms.backends import AUTO, BACKENDS, GLOO, HIERARCHICAL, MPI, NAMES, SHARED, candidates, choose, lacking
 from paibook.errors import PlanError
 
 ABLE, UNABLE = {SHARED: "", GLOO: ""}, {SHARED: "no such memory", GLOO: ""}
@@ -53,8 +53,8 @@ def test_a_process_without_torch_says_how_to_get_it(monkeypatch: pytest.MonkeyPa
 
 
 def test_asking_imports_no_torch_unless_it_is_about_gpus() -> None:
-    program = "import sys; from paibook.comms.backends import lacking; lacking(['gloo', 'shared', 'hierarchical', 'mpi'])"
-    program += "; print(*sys.modules)"
+    names = [GLOO, SHARED, HIERARCHICAL, MPI]
+    program = f"import sys; from paibook.comms.backends import lacking; lacking({names}); print(*sys.modules)"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert "paibook.comms.backends" in found
     assert "torch" not in found
