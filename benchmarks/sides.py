@@ -13,6 +13,17 @@ from benchmarks.frontend import FrontEnd
 
 RANKS = 2
 PEERS = Path(__file__).parent / ".venv-peers" / "bin" / "python"
+
+# Both MPIs live in one environment, and the names they share, mpiexec among them, belong to the one installed last:
+# start ``mpiexec.hydra`` or ``prterun``, which only one of them has.
+_MPI_LIBRARIES = {"LD_LIBRARY_PATH": str(PEERS.parents[1] / "lib")}
+MPICH = {"MPI4PY_MPIABI": "mpich", **_MPI_LIBRARIES}
+OPEN_MPI = {
+    "MPI4PY_MPIABI": "openmpi",
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    **_MPI_LIBRARIES,
+}
 _IPYKERNEL = ("-m", "ipykernel_launcher", "-f", "{connection_file}")
 
 

@@ -6,9 +6,11 @@ import json
 import os
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks import sides
 from benchmarks.comparison import Target
 from benchmarks.sides import PAIBOOK as NOTEBOOK
 from benchmarks.sides import PEERS
@@ -29,6 +31,7 @@ class Starter:
         name, package, python: As for every side.
         command: Runs the steps, after the interpreter; the file for the results follows.
         program: The interpreter, or a program beside it that is given.
+        environment: Added to what all get.
     """
 
     name: str
@@ -36,6 +39,7 @@ class Starter:
     python: Path
     command: tuple[str, ...]
     program: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 PAIBOOK = Starter("paibook", "paibook", NOTEBOOK.python, ("-m", "benchmarks.training_jobs.paibook_side"))
@@ -52,7 +56,8 @@ SIDES = (
         "mpi4py",
         PEERS,
         ("-n", "2", str(PEERS), "-m", "benchmarks.training_jobs.mpi_side"),
-        "mpiexec",
+        "mpiexec.hydra",
+        sides.MPICH,
     ),
 )
 MEASURES = (Measure(LOGISTIC, "ms", Target(1.05, "ratio")), Measure(LENET, "ms", Target(1.05, "ratio")))
@@ -70,11 +75,10 @@ def turn(side: Starter) -> Outcomes:
         program = side.python.with_name(side.program) if side.program else side.python
         # As many threads as torchrun gives: one a rank.
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PAIBOOK_WORKERS": "2"}
-        environment |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
         ended = subprocess.run(
             [str(program), *side.command, str(file)],
             cwd=ROOT,
-            env=environment,
+            env=environment | dict(side.environment),
             capture_output=True,
             text=True,
             timeout=SECONDS,

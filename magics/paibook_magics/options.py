@@ -10,6 +10,7 @@ import shlex
 from functools import cache
 from typing import Any, NoReturn
 
+from paibook.comms.backends import NAMES as BACKENDS
 from paibook.data.formats import FORMATS
 from paibook.errors import PlanError
 from paibook_magics.examples import SUMMARIES, examples_text
@@ -193,7 +194,7 @@ def _add_robustness(group: Any) -> None:
 
 def _add_allreduce(group: Any) -> None:
     add = group.add_argument
-    add("--backend", choices=["gloo"], default="gloo", help="of torch.distributed and comm")
+    add("--backend", choices=BACKENDS, default="auto", help="what comm goes through; by where the ranks are")
     add(
         "--no-check",
         dest="check",

@@ -6,7 +6,6 @@ with DistributedDataParallel, does not meet it.
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 import weakref
@@ -22,7 +21,7 @@ from paibook.comms.inbox import INTERNAL_TAG
 from paibook.comms.mailbox import Mailbox
 from paibook.comms.messages import Message, pack, unpack
 from paibook.comms.operators import LAND, LOR, MAX, MIN, PROD, SUM, Operator
-from paibook.comms.rendezvous import Meeting
+from paibook.comms.rendezvous import Meeting, open_folder
 from paibook.errors import PaibookError
 
 try:
@@ -165,7 +164,7 @@ class TorchCommunicator(Communicator):
         self._broadcast(array.view(np.uint8), root)
 
     def _allreduce_buffer(self, array: Array, op: Operator) -> None:
-        if not _known(array, op):
+        if not known(array, op):
             self._allreduce_by_messages(array, op)
         elif array.size and self.size > 1:
             values = _reducible(array, op)
@@ -173,7 +172,7 @@ class TorchCommunicator(Communicator):
             _store_result(values, array)
 
     def _reduce_buffer(self, array: Array, op: Operator, root: int) -> None:
-        if not _known(array, op):
+        if not known(array, op):
             self._reduce_by_messages(array, op, root)
         elif array.size and self.size > 1:
             options = dist.ReduceOptions()
@@ -323,11 +322,7 @@ def _store(meeting: Meeting, name: str) -> Any:
         return dist.PrefixStore(name, dist.TCPStore(host, port, is_master=False, timeout=CONNECT_TIMEOUT))
     # All ranks on one host: a file that only this user can open, rather than TCPStore's open port.
     folder = meeting.folder_of(name)
-    try:
-        folder.mkdir(mode=0o700)
-    except FileExistsError:  # another rank was first
-        if folder.stat().st_uid != os.getuid():
-            raise CommunicatorError(f"{folder} belongs to another user; the ranks cannot meet there") from None
+    open_folder(folder)
     store = dist.FileStore(str(folder / "store"), -1)
     store.set_timeout(STORE_TIMEOUT)
     return dist.PrefixStore(name, store)
@@ -339,7 +334,7 @@ def _tensor(array: Array) -> torch.Tensor:
     return torch.from_numpy(array)
 
 
-def _known(array: Array, op: Operator) -> bool:
+def known(array: Array, op: Operator) -> bool:
     """Whether gloo has this operator for this type."""
     return op in (LAND, LOR) or (op in _OPERATORS and array.dtype in _REDUCIBLE)
 

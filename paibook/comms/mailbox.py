@@ -109,7 +109,7 @@ class Mailbox(Transport):
             dest, number = item
             try:
                 self._write(dest, wire.Header(ACKNOWLEDGEMENT, table=self.rank, sequence=number), _NOTHING)
-            except (wire.ChannelClosed, wire.HandshakeError):
+            except (wire.ChannelClosed, wire.HandshakeError, CommunicatorError):
                 pass  # the sender has left and waits no more
 
     def _accept(self) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from paibook.comms.errors import CommunicatorError
 from paibook.comms.wire import new_token
 
 
@@ -30,12 +31,16 @@ class Meeting:
         folder: Path that starts the names of the folders where the ranks of one host meet; None with several hosts.
         address: Host and port of rank 0's store, used when there is no folder.
         hosts: Each rank's address, as the others reach it; empty on one host.
+        folders: As ``folder``, for each rank on its own host; the same for the ranks of one. Empty on one host.
+        places: Each rank's rank in the MPI world; -1 outside one.
     """
 
     token: bytes
     folder: str | None = None
     address: tuple[str, int] = ("127.0.0.1", 0)
     hosts: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
+    places: tuple[int, ...] = ()
 
     @classmethod
     def on_this_host(cls) -> Meeting:
@@ -45,6 +50,20 @@ class Meeting:
     def folder_of(self, group: str) -> Path:
         """Where the ranks of one group meet; exists while they are connecting only."""
         return Path(f"{self.folder}.{group}")
+
+    def folders_of(self, rank: int, group: str) -> list[Path]:
+        """The folders that a group may have on a rank's host."""
+        starts = [self.folder] if self.folder is not None else self.folders[rank : rank + 1]
+        return [Path(f"{start}.{group}") for start in starts]
+
+    def beside(self, rank: int) -> tuple[Meeting, list[int]]:
+        """The meeting of those that share a rank's host, and who they are."""
+        folder = self.folders[rank]
+        return Meeting(self.token, folder), [peer for peer, theirs in enumerate(self.folders) if theirs == folder]
+
+    def among(self, ranks: Sequence[int]) -> Meeting:
+        """The meeting of some of the ranks, on several hosts."""
+        return Meeting(self.token, None, self.address, tuple(self.hosts[rank] for rank in ranks))
 
     def bind_host(self, rank: int) -> str:
         """The address on which a rank listens: loopback on one host."""
@@ -57,6 +76,19 @@ class Meeting:
 def new_folder() -> str:
     """A path for ``Meeting.folder``; its 122 random bits keep others from taking it before a rank does."""
     return str(Path(tempfile.gettempdir()) / f"paibook-ranks-{uuid.uuid4().hex}")
+
+
+def open_folder(folder: Path) -> None:
+    """Make the folder where a group meets, unless another of its ranks was first.
+
+    Raises:
+        CommunicatorError: It belongs to another user.
+    """
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:  # another rank was first
+        if folder.stat().st_uid != os.getuid():
+            raise CommunicatorError(f"{folder} belongs to another user; the ranks cannot meet there") from None
 
 
 def host_identity() -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import cloudpickle
@@ -16,15 +19,19 @@ import numpy as np
 import pytest
 
 from paibook.comms import IN_PLACE, LAND, LOR, MAX, MIN, PROD, SUM, Communicator, CommunicatorError
-from paibook.comms.rendezvous import Meeting
+from paibook.comms.rendezvous import Meeting, new_folder
+from paibook.comms.segment import supported
 from paibook.comms.threads import ThreadCommunicator, ThreadGroup
+from paibook.comms.torchrun import StoreHost
+from paibook.comms.wire import new_token
 
 Function = Callable[[Communicator], Any]
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 PROCESS = """
 import pickle, signal, sys
-from paibook.comms.gloo import TorchCommunicator
+from paibook.comms.backends import BACKENDS
+make = BACKENDS[sys.argv[1]].make
 signal.signal(signal.SIGINT, signal.default_int_handler)
 source, sink, comm = sys.stdin.buffer, sys.stdout.buffer, None
 while True:
@@ -36,7 +43,7 @@ while True:
         if call[0] == "connect":
             if comm is not None:
                 comm.abort()
-            comm = TorchCommunicator(*call[1:])
+            comm = make(*call[1:])
             answer = None
         else:
             sink.write(b"!"); sink.flush()  # the function starts
@@ -45,6 +52,12 @@ while True:
         answer = error
     sink.write(pickle.dumps(answer)); sink.flush()
 """
+
+
+def on_two_hosts(store: StoreHost) -> Meeting:
+    """A meeting whose ranks 0, 2, ... seem to be on one host and the others on another."""
+    folders = (new_folder(), new_folder())
+    return Meeting(new_token(), None, store.address, ("127.0.0.1",) * 6, folders * 3)
 
 
 class Threads:
@@ -75,8 +88,10 @@ class Threads:
 class Processes:
     """Ranks as processes that keep their communicator until another world is asked for."""
 
-    def __init__(self) -> None:
-        self.meeting = Meeting.on_this_host()
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.store = StoreHost("127.0.0.1") if kind == "hierarchical" else None
+        self.meeting = Meeting.on_this_host() if self.store is None else on_two_hosts(self.store)
         self.processes: list[subprocess.Popen[bytes]] = []
         self.connected = 0
         self.generation = 0
@@ -88,14 +103,18 @@ class Processes:
 
     def connect(self, size: int, again: bool = False) -> None:
         while len(self.processes) < size:
-            command = [sys.executable, "-c", PROCESS]
+            command = [sys.executable, "-c", PROCESS, self.kind]
             self.processes.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
         if self.connected != size or again:
             self.generation += 1
             for rank in range(size):
-                self._tell(rank, ("connect", rank, size, self.meeting, str(self.generation)))
+                self._tell(rank, ("connect", rank, size, self.of(size), str(self.generation)))
             self.connected = size
             assert self.answers() == [None] * size
+
+    def of(self, size: int) -> Meeting:
+        """The meeting of the first ranks."""
+        return replace(self.meeting, hosts=self.meeting.hosts[:size], folders=self.meeting.folders[:size])
 
     def start(self, function: Function) -> None:
         for rank in range(self.connected):
@@ -113,6 +132,11 @@ class Processes:
         for process in self.processes:
             process.kill()
             process.wait()
+        if self.store is not None:
+            self.store.close()
+        for folder in {self.meeting.folder, *self.meeting.folders} - {None}:
+            for left in Path(folder).parent.glob(f"{Path(folder).name}*"):
+                shutil.rmtree(left)  # of ranks that were killed
 
     def _tell(self, rank: int, call: tuple[Any, ...]) -> None:
         stdin = self.processes[rank].stdin
@@ -120,19 +144,29 @@ class Processes:
         stdin.flush()
 
 
+_HERE = pytest.mark.skipif(not supported(), reason="shared memory is not used on this host")
+KINDS = ["gloo", *(pytest.param(kind, marks=_HERE) for kind in ("shared", "hierarchical"))]
+
+
 @pytest.fixture(scope="module")
-def processes() -> Iterator[Processes]:
-    world = Processes()
-    yield world
-    world.close()
+def by_kind() -> Iterator[dict[str, Processes]]:
+    worlds = {kind: Processes(kind) for kind in ("gloo", "shared", "hierarchical")}
+    yield worlds
+    for world in worlds.values():
+        world.close()
 
 
-@pytest.fixture(params=["threads", "processes"])
-def world(request: pytest.FixtureRequest) -> Threads | Processes:
-    return Threads() if request.param == "threads" else request.getfixturevalue("processes")
+@pytest.fixture(params=KINDS)
+def processes(request: pytest.FixtureRequest, by_kind: dict[str, Processes]) -> Processes:
+    return by_kind[request.param]
 
 
-SIZES = pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.fixture(params=["threads", *KINDS])
+def world(request: pytest.FixtureRequest, by_kind: dict[str, Processes]) -> Threads | Processes:
+    return Threads() if request.param == "threads" else by_kind[request.param]
+
+
+SIZES = pytest.mark.parametrize("size", [1, 2, 3])  # on two hosts: 1, 1 + 1, 2 + 1
 DTYPES = ["float32", "float64", "int64"]
 
 
@@ -347,6 +381,26 @@ def test_messages_between_two_ranks_need_no_third(world: Any) -> None:
     assert run(world, 3, lambda comm: comm.allreduce(1)) == [3, 3, 3]
 
 
+def test_two_ranks_talk_while_the_third_is_busy(processes: Processes) -> None:
+    def work(comm: Communicator) -> Any:
+        comm.send(comm.rank, 1 - comm.rank)
+        return comm.recv(1 - comm.rank)
+
+    processes.connect(3, again=True)
+    processes.generation += 1
+    arguments = (3, processes.of(3), f"rank 2 is late {processes.generation}")
+    for rank in range(2):  # it has not even made its communicator
+        processes._tell(rank, ("connect", rank, *arguments))
+        assert pickle.load(processes.processes[rank].stdout) is None
+    processes.connected = 2
+    assert run(processes, 2, work) == [1, 0]
+    processes._tell(2, ("connect", 2, *arguments))
+    processes.connected = 3
+    assert pickle.load(processes.processes[2].stdout) is None
+    assert run(processes, 3, lambda comm: comm.allreduce(1)) == [3, 3, 3]
+    assert run(processes, 3, lambda comm: comm.sendrecv(comm.rank, (comm.rank + 1) % 3, 0, None)) == [2, 0, 1]
+
+
 def test_functions_of_the_cell_travel(world: Any) -> None:
     def work(comm: Communicator) -> int:
         class Local:
@@ -441,7 +495,7 @@ def test_an_interrupt_frees_a_process_and_the_next_group_works(processes: Proces
 def test_connecting_can_be_interrupted(processes: Processes, operation: Function) -> None:
     processes.connect(2)
     processes.generation += 1
-    processes._tell(0, ("connect", 0, 2, processes.meeting, "a group whose rank 1 never comes"))
+    processes._tell(0, ("connect", 0, 2, processes.of(2), "a group whose rank 1 never comes"))
     processes.connected = 0
     assert pickle.load(processes.processes[0].stdout) is None
     processes._tell(0, ("run", cloudpickle.dumps(operation)))

@@ -206,8 +206,9 @@ class TestOwn:
         assert "unknown word 'b=c'" in refused(magic, "-o a b=c")
 
     def test_allreduce(self) -> None:
-        assert parser("pai_allreduce").parse_line("").backend == "gloo"
-        assert "invalid choice: 'nccl'" in refused("pai_allreduce", "--backend nccl")
+        assert parser("pai_allreduce").parse_line("").backend == "auto"
+        assert parser("pai_allreduce").parse_line("--backend shared").backend == "shared"
+        assert "invalid choice: 'smoke'" in refused("pai_allreduce", "--backend smoke")
 
     def test_ps(self) -> None:
         line = '--servers 2 --consistency ssp --staleness 0 --until "loss < 0.3 or epoch >= 20"'

@@ -28,8 +28,10 @@ class Introduction:
         host: Equal for ranks that share a host.
         host_address: How other hosts reach it.
         cores: Cores this rank's process may use.
-        folder: Where the ranks of rank 0's host may meet; rank 0 only.
         keeper: Where its keeper of snapshots listens.
+        lacks: What it lacks for each backend that may be chosen, in words; empty where nothing.
+        folder: Where the ranks of its host may meet.
+        place: Its rank in the MPI world; -1 outside one.
         store: Address for ``init_process_group``; rank 0 only.
     """
 
@@ -37,7 +39,9 @@ class Introduction:
     host_address: str
     cores: int
     keeper: Address
-    folder: str | None = None
+    lacks: Mapping[str, str]
+    folder: str
+    place: int = -1
     store: tuple[str, int] = ("127.0.0.1", 0)
 
 
@@ -53,6 +57,7 @@ class World:
         environments: Each rank's environment variables.
         keepers: Addresses of the ranks' keepers of snapshots; empty where the ranks are threads.
         token: What lets ranks into each other's keepers.
+        backend: How processes communicate, by its name in ``BACKENDS``.
     """
 
     id: str
@@ -62,6 +67,7 @@ class World:
     environments: tuple[Mapping[str, str], ...] = ()
     keepers: tuple[Address, ...] = ()
     token: bytes = field(default=b"", repr=False)
+    backend: str = ""
 
 
 @dataclass(frozen=True)

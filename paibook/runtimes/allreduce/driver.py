@@ -9,6 +9,7 @@ from typing import Any
 import cloudpickle
 
 from paibook.clusters.contract import Cluster, Event
+from paibook.comms.backends import AUTO, NAMES
 from paibook.errors import PlanError
 from paibook.plan import Plan
 from paibook.runtimes import pulls
@@ -17,8 +18,6 @@ from paibook.runtimes.allreduce.elastic import Attempts
 from paibook.runtimes.allreduce.verdict import spell
 from paibook.runtimes.contract import RunContext
 from paibook.runtimes.turns import turn
-
-BACKENDS = ("gloo",)
 
 
 class Driver:
@@ -32,9 +31,9 @@ class Driver:
         """
         plan.program.tree()
         pulls.parse(plan.pull)
-        backend = plan.options.get("backend", "gloo")
-        if backend not in BACKENDS:
-            raise PlanError(f"--backend must be {' or '.join(BACKENDS)}; got {backend!r}")
+        backend = plan.options.get("backend", AUTO)
+        if backend not in NAMES:
+            raise PlanError(f"--backend must be one of {', '.join(NAMES)}; got {backend!r}")
         if plan.resources.servers:
             raise PlanError(f"%%pai_allreduce has no servers; got --servers {plan.resources.servers}")
         workers, fewest = plan.resources.workers, plan.options.get("min_workers")

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from paibook.clusters.contract import Cluster, Event, Ranks
+from paibook.comms.backends import AUTO
 from paibook.errors import ClusterError, RankLost
 from paibook.plan import Plan
 from paibook.runtimes.allreduce import worker
@@ -69,7 +70,7 @@ class Attempts:
         identity = identity_of(ranks)
         try:
             check_before(self._context)
-            world = self._worlds.current(ranks)
+            world = self._worlds.current(ranks, self._plan.options.get("backend", AUTO))
             self._cell = replace(self._cell, attempt=self._worlds.next_attempt())
             execution = Execution(ranks, world, self._cell, self._context, self._plan.timeout, deadline)
             return execution.run()

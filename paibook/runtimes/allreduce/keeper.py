@@ -34,6 +34,7 @@ class Mark:
         size: Ranks of the group that made it.
         step: The entry ``step``, where it is a whole number.
         per_rank: Whether ranks have entries of their own in it.
+        torch: Whether the rank that made it had imported torch.
     """
 
     attempt: int
@@ -41,6 +42,7 @@ class Mark:
     size: int = field(compare=False, default=0)
     step: int | None = field(compare=False, default=None)
     per_rank: bool = field(compare=False, default=False)
+    torch: bool = field(compare=False, default=False)
 
     def __str__(self) -> str:
         return f"commit {self.commit}" + (f" (step {self.step})" if self.step is not None else "")
@@ -226,4 +228,4 @@ class PeerKeeper:
 
 
 def _words(owner: int, mark: Mark) -> list[int | bool | None]:
-    return [owner, mark.attempt, mark.commit, mark.size, mark.step, mark.per_rank]
+    return [owner, mark.attempt, mark.commit, mark.size, mark.step, mark.per_rank, mark.torch]

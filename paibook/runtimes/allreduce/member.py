@@ -2,51 +2,25 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import shutil
-import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from paibook.clusters.contract import Place
 from paibook.comms import torchrun
+from paibook.comms.backends import BACKENDS, lacking, mpi_place
 from paibook.comms.communicator import Communicator, CommunicatorError
 from paibook.comms.deferred import DeferredCommunicator
 from paibook.comms.rendezvous import host_identity, new_folder, own_address
 from paibook.comms.threads import ThreadCommunicator, ThreadGroup
-from paibook.errors import PaibookError
 from paibook.runtimes.allreduce.cell import Introduction, World
 from paibook.runtimes.allreduce.interrupts import TorchSockets
 from paibook.runtimes.allreduce.keeper import Keeper
 
 _KEY = "__paibook_member__"
 _of_this_process: dict[str, Member] = {}  # outlives a namespace that the user has emptied
-
-
-_imports: list[threading.Thread] = []
-
-
-def import_torch() -> None:
-    """Import torch in a thread, where an interrupt does not reach it: half imported, it never can be again."""
-    if not _imports:
-        thread = threading.Thread(target=_import, name="paibook-import", daemon=True)
-        thread.start()
-        _imports.append(thread)
-    settle_import()
-
-
-def settle_import() -> None:
-    """Wait for an import whose wait was interrupted: when two threads import torch, one may find it half made."""
-    for thread in _imports:
-        thread.join()
-
-
-def _import() -> None:
-    try:
-        importlib.import_module("paibook.comms.gloo")
-    except PaibookError:
-        pass  # whoever needs it imports it again, and gets the error
 
 
 class Member:
@@ -78,26 +52,34 @@ class Member:
         place.namespace[_KEY] = member
         return member
 
-    def introduce(self, role: str, one_host: bool, token: bytes) -> Introduction:
+    def introduce(self, role: str, one_host: bool, token: bytes, backends: Sequence[str]) -> Introduction:
         """Leave the world this process is in and say what the driver needs for the next; rank 0 opens its stores.
 
         Args:
             one_host: Whether all ranks seem to share a host.
             token: What lets the ranks into each other's keepers of snapshots.
+            backends: Say what this process lacks for these.
         """
         _of_this_process[role] = self
         self.leave()
         torchrun.end_groups()
         host_address = "127.0.0.1" if one_host else own_address()
-        keeper = self.keeper.listen(host_address, token)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        made = Introduction(
+            host_identity(),
+            host_address,
+            cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+            keeper=self.keeper.listen(host_address, token),
+            lacks=lacking(backends),
+            folder=new_folder(),
+            place=mpi_place(),
+        )
         if self.rank != 0:
-            return Introduction(host_identity(), host_address, cores, keeper)
+            return made
         # A new port every time: torch's store remembers the addresses of groups that are gone.
         if self._store is not None:
             self._store.close()
         self._store = torchrun.StoreHost(host_address)
-        return Introduction(host_identity(), host_address, cores, keeper, new_folder(), self._store.address)
+        return replace(made, store=self._store.address)
 
     def enter(self, world: World, present: Sequence[int]) -> None:
         """Get ready for a cell that runs on the ranks ``present`` of a world."""
@@ -113,9 +95,10 @@ class Member:
         """End the group, freeing peers that wait in it."""
         world, communicator = self._world, self._communicator
         self._world = self._communicator = None
-        if world is not None and world.meeting.folder is not None:
-            # A rank 0 that was killed while the group was forming has left it.
-            shutil.rmtree(world.meeting.folder_of(world.id), ignore_errors=True)
+        if world is not None:
+            # A rank that was killed before the group had formed has left it.
+            for folder in world.meeting.folders_of(self.rank, world.id):
+                shutil.rmtree(folder, ignore_errors=True)
         if communicator is not None:
             communicator.abort()
 
@@ -147,7 +130,4 @@ class Member:
     def _new_communicator(self, world: World) -> Communicator:
         if world.threads:
             return ThreadCommunicator(ThreadGroup.named(world.id, world.size), self.rank)
-        import_torch()
-        from paibook.comms.gloo import TorchCommunicator  # torch takes a second to import, and may be absent
-
-        return TorchCommunicator(self.rank, world.size, world.meeting, world.id)
+        return BACKENDS[world.backend].make(self.rank, world.size, world.meeting, world.id)

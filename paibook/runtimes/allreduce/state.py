@@ -15,6 +15,7 @@ from numbers import Integral
 from typing import Any
 
 from paibook.comms.messages import Message, pack, unpack
+from paibook.comms.torchrun import imported
 from paibook.errors import ProgramError
 from paibook.runtimes.allreduce.keeper import SHARED, Address, Keeper, Kept, Mark, PeerKeeper, Recovery
 from paibook.runtimes.allreduce.snapshots import Checkpoints, portable, put_back
@@ -175,7 +176,8 @@ class State:
 
     def _take(self, values: Mapping[str, Any]) -> None:
         seat = self._seat
-        mark = Mark(seat.attempt, self._commits, seat.size, _step_of(values), bool(self._per_rank))
+        torch = imported("torch") is not None
+        mark = Mark(seat.attempt, self._commits, seat.size, _step_of(values), bool(self._per_rank), torch)
         kept = {name: portable(value) for name, value in values.items()}
         own = {name: kept.pop(name) for name in self._per_rank}
         part = pack(own, seat.token)

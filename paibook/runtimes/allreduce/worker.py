@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -16,6 +16,7 @@ import cloudpickle
 from paibook.clusters.contract import Place
 from paibook.comms.calls import watched
 from paibook.comms.communicator import Communicator, CommunicatorError
+from paibook.comms.imports import import_torch, settle_import
 from paibook.comms.positions import Position, positioned
 from paibook.errors import UserCodeError
 from paibook.hyperparameters import HyperParameters
@@ -24,15 +25,15 @@ from paibook.program import capture_error
 from paibook.runtimes import pulls
 from paibook.runtimes.allreduce.cell import STATE_BEGUN, Cell, Introduction, Report, Value, World
 from paibook.runtimes.allreduce.interrupts import watching
-from paibook.runtimes.allreduce.member import Member, import_torch, settle_import
+from paibook.runtimes.allreduce.member import Member
 from paibook.runtimes.allreduce.state import Seat, seated
 from paibook.runtimes.allreduce.whereabouts import Whereabouts
 from paibook.runtimes.inspection import forget_failure, remember_failure
 
 
-def introduce(place: Place, one_host: bool, token: bytes) -> Introduction:
+def introduce(place: Place, one_host: bool, token: bytes, backends: Sequence[str]) -> Introduction:
     """Leave the old world; returns what the driver needs to make a new one."""
-    return Member.of(place).introduce(place.role, one_host, token)
+    return Member.of(place).introduce(place.role, one_host, token, backends)
 
 
 def forget(place: Place) -> None:
@@ -107,8 +108,8 @@ def _watched(cell: Cell, member: Member, tell: Callable[[], None]) -> Iterator[N
 
 
 def _settle(cell: Cell) -> None:
-    if cell.recovery is not None:
-        import_torch()  # the snapshot's ranks had it; the cell itself might be interrupted while it imports
+    if cell.recovery is not None and cell.recovery.mark.torch:
+        import_torch()  # the cell will; it might be interrupted while it does
     settle_import()
 
 

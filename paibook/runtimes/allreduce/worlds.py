@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from itertools import count
 
 from paibook.clusters.contract import Cluster, Ranks
+from paibook.comms.backends import AUTO, GLOO, candidates, choose
 from paibook.comms.rendezvous import Meeting, environment
 from paibook.comms.torchrun import PRIVATE
 from paibook.comms.wire import new_token
 from paibook.runtimes.allreduce import worker
 from paibook.runtimes.allreduce.cell import Introduction, World
+from paibook.settings import settings
 
 INTRODUCTION_SECONDS = 30.0
 
@@ -27,16 +29,22 @@ class Worlds:
 
     def __init__(self) -> None:
         self._world: World | None = None
-        self._identity: Identity = ()
+        self._identity: tuple[Identity, str] = ((), "")
         self._attempts = count(1)
         self._token = new_token()  # one for all worlds: a rank asks for snapshots of the world before
 
-    def current(self, ranks: Ranks) -> World:
-        """The world of these ranks: the one before, unless it was broken or a process was replaced."""
-        identity = identity_of(ranks)
+    def current(self, ranks: Ranks, backend: str) -> World:
+        """The world of these ranks: the one before, unless it was broken, or a process or the backend is another.
+
+        Raises:
+            PlanError: The backend is not possible on these ranks.
+        """
+        if backend == AUTO and not settings().shared_memory:
+            backend = GLOO
+        identity = identity_of(ranks), backend
         if self._world is None or identity != self._identity:
             self._world = None
-            self._world = _new_world(ranks, identity, self._token)
+            self._world = _new_world(ranks, *identity, self._token)
             self._identity = identity
         return self._world
 
@@ -64,27 +72,32 @@ def identity_of(ranks: Ranks) -> Identity:
     return tuple((status.host, status.pid) for status in ranks.status())
 
 
-def _new_world(ranks: Ranks, identity: Identity, token: bytes) -> World:
+def _new_world(ranks: Ranks, identity: Identity, backend: str, token: bytes) -> World:
     name = PRIVATE + uuid.uuid4().hex
     if set(identity) == {(socket.gethostname(), os.getpid())}:
         return World(name, ranks.size, True, Meeting(b""))
     one_host = len({host for host, _ in identity}) == 1
-    members = _introduced(ranks, one_host, token)
+    members = _introduced(ranks, one_host, token, backend)
     hosts = [member.host for member in members]
     if one_host and len(set(hosts)) > 1:  # containers may share a host's name and nothing else
-        members = _introduced(ranks, False, token)
+        members = _introduced(ranks, False, token, backend)
+    chosen = choose(backend, [member.lacks for member in members], hosts)
     first = members[0]
     environments = tuple(
         environment(rank, ranks.size, hosts, first.store, member.cores) for rank, member in enumerate(members)
     )
+    places = tuple(member.place for member in members)
     if len(set(hosts)) == 1:
         # A file in a folder of mode 0700, rather than a port that authenticates nobody.
-        meeting = Meeting(new_token(), first.folder)
+        meeting = Meeting(new_token(), first.folder, places=places)
     else:
-        meeting = Meeting(new_token(), None, first.store, tuple(member.host_address for member in members))
+        folders = tuple(members[hosts.index(host)].folder for host in hosts)
+        addresses = tuple(member.host_address for member in members)
+        meeting = Meeting(new_token(), None, first.store, addresses, folders, places)
     keepers = tuple(member.keeper for member in members)
-    return World(name, ranks.size, False, meeting, environments, keepers, token)
+    return World(name, ranks.size, False, meeting, environments, keepers, token, chosen)
 
 
-def _introduced(ranks: Ranks, one_host: bool, token: bytes) -> Sequence[Introduction]:
-    return [pending.result(INTRODUCTION_SECONDS) for pending in ranks.apply(worker.introduce, one_host, token)]
+def _introduced(ranks: Ranks, one_host: bool, token: bytes, backend: str) -> Sequence[Introduction]:
+    introduced = ranks.apply(worker.introduce, one_host, token, candidates(backend))
+    return [pending.result(INTRODUCTION_SECONDS) for pending in introduced]
