@@ -212,7 +212,8 @@ def _add_allreduce(group: Any) -> None:
         type=at_least(1),
         default=None,
         metavar="K",
-        help="go on with as few as K ranks where there is no room for a lost rank's successor; as many as there were",
+        help="begin, or go on without a lost rank, with as few as K ranks where there is no room for all, and "
+        "take more in when there is; as many as -n",
     )
 
 

@@ -64,6 +64,10 @@ class Place(ABC):
         """Send an event to whoever applied the running function. Safe from any thread."""
 
     @abstractmethod
+    def noticed(self, word: str) -> bool:
+        """Whether this word was left for the running function; see ``Ranks.notify``. Safe from any thread."""
+
+    @abstractmethod
     def format(self, value: Any) -> dict[str, Any]:
         """A value's MIME bundle, always with ``text/plain``."""
 
@@ -182,6 +186,13 @@ class Ranks(ABC):
 
         A call that is still on its way to an idle rank is withdrawn: it never begins, and its exception is
         ``KeyboardInterrupt``, once the rank has read past it.
+        """
+
+    @abstractmethod
+    def notify(self, word: str, ranks: Sequence[int] | None = None) -> None:
+        """Leave a word for the running function, which learns of it by ``Place.noticed``, and need not heed it.
+
+        A rank that runs nothing is told nothing. On a busy machine a word may be lost: say it again.
         """
 
     @abstractmethod

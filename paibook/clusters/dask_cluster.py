@@ -122,7 +122,15 @@ class DaskCluster(Cluster):
             self._retire(surplus)
             return
         cluster.scale(workers)
-        self._started().wait_for_workers(workers, timeout=settings().start_timeout)
+        timeout = settings().start_timeout
+        try:
+            self._started().wait_for_workers(workers, timeout=timeout)
+        except TimeoutError as error:  # a queue of jobs may need longer: they come when they come
+            there = len(self._started().nthreads())
+            raise ClusterError(
+                f"{self.reference} was asked for {workers} workers and has {there} after {timeout:.0f} s; the others "
+                "may still come. PAIBOOK_START_TIMEOUT sets how long to wait"
+            ) from error
 
     def _retire(self, count: int) -> None:
         """End workers, those that hold the fewest ranks; what ranks are lost, ``status`` says."""

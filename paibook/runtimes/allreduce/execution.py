@@ -23,6 +23,7 @@ INTERRUPT_AGAIN_SECONDS = 0.4
 DELIVERY_SECONDS = 60.0  # for a large cell to reach a rank, where it is withdrawn
 POLL_SECONDS = 0.1
 SETTLE_SECONDS = 0.1  # when all ranks raise the same, none needs to be interrupted and their groups stay in step
+LEAVE_SECONDS = 10.0  # from the first rank that leaves at a commit, for others to run the cell's ``finally`` blocks
 CAUSE_SECONDS = 0.7  # a broken connection is a symptom; a lost rank is reported within 0.5 s
 
 
@@ -91,6 +92,11 @@ class Execution:
         """Whether the cell has registered a state."""
         return self._arrivals.keeps
 
+    @property
+    def left(self) -> bool:
+        """Whether ranks have left at a commit, to go on in a new group."""
+        return any(report.left for report in self.reports.values())
+
     def run(self) -> dict[int, Report]:
         """Run to the end; returns every rank's report, or raises what the user should see."""
         self._context.on_cancel(self._changed.set)
@@ -110,18 +116,21 @@ class Execution:
 
     def _watch(self) -> None:
         """Wait until every rank is done, or one has failed, or the user or the clock says stop."""
-        grace: float | None = None
+        failing: float | None = None
+        leaving: float | None = None
         while True:
             self._collect()
             if not self._pending or self._context.cancelled or self.lost or self._unexpected:
                 return
-            if self._cell.check and self._disagree():
+            if self._cell.check and not self.left and self._disagree():
                 return
             now = time.monotonic()
-            if grace is None and any(failed(report) for report in self.reports.values()):
+            if failing is None and any(failed(report) for report in self.reports.values()):
                 clear = any(is_cause(r) or r.interrupted for r in self.reports.values())
-                grace = now + (SETTLE_SECONDS if clear else CAUSE_SECONDS)
-            ends = [end for end in (self._deadline, grace) if end is not None]
+                failing = now + (SETTLE_SECONDS if clear else CAUSE_SECONDS)
+            if leaving is None and self.left:
+                leaving = now + LEAVE_SECONDS
+            ends = [end for end in (self._deadline, failing, leaving) if end is not None]
             if ends and now >= min(ends):
                 return
             self._changed.wait(None if not ends else min(ends) - now)
@@ -198,7 +207,7 @@ class Execution:
             rank = min(self._unexpected)
             error = self._unexpected[rank]
             raise RunError(f"rank {rank} could not run the cell: {type(error).__name__}: {error}") from error
-        mismatch = self._conflict or (self._found_at_the_end() if self._cell.check else None)
+        mismatch = self._conflict or (self._found_at_the_end() if self._cell.check and not self.left else None)
         places = {r: report.where for r, report in self.reports.items() if failed(report) and not is_cause(report)}
         places |= {rank: self._arrivals.waiting[rank] for rank in self.killed if rank in self._arrivals.waiting}
         where = f"; {described(places)}" if places else ""
@@ -216,7 +225,7 @@ class Execution:
                 f"{spell(running)} {'was' if len(running) == 1 else 'were'} still running{where}{self._kept()}"
             )
         interrupted = [rank for rank, report in self.reports.items() if report.interrupted]
-        if interrupted:
+        if interrupted and not self.left:
             raise RunCancelled(f"a signal from outside interrupted {spell(interrupted)}{self._kept()}")
         return self.reports
 
