@@ -19,6 +19,10 @@ from paibook.runtimes.contract import Progress, RunContext
 from paibook.runtimes.turns import check_before, kept
 
 STOP_SECONDS = 1.0  # for interrupted ranks to come back before they are killed
+SILENT_SECONDS = (
+    3.0  # for those that cannot say where they are: a library is being loaded, or C code holds on to Python
+)
+IMPORT_SECONDS = 15.0  # for those that import a library, which is not broken off
 INTERRUPT_AGAIN_SECONDS = 0.4
 DELIVERY_SECONDS = 60.0  # for a large cell to reach a rank, where it is withdrawn
 POLL_SECONDS = 0.1
@@ -34,6 +38,7 @@ class _Arrivals:
         self.begun: set[int] = set()
         self.keeps = False
         self.waiting: dict[int, Whereabouts] = {}
+        self.told: set[int] = set()  # who has said since then where it is
         self._emit, self._changed = emit, changed
 
     def on_event(self, event: Event) -> None:
@@ -44,6 +49,7 @@ class _Arrivals:
             self.keeps = True
         elif event.kind == "progress" and isinstance(event.data, dict):
             self.waiting[event.rank] = Whereabouts.from_json(event.data)
+            self.told.add(event.rank)
             self._changed.set()
         elif (event.kind, event.data) != ("stdout", ""):
             self._emit(event)
@@ -170,12 +176,13 @@ class Execution:
         """
         began = time.monotonic()
         since: dict[int, float] = {}
+        self._arrivals.told.clear()
         asked: dict[int, float] = {}
         self._abort_threads()
         while self._pending:
             now = time.monotonic()
             since.update({rank: now for rank in self._arrivals.begun & self._pending.keys() if rank not in since})
-            late = sorted(r for r in self._pending if now >= since.get(r, began + DELIVERY_SECONDS) + STOP_SECONDS)
+            late = sorted(r for r in self._pending if now >= since.get(r, began + DELIVERY_SECONDS) + self._patience(r))
             if late:
                 self._kill(late)
             due = [r for r in sorted(self._pending) if now >= asked.get(r, 0.0) or (r in since and since[r] == now)]
@@ -185,6 +192,14 @@ class Execution:
             self._changed.wait(POLL_SECONDS)
             self._changed.clear()
             self._collect()
+
+    def _patience(self, rank: int) -> float:
+        """Seconds that an interrupted rank has to come back."""
+        if self._world.threads:
+            return STOP_SECONDS
+        if rank not in self._arrivals.told:
+            return SILENT_SECONDS
+        return STOP_SECONDS if self._arrivals.waiting[rank].importing is None else IMPORT_SECONDS
 
     def _abort_threads(self) -> None:
         if self._world.threads:
