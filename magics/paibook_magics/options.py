@@ -8,10 +8,11 @@ import json
 import re
 import shlex
 from functools import cache
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from paibook.data.formats import FORMATS
 from paibook.errors import PlanError
+from paibook.resources import Placement
 from paibook_magics.examples import SUMMARIES, examples_text
 from paibook_magics.option_values import at_least, columns, most_bad, pulls, seconds, share, size, variables
 
@@ -191,8 +192,18 @@ def _add_robustness(group: Any) -> None:
     add("--no-backups", dest="backups", action="store_false", help="no second copy of a task that is slow at the end")
 
 
+def _add_placement(add: Any) -> None:
+    add(
+        "--placement",
+        choices=get_args(Placement),
+        default="spread",
+        help="start ranks on the emptiest workers, or on as few hosts as possible; spread",
+    )
+
+
 def _add_allreduce(group: Any) -> None:
     add = group.add_argument
+    _add_placement(add)
     add("--backend", choices=["gloo"], default="gloo", help="of torch.distributed and comm")
     add(
         "--no-check",
@@ -219,6 +230,7 @@ def _add_allreduce(group: Any) -> None:
 
 def _add_ps(group: Any) -> None:
     add = group.add_argument
+    _add_placement(add)
     add("--servers", type=at_least(1), default=1, metavar="N", help="processes that hold the model; 1")
     add("--consistency", choices=["bsp", "ssp", "asp"], default="bsp", help="how far workers may drift apart; bsp")
     add("--staleness", type=at_least(0), default=None, metavar="S", help="clocks a pull may miss under ssp")

@@ -12,6 +12,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from paibook.errors import ClusterError, RankLost
 from paibook.metrics import Metric
+from paibook.resources import Placement
 
 T = TypeVar("T")
 
@@ -261,13 +262,15 @@ class Cluster(ABC):
         """The cluster's tasks; starts the cluster when needed."""
 
     @abstractmethod
-    def ranks(self, size: int, role: str = "worker", gpus: int = 0) -> Ranks:
+    def ranks(self, size: int, role: str = "worker", gpus: int = 0, placement: Placement = "spread") -> Ranks:
         """Exactly ``size`` ready ranks of a role, starting those that are missing or lost and keeping the others.
 
         Args:
             size: 0 means as many as the role has at present; where it has none, one for each worker (at least 1).
             role: Ranks of different roles never share a process.
             gpus: Cards per rank.
+            placement: Where ranks are started: spread over the workers, or packed on as few hosts as possible. Those
+                that run stay where they are.
 
         Raises:
             ClusterError: It cannot hold so many: says what is free and what was asked.

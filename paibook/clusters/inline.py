@@ -34,6 +34,7 @@ from paibook.clusters.task_events import speaking
 from paibook.errors import ClusterError, RankLost, RunCancelled
 from paibook.gpus import assign, discover
 from paibook.metrics import Recorder, recording
+from paibook.resources import Placement
 
 T = TypeVar("T")
 MAX_RANKS = 64
@@ -60,7 +61,7 @@ class InlineCluster(Cluster):
             self._tasks = InlineTasks(self._slots)
         return self._tasks
 
-    def ranks(self, size: int, role: str = "worker", gpus: int = 0) -> Ranks:
+    def ranks(self, size: int, role: str = "worker", gpus: int = 0, placement: Placement = "spread") -> Ranks:
         size = size or len(self._threads.get(role, ())) or self._slots
         assign(discover(), size, gpus)  # threads share the process's cards; this only refuses what is not there
         if size > MAX_RANKS:

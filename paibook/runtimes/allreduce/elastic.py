@@ -17,7 +17,7 @@ from paibook.plan import Plan
 from paibook.runtimes.allreduce import worker
 from paibook.runtimes.allreduce.cell import Cell, Report
 from paibook.runtimes.allreduce.execution import Execution
-from paibook.runtimes.allreduce.growth import Growth
+from paibook.runtimes.allreduce.growth import Growth, ranks_on
 from paibook.runtimes.allreduce.keeper import Kept, Mark, Recovery
 from paibook.runtimes.allreduce.verdict import in_step, spell
 from paibook.runtimes.allreduce.worlds import identity_of, worlds_of
@@ -52,8 +52,8 @@ class Attempts:
         """Run to the end; returns every rank's report, or raises what the user should see."""
         deadline = None if self._plan.timeout is None else time.monotonic() + self._plan.timeout
         if self._plan.targets is None and self._plan.options.get("min_workers") is not None:
-            wanted = self._plan.resources.workers or ranks.size
-            self._growth = Growth(self._cluster, wanted, self._plan.resources.gpus_per_worker)
+            resources = self._plan.resources
+            self._growth = Growth(self._cluster, resources, resources.workers or ranks.size)
         try:
             while True:
                 reports = self._attempt(ranks, deadline)
@@ -143,8 +143,7 @@ class Attempts:
         patience = time.monotonic() + (ROOM_SECONDS if fewest is None else 0.0)
         while True:
             try:
-                gpus = self._plan.resources.gpus_per_worker
-                return self._cluster.ranks(ranks.size, ranks.role, gpus), "replaced"
+                return ranks_on(self._cluster, self._plan.resources, ranks.size), "replaced"
             except ClusterError as error:
                 self._context.check_cancelled()
                 if time.monotonic() < patience:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from paibook.clusters.contract import Cluster, Ranks
 from paibook.errors import ClusterError, PlanError, RankLost
 from paibook.plan import Plan
+from paibook.resources import Resources
 from paibook.runtimes.allreduce import worker
 from paibook.runtimes.allreduce.cell import REGROUP
 
@@ -28,12 +29,12 @@ class Growth:
 
     Args:
         cluster: Where.
-        wanted: The most ranks that the cell may have.
-        gpus: Cards for each.
+        resources: What the cell asks for.
+        wanted: The most ranks that it may have.
     """
 
-    def __init__(self, cluster: Cluster, wanted: int, gpus: int) -> None:
-        self._cluster, self._wanted, self._gpus = cluster, wanted, gpus
+    def __init__(self, cluster: Cluster, resources: Resources, wanted: int) -> None:
+        self._cluster, self._resources, self._wanted = cluster, resources, wanted
         self._size = 0  # ranks that are ready, with the newcomers
 
     @contextmanager
@@ -58,7 +59,7 @@ class Growth:
     def larger(self, ranks: Ranks) -> Ranks:
         """The group with its newcomers; the same as before where they are gone again."""
         try:
-            return self._cluster.ranks(self._size, ranks.role, self._gpus)
+            return ranks_on(self._cluster, self._resources, self._size)
         except (ClusterError, PlanError):
             logger.info("newcomers have gone again", exc_info=True)
             return ranks
@@ -81,7 +82,7 @@ class Growth:
         size = min(self._wanted, possible(self._cluster, ranks.role))
         if size <= ranks.size:
             return ranks.size
-        fresh = self._cluster.ranks(size, ranks.role, self._gpus)
+        fresh = ranks_on(self._cluster, self._resources, size)
         for pending in fresh.apply(worker.get_ready, ranks=range(ranks.size, size)):
             pending.result(READY_SECONDS)
         return size
@@ -93,23 +94,28 @@ def possible(cluster: Cluster, role: str) -> int:
     return status.free + sum(rank.role == role and rank.state != "lost" for rank in status.ranks)
 
 
+def ranks_on(cluster: Cluster, resources: Resources, size: int) -> Ranks:
+    """``size`` ranks of a cluster, with the cards and in the places that are asked for."""
+    return cluster.ranks(size, gpus=resources.gpus_per_worker, placement=resources.placement)
+
+
 def first_ranks(plan: Plan, cluster: Cluster) -> Ranks:
     """The ranks a plan asks for; fewer where there is no room for all and ``--min-workers`` allows that.
 
     Raises:
         ClusterError, PlanError: There is too little room.
     """
-    asked, gpus = plan.resources.workers, plan.resources.gpus_per_worker
+    asked = plan.resources.workers
     fewest = plan.options.get("min_workers")
     cluster.start()
     try:
-        return cluster.ranks(asked, gpus=gpus)
+        return ranks_on(cluster, plan.resources, asked)
     except (ClusterError, PlanError) as error:
         refusal = error
     if fewest is not None and plan.targets is None:
         for size in range(min(asked - 1, possible(cluster, "worker")), fewest - 1, -1):
             try:
-                return cluster.ranks(size, gpus=gpus)
+                return ranks_on(cluster, plan.resources, size)
             except (ClusterError, PlanError):
                 logger.debug("there is no room for %d ranks", size, exc_info=True)
     raise refusal
