@@ -19,7 +19,7 @@ from paibook.runtimes.allreduce.cell import Cell, Report
 from paibook.runtimes.allreduce.execution import Execution
 from paibook.runtimes.allreduce.growth import Growth, ranks_on
 from paibook.runtimes.allreduce.keeper import Kept, Mark, Recovery
-from paibook.runtimes.allreduce.verdict import in_step, spell
+from paibook.runtimes.allreduce.verdict import in_step, spell, unreceived
 from paibook.runtimes.allreduce.worlds import identity_of, worlds_of
 from paibook.runtimes.contract import RunContext
 from paibook.runtimes.turns import check_before
@@ -63,10 +63,22 @@ class Attempts:
         finally:
             # An error keeps the frames it passed, and the session keeps the error: what was pushed must not stay.
             self._cell = None
+        self._tell_unreceived(ranks, reports)
         if any(report.kept is not None for report in reports.values()):
             # What is left after an error goes with the next cell.
             ranks.apply(worker.forget)
         return reports
+
+    def _tell_unreceived(self, ranks: Ranks, reports: Mapping[int, Report]) -> None:
+        """Say when messages are left that a later cell's ``recv`` would get."""
+        if not self._plan.options.get("check", True) or len(reports) < ranks.size:
+            return
+        before, self._worlds.unreceived = self._worlds.unreceived, unreceived(reports.values())
+        count = self._worlds.unreceived - before
+        if count > 0:
+            which = "1 message was" if count == 1 else f"{count} messages were"
+            text = f"{which} sent on comm and not received; a later cell's recv may get what was left\n"
+            self._context.emit(Event("stderr", "run", -1, text))
 
     def _attempt(self, ranks: Ranks, deadline: float | None) -> dict[int, Report] | Ranks:
         """Run the cell once; gives the ranks to go on with where that takes another attempt."""
