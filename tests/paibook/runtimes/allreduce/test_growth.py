@@ -14,8 +14,11 @@ import pytest
 from distributed import LocalCluster
 
 from paibook.clusters import connect
+from paibook.clusters.contract import Place
 from paibook.errors import ClusterError, RunCancelled
-from paibook.runtimes.allreduce import execution
+from paibook.resources import Resources
+from paibook.runtimes.allreduce import execution, growth, worker
+from paibook.runtimes.allreduce.cell import REGROUP
 from tests.paibook.runtimes.allreduce.conftest import Bench
 
 SHARDS, STEPS = 4, 60
@@ -64,6 +67,59 @@ def dask() -> Iterator[LocalCluster]:
 def bench(dask: LocalCluster, tmp_path: Path) -> Iterator[Bench]:
     cluster = connect(dask.scheduler_address)
     yield Bench(cluster, tmp_path)
+    cluster.close()
+
+
+def wait_for_word(place: Place) -> bool:
+    place.emit("stdout", "here")
+    deadline = time.monotonic() + 20
+    while not place.noticed(REGROUP) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return place.noticed(REGROUP)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look for room all the time, and have newcomers ready at once."""
+    monkeypatch.setattr(growth, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(worker, "get_ready", lambda place: None)
+
+
+@pytest.mark.usefixtures("quick")
+def test_newcomers_that_are_gone_again_leave_the_group_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = connect("inline")
+    ranks = cluster.ranks(2)
+    seeker = growth.Growth(cluster, Resources(workers=3), 3)
+    with seeker.sought(ranks, lambda: True):
+        assert [pending.result(30) for pending in ranks.apply(wait_for_word)] == [True, True]
+    assert seeker.larger(ranks).size == 3
+
+    def refuse(*args: object, **options: object) -> None:
+        raise ClusterError("not enough room")
+
+    monkeypatch.setattr(cluster, "ranks", refuse)
+    assert seeker.larger(ranks) is ranks
+    cluster.close()
+
+
+@pytest.mark.usefixtures("quick")
+def test_nobody_is_asked_to_leave_for_ranks_that_do_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = connect("inline")
+    ranks = cluster.ranks(2)
+    tried = threading.Semaphore(0)
+
+    def refuse(*args: object, **options: object) -> None:
+        tried.release()
+        raise ClusterError("another notebook was faster")
+
+    def wait_for_tries(place: Place) -> tuple[bool, bool]:
+        return all(tried.acquire(timeout=20) for _ in range(3)), place.noticed(REGROUP)
+
+    monkeypatch.setattr(cluster, "ranks", refuse)
+    seeker = growth.Growth(cluster, Resources(workers=3), 3)
+    with seeker.sought(ranks, lambda: True):
+        assert ranks.apply(wait_for_tries, ranks=[0])[0].result(30) == (True, False)
+    assert seeker.larger(ranks) is ranks
     cluster.close()
 
 
