@@ -8,11 +8,12 @@ import json
 import re
 import shlex
 from functools import cache
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from paibook.comms.backends import NAMES as BACKENDS
 from paibook.data.formats import FORMATS
 from paibook.errors import PlanError
+from paibook.resources import Placement
 from paibook_magics.examples import SUMMARIES, examples_text
 from paibook_magics.option_values import at_least, columns, most_bad, pulls, seconds, share, size, variables
 
@@ -192,8 +193,18 @@ def _add_robustness(group: Any) -> None:
     add("--no-backups", dest="backups", action="store_false", help="no second copy of a task that is slow at the end")
 
 
+def _add_placement(add: Any) -> None:
+    add(
+        "--placement",
+        choices=get_args(Placement),
+        default="spread",
+        help="start ranks on the emptiest workers, or on as few hosts as possible; spread",
+    )
+
+
 def _add_allreduce(group: Any) -> None:
     add = group.add_argument
+    _add_placement(add)
     add("--backend", choices=BACKENDS, default="auto", help="what comm goes through; by where the ranks are")
     add(
         "--no-check",
@@ -213,12 +224,14 @@ def _add_allreduce(group: Any) -> None:
         type=at_least(1),
         default=None,
         metavar="K",
-        help="go on with as few as K ranks where there is no room for a lost rank's successor; as many as there were",
+        help="begin, or go on without a lost rank, with as few as K ranks where there is no room for all, and "
+        "take more in when there is; as many as -n",
     )
 
 
 def _add_ps(group: Any) -> None:
     add = group.add_argument
+    _add_placement(add)
     add("--servers", type=at_least(1), default=1, metavar="N", help="processes that hold the model; 1")
     add("--consistency", choices=["bsp", "ssp", "asp"], default="bsp", help="how far workers may drift apart; bsp")
     add("--staleness", type=at_least(0), default=None, metavar="S", help="clocks a pull may miss under ssp")

@@ -54,7 +54,13 @@ def plan_cell(
     plan = Plan(
         runtime=RUNTIME_OF[magic],
         program=program,
-        resources=Resources(asked["workers"], asked["servers"], asked["gpus"], getattr(options, "memory", None)),
+        resources=Resources(
+            asked["workers"],
+            asked["servers"],
+            asked["gpus"],
+            getattr(options, "memory", None),
+            getattr(options, "placement", "spread"),
+        ),
         cluster=cluster,
         name=options.name,
         options=_options(magic, options, program, namespace),

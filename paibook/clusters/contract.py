@@ -12,6 +12,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from paibook.errors import ClusterError, RankLost
 from paibook.metrics import Metric
+from paibook.resources import Placement
 
 T = TypeVar("T")
 
@@ -62,6 +63,10 @@ class Place(ABC):
     @abstractmethod
     def emit(self, kind: EventKind, data: Any) -> None:
         """Send an event to whoever applied the running function. Safe from any thread."""
+
+    @abstractmethod
+    def noticed(self, word: str) -> bool:
+        """Whether this word was left for the running function; see ``Ranks.notify``. Safe from any thread."""
 
     @abstractmethod
     def format(self, value: Any) -> dict[str, Any]:
@@ -185,6 +190,13 @@ class Ranks(ABC):
         """
 
     @abstractmethod
+    def notify(self, word: str, ranks: Sequence[int] | None = None) -> None:
+        """Leave a word for the running function, which learns of it by ``Place.noticed``, and need not heed it.
+
+        A rank that runs nothing is told nothing. On a busy machine a word may be lost: say it again.
+        """
+
+    @abstractmethod
     def kill(self, ranks: Sequence[int] | None = None) -> None:
         """End the processes at once; the next ``Cluster.ranks`` call starts fresh ones in their place."""
 
@@ -250,13 +262,15 @@ class Cluster(ABC):
         """The cluster's tasks; starts the cluster when needed."""
 
     @abstractmethod
-    def ranks(self, size: int, role: str = "worker", gpus: int = 0) -> Ranks:
+    def ranks(self, size: int, role: str = "worker", gpus: int = 0, placement: Placement = "spread") -> Ranks:
         """Exactly ``size`` ready ranks of a role, starting those that are missing or lost and keeping the others.
 
         Args:
             size: 0 means as many as the role has at present; where it has none, one for each worker (at least 1).
             role: Ranks of different roles never share a process.
             gpus: Cards per rank.
+            placement: Where ranks are started: spread over the workers, or packed on as few hosts as possible. Those
+                that run stay where they are.
 
         Raises:
             ClusterError: It cannot hold so many: says what is free and what was asked.

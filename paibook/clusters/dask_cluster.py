@@ -24,6 +24,7 @@ from paibook.clusters.dask_tasks import DaskTasks
 from paibook.clusters.engine_launcher import EngineLauncher, free_slots, ranks_held
 from paibook.clusters.local_cluster import LastingCluster, WorkerNanny
 from paibook.errors import ClusterError, RankLost
+from paibook.resources import Placement
 from paibook.settings import settings
 
 _UNPROFILED = {"distributed": {"worker": {"profile": {"enabled": False}}}}
@@ -94,7 +95,7 @@ class DaskCluster(Cluster):
                 self._tasks = DaskTasks(self._started())
             return self._tasks
 
-    def ranks(self, size: int, role: str = "worker", gpus: int = 0) -> Ranks:
+    def ranks(self, size: int, role: str = "worker", gpus: int = 0, placement: Placement = "spread") -> Ranks:
         with self._lock:
             client = self._started()
             size = size or self._present_ranks(role) or self._default_ranks()
@@ -103,7 +104,7 @@ class DaskCluster(Cluster):
                     self.reference, client, self._capacity, self._started_controller, self._losses
                 )
             self._make_room(self._launcher.missing(size, role))
-            return self._launcher.ranks(size, role, gpus)
+            return self._launcher.ranks(size, role, gpus, placement)
 
     def without_lost(self, most: int, role: str = "worker") -> Ranks:
         with self._lock:
@@ -122,7 +123,15 @@ class DaskCluster(Cluster):
             self._retire(surplus)
             return
         cluster.scale(workers)
-        self._started().wait_for_workers(workers, timeout=settings().start_timeout)
+        timeout = settings().start_timeout
+        try:
+            self._started().wait_for_workers(workers, timeout=timeout)
+        except TimeoutError as error:  # a queue of jobs may need longer: they come when they come
+            there = len(self._started().nthreads())
+            raise ClusterError(
+                f"{self.reference} was asked for {workers} workers and has {there} after {timeout:.0f} s; the others "
+                "may still come. PAIBOOK_START_TIMEOUT sets how long to wait"
+            ) from error
 
     def _retire(self, count: int) -> None:
         """End workers, those that hold the fewest ranks; what ranks are lost, ``status`` says."""

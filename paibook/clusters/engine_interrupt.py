@@ -5,9 +5,15 @@ from __future__ import annotations
 import inspect
 import os
 import signal
+import sys
 import threading
+import time
 from types import FrameType
 from typing import Any
+
+from paibook.clusters.imports import library_in_import
+
+POLL_SECONDS = 0.01
 
 CALL = "call"  # in the content of an interrupt request: the message id of the call that is to end
 
@@ -15,13 +21,20 @@ CALL = "call"  # in the content of an interrupt request: the message id of the c
 class Interrupts:
     """One engine's: SIGINT raises ``KeyboardInterrupt`` in the call that an interrupt request names, and in no other.
 
-    A request that names no call, and a signal that came without a request, mean whatever runs.
+    A request that names no call, and a signal that came without a request, mean whatever runs. One that comes while an
+    installed library is being imported waits for the end of the import.
     """
 
     def __init__(self) -> None:
         self._running: str | None = None
         self._asked: str | None = None
         self._lock = threading.Lock()  # of the control thread, which asks, and the main thread, which runs
+        self._process = os.getpid()
+        # A pipe, since a signal's handler must not wait for a lock that the code it interrupts may hold.
+        self._held_call: str | None = None
+        self._held, self._hold = os.pipe()
+        os.set_blocking(self._hold, False)
+        threading.Thread(target=self._release, name="paibook-held-interrupts", daemon=True).start()
 
     def heed(self, kernel: Any) -> None:
         """Answer the kernel's interrupt requests from now on."""
@@ -60,8 +73,31 @@ class Interrupts:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._running is not None:
-            signal.default_int_handler(number, frame)
+        if self._running is None:
+            return
+        if library_in_import(frame) is not None and os.getpid() == self._process:
+            self._hold_back()
+            return
+        signal.default_int_handler(number, frame)
+
+    def _hold_back(self) -> None:
+        self._held_call = self._running
+        try:
+            os.write(self._hold, b"!")
+        except BlockingIOError:
+            pass  # full of others
+
+    def _release(self) -> None:
+        """Interrupt the call again when the import has ended during which it was interrupted."""
+        main = threading.main_thread().ident
+        assert main is not None
+        while os.read(self._held, 4096):
+            call = self._held_call
+            while call == self._running and library_in_import(sys._current_frames().get(main)) is not None:
+                time.sleep(POLL_SECONDS)
+            with self._lock:
+                if call is not None and call == self._running:
+                    os.kill(self._process, signal.SIGINT)
 
 
 _of_process: dict[int, Interrupts] = {}  # a forked child is no engine

@@ -21,9 +21,10 @@ from paibook.clusters.contract import Ranks, RankStatus
 from paibook.clusters.controller import Controller
 from paibook.clusters.dask_calls import ANSWER_SECONDS, ask
 from paibook.clusters.engine_ranks import Engine, EngineCaller, EngineRanks, connect_client, drop_lost, engine_status
-from paibook.clusters.placement import place
+from paibook.clusters.placement import place, within_cards
 from paibook.errors import ClusterError, PlanError, RankLost
 from paibook.gpus import Device, assign, discover
+from paibook.resources import Placement
 from paibook.settings import settings
 
 logger = logging.getLogger(__name__)
@@ -63,14 +64,14 @@ class EngineLauncher:
         self._caller = EngineCaller(connect_client(connection_info=self._controller.client_info))
         self._lock = threading.RLock()
 
-    def ranks(self, size: int, role: str, gpus: int) -> Ranks:
+    def ranks(self, size: int, role: str, gpus: int, placement: Placement = "spread") -> Ranks:
         """See ``Cluster.ranks``. Ranks with fewer cards than asked for are replaced by ones that have them."""
         with self._lock:
             engines = self._engines.setdefault(role, [])
             self._drop_cardless(engines[:size], gpus)
             missing = [rank for rank in range(size) if rank >= len(engines) or engines[rank].lost is not None]
             if missing:
-                self._launch(role, engines, missing, size, gpus)
+                self._launch(role, engines, missing, size, gpus, placement)
             return _LauncherRanks(role, self._caller, engines[:size], self._kill, self._losses.setdefault(role, []))
 
     def without_lost(self, most: int, role: str) -> Ranks:
@@ -114,10 +115,15 @@ class EngineLauncher:
             self._caller.lose(engine, f"its Dask worker {engine.worker} was retired by scaling down")
         self._kill(engines)
 
-    def _launch(self, role: str, engines: list[Engine], missing: Sequence[int], size: int, gpus: int) -> None:
+    def _launch(
+        self, role: str, engines: list[Engine], missing: Sequence[int], size: int, gpus: int, placement: Placement
+    ) -> None:
         held = sum(engine.lost is None for engine in self._all())
         free = free_slots(self._client, self._capacity(), settings().start_timeout)
-        addresses = place(free, len(missing), self._where, size, held)
+        if gpus:
+            free = self._with_cards(free, len(missing), gpus)
+        near = [engine.worker for engine in engines if engine.lost is None]
+        addresses = place(free, len(missing), self._where, size, held, placement, near)
         fresh = []
         for rank, address in zip(missing, addresses, strict=True):
             engine = Engine(self._next_id, role, rank, worker=address)
@@ -190,6 +196,12 @@ class EngineLauncher:
         surveys = ask(self._client, _survey_cards, timeout=settings().start_timeout)
         return deal_cards(surveys, [(engine.id, engine.worker) for engine in engines], gpus, returned)
 
+    def _with_cards(self, free: dict[str, int], count: int, gpus: int) -> dict[str, int]:
+        """Free slots where there are cards for them; as they are where those are too few, which dealing them says."""
+        surveys = ask(self._client, _survey_cards, timeout=settings().start_timeout)
+        left = within_cards(free, {worker: len(free_cards(surveys, surveys[worker][0])) // gpus for worker in surveys})
+        return left if sum(left.values()) >= count else free
+
     def _kill(self, engines: Sequence[Engine]) -> None:
         for worker in {engine.worker for engine in engines}:
             pids = [engine.pid for engine in engines if engine.worker == worker and engine.pid]
@@ -257,9 +269,8 @@ def deal_cards(
     """
     cards: dict[int, list[Device]] = {}
     for host in sorted({surveys[worker][0] for _id, worker in ranks}):
-        here = [survey for survey in surveys.values() if survey[0] == host]
-        held = {card for _h, _d, by_pid in here for pid, mine in by_pid.items() if pid not in returned for card in mine}
-        free = [device for device in here[0][1] if device.uuid not in held]
+        free = free_cards(surveys, host, returned)
+        held = len(next(devices for name, devices, _ in surveys.values() if name == host)) - len(free)
         ids = [engine_id for engine_id, worker in ranks if surveys[worker][0] == host]
         try:
             dealt = assign(free, len(ids), per_rank)
@@ -267,11 +278,18 @@ def deal_cards(
             if not held:
                 raise
             raise PlanError(
-                f"{len(held)} of the GPUs of {host} are held by running ranks. Of those left: {error}. "
+                f"{held} of the GPUs of {host} are held by running ranks. Of those left: {error}. "
                 "`%pai_cluster restart` frees those of this notebook"
             ) from error
         cards.update({ids[index]: mine for index, mine in dealt.items()})
     return cards
+
+
+def free_cards(surveys: Mapping[str, CardSurvey], host: str, returned: Collection[int] = ()) -> list[Device]:
+    """Cards of a host that no live rank of any session holds; workers of one host see the same cards."""
+    here = [survey for survey in surveys.values() if survey[0] == host]
+    held = {card for _h, _d, by_pid in here for pid, mine in by_pid.items() if pid not in returned for card in mine}
+    return [device for device in here[0][1] if device.uuid not in held]
 
 
 def free_slots(client: Client, capacity: dict[str, int], timeout: float = ANSWER_SECONDS) -> dict[str, int]:

@@ -12,6 +12,7 @@ import cloudpickle
 from paibook.clusters.contract import EventKind, Place
 from paibook.clusters.display import mime_bundle
 from paibook.clusters.engine_interrupt import interrupts_of
+from paibook.clusters.engine_notices import notices_of
 from paibook.metrics import Metric
 
 EVENT_MIME = "application/vnd.paibook.event"
@@ -36,6 +37,7 @@ class EnginePlace(Place):
         # Kept here, because other threads that emit have no current message of their own.
         self._parent = self.kernel.get_parent()
         self.call: str = self._parent["header"]["msg_id"]
+        self._notices = notices_of(self.kernel)
 
     def emit(self, kind: EventKind, data: Any) -> None:
         content = {"data": {EVENT_MIME: {"kind": kind, "data": encode_event(kind, data)}}, "metadata": {}}
@@ -46,6 +48,9 @@ class EnginePlace(Place):
             parent=self._parent,
             ident=self.kernel._topic("display_data"),
         )
+
+    def noticed(self, word: str) -> bool:
+        return word in self._notices.left_for(self.call)
 
     def format(self, value: Any) -> dict[str, Any]:
         return mime_bundle(value)

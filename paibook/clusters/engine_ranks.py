@@ -19,6 +19,7 @@ from traitlets.log import get_logger
 
 from paibook.clusters.contract import Event, EventKind, OnEvent, Pending, Ranks, RankStatus
 from paibook.clusters.engine_interrupt import CALL
+from paibook.clusters.engine_notices import REQUEST, WORD
 from paibook.clusters.engine_place import EVENT_MIME, Packed, decode_event, invoke
 from paibook.errors import ClusterError, RankLost
 
@@ -183,6 +184,20 @@ class EngineCaller:
                 self.client._send(control, "abort_request", content={"msg_ids": [call.id]}, ident=ident)
                 self.client._send(control, "interrupt_request", content={CALL: call.id}, ident=ident)
 
+    def notify(self, engines: Sequence[Engine], word: str) -> None:
+        """Leave a word for what each engine runs now."""
+        with self._lock:
+            running = [(engine, engine.calls[0]) for engine in engines if engine.calls]
+        if running:
+            self._in_loop(partial(self._notify, running, word))
+
+    def _notify(self, running: Sequence[tuple[Engine, Call]], word: str) -> None:
+        for engine, call in running:
+            if engine.lost is None and engine.id in self.client.ids and call.id:
+                ident = self.client._engines[engine.id].encode()
+                content = {CALL: call.id, WORD: word}
+                self.client._send(self.client._control_stream, REQUEST, content=content, ident=ident)
+
     def wait_ready(self, engines: Sequence[Engine], timeout: float) -> None:
         """Wait until every engine has registered and its output reaches this client.
 
@@ -320,6 +335,9 @@ class EngineRanks(Ranks):
 
     def interrupt(self, ranks: Sequence[int] | None = None) -> None:
         self._caller.interrupt(self._chosen(ranks))
+
+    def notify(self, word: str, ranks: Sequence[int] | None = None) -> None:
+        self._caller.notify(self._chosen(ranks), word)
 
     def kill(self, ranks: Sequence[int] | None = None) -> None:
         chosen = self._chosen(ranks)

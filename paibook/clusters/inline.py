@@ -34,6 +34,7 @@ from paibook.clusters.task_events import speaking
 from paibook.errors import ClusterError, RankLost, RunCancelled
 from paibook.gpus import assign, discover
 from paibook.metrics import Recorder, recording
+from paibook.resources import Placement
 
 T = TypeVar("T")
 MAX_RANKS = 64
@@ -60,7 +61,7 @@ class InlineCluster(Cluster):
             self._tasks = InlineTasks(self._slots)
         return self._tasks
 
-    def ranks(self, size: int, role: str = "worker", gpus: int = 0) -> Ranks:
+    def ranks(self, size: int, role: str = "worker", gpus: int = 0, placement: Placement = "spread") -> Ranks:
         size = size or len(self._threads.get(role, ())) or self._slots
         assign(discover(), size, gpus)  # threads share the process's cards; this only refuses what is not there
         if size > MAX_RANKS:
@@ -233,6 +234,10 @@ class InlineRanks(Ranks):
         for thread in self._chosen(ranks):
             thread.interrupt()
 
+    def notify(self, word: str, ranks: Sequence[int] | None = None) -> None:
+        for thread in self._chosen(ranks):
+            thread.notices.add(word)
+
     def kill(self, ranks: Sequence[int] | None = None) -> None:
         for thread in self._chosen(ranks):
             thread.kill()
@@ -247,12 +252,18 @@ class InlineRanks(Ranks):
 class InlinePlace(Place):
     """A rank that is a thread."""
 
-    def __init__(self, role: str, rank: int, namespace: dict[str, Any], on_event: OnEvent | None) -> None:
+    def __init__(
+        self, role: str, rank: int, namespace: dict[str, Any], on_event: OnEvent | None, notices: set[str]
+    ) -> None:
         self.role, self.rank, self.namespace, self._on_event = role, rank, namespace, on_event
+        self._notices = notices
 
     def emit(self, kind: EventKind, data: Any) -> None:
         if self._on_event is not None:
             self._on_event(Event(kind, self.role, self.rank, data))
+
+    def noticed(self, word: str) -> bool:
+        return word in self._notices
 
     def format(self, value: Any) -> dict[str, Any]:
         return mime_bundle(value)
@@ -268,6 +279,7 @@ class _RankThread:
         self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[..., Any], tuple[Any, ...], OnEvent | None] | None]
         self._calls = queue.SimpleQueue()
         self._running: Future[Any] | None = None
+        self.notices: set[str] = set()  # left for the call that runs
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._loop, name=f"paibook-{role}-{rank}", daemon=True)
         self._thread.start()
@@ -313,7 +325,8 @@ class _RankThread:
     def _run(
         self, future: Future[Any], function: Callable[..., Any], args: tuple[Any, ...], on_event: OnEvent | None
     ) -> None:
-        place = InlinePlace(self.role, self.rank, self.namespace, on_event)
+        self.notices = set()
+        place = InlinePlace(self.role, self.rank, self.namespace, on_event, self.notices)
         with self._lock:
             self._running = future
         outcome: Any = None

@@ -20,6 +20,7 @@ from paibook.clusters.dask_tasks import DaskTasks
 from paibook.clusters.engine_place import Packed
 from paibook.clusters.engine_ranks import Engine, EngineCaller, EngineRanks, connect_client, drop_lost, engine_status
 from paibook.errors import ClusterError, PlanError
+from paibook.resources import Placement
 from paibook.settings import settings
 
 
@@ -51,13 +52,18 @@ class IpyparallelCluster(Cluster):
                 self._dask = self._become_dask()
             return self._dask[2]
 
-    def ranks(self, size: int, role: str = "worker", gpus: int = 0) -> Ranks:
+    def ranks(self, size: int, role: str = "worker", gpus: int = 0, placement: Placement = "spread") -> Ranks:
         with self._lock:
             caller = self._started()
             if gpus:
                 raise PlanError(
                     "-g cannot be kept on an ipyparallel cluster: its engines run already, with the cards they were "
                     "started with; set CUDA_VISIBLE_DEVICES where they are started, and leave out -g"
+                )
+            if placement != "spread":
+                raise PlanError(
+                    f"--placement {placement} cannot be kept on an ipyparallel cluster: its engines run already, where "
+                    "they were started"
                 )
             engines = self._engines.setdefault(role, [])
             room = max(1, len(caller.client.ids) - self._count_others(role))

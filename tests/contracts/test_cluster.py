@@ -89,6 +89,18 @@ def needs_processes(cluster: Cluster) -> None:
         pytest.skip("its ranks are threads of this process")
 
 
+def wait_for_word(place: Place, word: str) -> bool:
+    place.emit("stdout", "here")
+    deadline = time.monotonic() + WAIT
+    while not place.noticed(word) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return place.noticed(word)
+
+
+def has_word(place: Place, word: str) -> bool:
+    return place.noticed(word)
+
+
 class TestRanks:
     def test_a_group_has_the_size_asked_for_and_ranks_from_zero(self, cluster: Cluster) -> None:
         assert results(cluster.ranks(2).apply(remember, "x", 1)) == [0, 1]
@@ -125,6 +137,16 @@ class TestRanks:
 
     def test_a_subset_can_be_addressed(self, cluster: Cluster) -> None:
         assert results(cluster.ranks(2).apply(remember, "y", 2, ranks=[1])) == [1]
+
+    def test_a_word_reaches_the_call_that_runs_and_no_other(self, cluster: Cluster) -> None:
+        ranks = cluster.ranks(2)
+        ranks.notify("early")
+        pending = started(ranks, wait_for_word, "go")
+        ranks.notify("stay")
+        ranks.notify("go")
+        assert results(pending) == [True, True]
+        for word in ("early", "stay", "go"):
+            assert results(ranks.apply(has_word, word)) == [False, False]
 
     def test_calls_on_a_rank_run_in_order(self, cluster: Cluster) -> None:
         ranks = cluster.ranks(1)

@@ -210,6 +210,12 @@ class TestOwn:
         assert parser("pai_allreduce").parse_line("--backend shared").backend == "shared"
         assert "invalid choice: 'smoke'" in refused("pai_allreduce", "--backend smoke")
 
+    @pytest.mark.parametrize("magic", ["pai_allreduce", "pai_ps"])
+    def test_where_ranks_go(self, magic: str) -> None:
+        assert parser(magic).parse_line("").placement == "spread"
+        assert parser(magic).parse_line("--placement pack").placement == "pack"
+        assert "invalid choice: 'dense'" in refused(magic, "--placement dense")
+
     def test_ps(self) -> None:
         line = '--servers 2 --consistency ssp --staleness 0 --until "loss < 0.3 or epoch >= 20"'
         values = parser("pai_ps").parse_line(line)

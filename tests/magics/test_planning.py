@@ -39,6 +39,7 @@ class TestShared:
         assert plan.resources == Resources(4, 0, 1)
         assert (plan.targets, plan.push, plan.pull) == ((0, 1), ("a", "b"), ("c@1",))
         assert (plan.timeout, plan.name, plan.cluster) == (9, "mine", "embedded")
+        assert planned("pai_ps", "-n 2 --placement pack").resources == Resources(2, 1, placement="pack")
         assert plan.hyperparameters == {"lr": 0.1, "opt": "adam"}
         assert plan.program.filename == "Cell In[3]"
 

@@ -12,7 +12,7 @@ from paibook.resources import Resources
 
 
 def test_nothing_asked_means_what_the_cluster_has() -> None:
-    assert Resources() == Resources(workers=0, servers=0, gpus_per_worker=0, memory=None)
+    assert Resources() == Resources(workers=0, servers=0, gpus_per_worker=0, memory=None, placement="spread")
 
 
 @pytest.mark.parametrize("name", ["workers", "servers", "gpus_per_worker"])
@@ -31,3 +31,9 @@ def test_memory_that_cannot_be_meant_is_named(value: Any) -> None:
 def test_is_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Resources().workers = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("value", ["packed", None, 1])
+def test_a_placement_that_does_not_exist_is_named(value: Any) -> None:
+    with pytest.raises(PlanError, match=rf"placement must be spread or pack; got {value!r}"):
+        Resources(placement=value)

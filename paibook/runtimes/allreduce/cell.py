@@ -18,6 +18,7 @@ from paibook.runtimes.pulls import Parcel, Wanted
 
 MAX_VALUE_BYTES = 10 << 20
 STATE_BEGUN = "state"  # what a rank says when its cell registers a state
+REGROUP = "regroup"  # what a rank is told when it is to leave at its next commit
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,7 @@ class Report:
         steps: Counts that agree between ranks whose communication is in step; see ``Member.steps``.
         kept: The snapshots that lie there, where the cell keeps any.
         where: Where the rank was, and what it had called.
+        left: The rank left the cell at a commit, as it was asked to, so that all can go on in a new group.
     """
 
     rank: int
@@ -167,6 +169,7 @@ class Report:
     steps: tuple[Any, ...] = ()
     kept: Kept | None = None
     where: Whereabouts = field(default_factory=Whereabouts)
+    left: bool = False
 
 
 @dataclass(frozen=True)

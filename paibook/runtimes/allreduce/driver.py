@@ -15,6 +15,7 @@ from paibook.plan import Plan
 from paibook.runtimes import pulls
 from paibook.runtimes.allreduce.cell import AllReduceResult, Cell, Values
 from paibook.runtimes.allreduce.elastic import Attempts
+from paibook.runtimes.allreduce.growth import first_ranks
 from paibook.runtimes.allreduce.verdict import spell
 from paibook.runtimes.contract import RunContext
 from paibook.runtimes.turns import turn
@@ -52,7 +53,10 @@ class Driver:
         """
         self.check(plan)
         with turn(cluster, context):
-            ranks = cluster.ranks(plan.resources.workers, gpus=plan.resources.gpus_per_worker)
+            ranks = first_ranks(plan, cluster)
+            if ranks.size < plan.resources.workers:
+                text = f"there is room for {ranks.size} of {plan.resources.workers} ranks; the cell begins on those\n"
+                context.emit(Event("stderr", "run", -1, text))
             for loss in ranks.take_losses():
                 text = f"rank {loss.rank} starts with no variables: {loss}\n"
                 context.emit(Event("stderr", ranks.role, loss.rank, text))

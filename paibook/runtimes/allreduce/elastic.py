@@ -1,7 +1,8 @@
 """Elastic training, the driver's side: a cell that keeps a state is run again when one of its ranks dies.
 
 The model is torchelastic's and Horovod Elastic's: whoever is left is freed, the lost ranks are replaced (or left out),
-a new group is formed, and all of it goes on from the last snapshot that every rank had committed.
+a new group is formed, and all of it goes on from the last snapshot that every rank had committed. So it does when there
+is room for more ranks, up to as many as were asked for.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from paibook.plan import Plan
 from paibook.runtimes.allreduce import worker
 from paibook.runtimes.allreduce.cell import Cell, Report
 from paibook.runtimes.allreduce.execution import Execution
+from paibook.runtimes.allreduce.growth import Growth, ranks_on
 from paibook.runtimes.allreduce.keeper import Kept, Mark, Recovery
-from paibook.runtimes.allreduce.verdict import in_step, spell
+from paibook.runtimes.allreduce.verdict import in_step, spell, unreceived
 from paibook.runtimes.allreduce.worlds import identity_of, worlds_of
 from paibook.runtimes.contract import RunContext
 from paibook.runtimes.turns import check_before
@@ -43,12 +45,16 @@ class Attempts:
         self._cell: Cell | None = cell
         self._worlds = worlds_of(cluster)
         self._losses = Losses(int(plan.options.get("max_restarts", MAX_RESTARTS)))
+        self._growth: Growth | None = None
         self._keeps = False
         self._kept: dict[tuple[str, int], Kept] = {}  # by process
 
     def run(self, ranks: Ranks) -> dict[int, Report]:
         """Run to the end; returns every rank's report, or raises what the user should see."""
         deadline = None if self._plan.timeout is None else time.monotonic() + self._plan.timeout
+        if self._plan.targets is None and self._plan.options.get("min_workers") is not None:
+            resources = self._plan.resources
+            self._growth = Growth(self._cluster, resources, resources.workers or ranks.size)
         try:
             while True:
                 reports = self._attempt(ranks, deadline)
@@ -58,10 +64,22 @@ class Attempts:
         finally:
             # An error keeps the frames it passed, and the session keeps the error: what was pushed must not stay.
             self._cell = None
+        self._tell_unreceived(ranks, reports)
         if any(report.kept is not None for report in reports.values()):
             # What is left after an error goes with the next cell.
             ranks.apply(worker.forget)
         return reports
+
+    def _tell_unreceived(self, ranks: Ranks, reports: Mapping[int, Report]) -> None:
+        """Say when messages are left that a later cell's ``recv`` would get."""
+        if not self._plan.options.get("check", True) or len(reports) < ranks.size:
+            return
+        before, self._worlds.unreceived = self._worlds.unreceived, unreceived(reports.values())
+        count = self._worlds.unreceived - before
+        if count > 0:
+            which = "1 message was" if count == 1 else f"{count} messages were"
+            text = f"{which} sent on comm and not received; a later cell's recv may get what was left\n"
+            self._context.emit(Event("stderr", "run", -1, text))
 
     def _attempt(self, ranks: Ranks, deadline: float | None) -> dict[int, Report] | Ranks:
         """Run the cell once; gives the ranks to go on with where that takes another attempt."""
@@ -73,19 +91,30 @@ class Attempts:
             world = self._worlds.current(ranks, self._plan.options.get("backend", AUTO))
             self._cell = replace(self._cell, attempt=self._worlds.next_attempt())
             execution = Execution(ranks, world, self._cell, self._context, self._plan.timeout, deadline)
-            return execution.run()
+            reports = self._executed(execution, ranks)
+            if not execution.left:
+                return reports
+            loss: RankLost | None = None
         except BaseException as error:
             if execution is not None and (execution.aborted or not self._in_step(execution)):
                 self._worlds.give_up()
             if not isinstance(error, RankLost) or (world is not None and world.threads):
                 raise
             loss = error
-        lost = {loss.rank: loss} if execution is None else execution.lost
-        reports = {} if execution is None else execution.reports
+            reports = {} if execution is None else execution.reports
         self._kept |= {identity[r]: report.kept for r, report in reports.items() if report.kept is not None}
+        if loss is None:
+            return self._joined(ranks)
+        lost = {loss.rank: loss} if execution is None else execution.lost
         self._keeps = self._keeps or (execution is not None and execution.keeps)
         self._losses.add(lost.values(), reports.values())
         return self._next(ranks, loss, lost.values())
+
+    def _executed(self, execution: Execution, ranks: Ranks) -> dict[int, Report]:
+        if self._growth is None:
+            return execution.run()
+        with self._growth.sought(ranks, lambda: execution.keeps):
+            return execution.run()
 
     def _in_step(self, execution: Execution) -> bool:
         assert self._cell is not None
@@ -100,12 +129,25 @@ class Attempts:
             raise self._losses.error(loss)
         fresh, how = self._replaced(ranks, loss)
         fresh.take_losses()  # what follows says it
+        return self._going_on(fresh, f"{described(lost)}; {how}")
+
+    def _joined(self, ranks: Ranks) -> Ranks:
+        """The group with the ranks that have come."""
+        assert self._growth is not None
+        self._worlds.give_up()
+        fresh = self._growth.larger(ranks)
+        losses = fresh.take_losses()  # since the last commit
+        count = fresh.size - ranks.size
+        text = f"{count} rank{'' if count == 1 else 's'} joined" if count else "no rank joined after all"
+        return self._going_on(fresh, f"{described(losses)}; replaced; {text}" if losses else text)
+
+    def _going_on(self, fresh: Ranks, what: str) -> Ranks:
+        assert self._cell is not None
         self._context.check_cancelled()
         by_rank = {r: self._kept[key] for r, key in enumerate(identity_of(fresh)) if key in self._kept}
         recovery = choose(by_rank)
         self._cell = replace(self._cell, ranks=tuple(range(fresh.size)), recovery=recovery)
-        text = f"{described(lost)}; {how}; {_going_on(recovery, fresh.size)}\n"
-        self._context.emit(Event("stderr", "run", -1, text))
+        self._context.emit(Event("stderr", "run", -1, f"{what}; {_goes_on(recovery, fresh.size)}\n"))
         return fresh
 
     def _replaced(self, ranks: Ranks, loss: RankLost) -> tuple[Ranks, str]:
@@ -114,8 +156,7 @@ class Attempts:
         patience = time.monotonic() + (ROOM_SECONDS if fewest is None else 0.0)
         while True:
             try:
-                gpus = self._plan.resources.gpus_per_worker
-                return self._cluster.ranks(ranks.size, ranks.role, gpus), "replaced"
+                return ranks_on(self._cluster, self._plan.resources, ranks.size), "replaced"
             except ClusterError as error:
                 self._context.check_cancelled()
                 if time.monotonic() < patience:
@@ -216,6 +257,6 @@ def _described(cause: str, ranks: list[int]) -> str:
     return f"{spell(ranks)} {own if len(ranks) == 1 else own.replace('was ', 'were ', 1)}"
 
 
-def _going_on(recovery: Recovery | None, size: int) -> str:
+def _goes_on(recovery: Recovery | None, size: int) -> str:
     where = "begins anew" if recovery is None else f"goes on from {recovery.mark}"
     return f"training {where} on {size} rank{'s' if size > 1 else ''}"

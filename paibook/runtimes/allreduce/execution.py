@@ -20,10 +20,14 @@ from paibook.runtimes.turns import check_before, kept
 
 STOP_SECONDS = 1.0  # for interrupted ranks to come back before they are killed
 SURVIVE_SECONDS = 10.0  # the same, where what they keep is all that is left of a training
+# For those that cannot say where they are: a library is being loaded, or C code holds on to Python.
+SILENT_SECONDS = 3.0
+IMPORT_SECONDS = 15.0  # for those that import a library, which is not broken off
 INTERRUPT_AGAIN_SECONDS = 0.4
 DELIVERY_SECONDS = 60.0  # for a large cell to reach a rank, where it is withdrawn
 POLL_SECONDS = 0.1
 SETTLE_SECONDS = 0.1  # when all ranks raise the same, none needs to be interrupted and their groups stay in step
+LEAVE_SECONDS = 10.0  # from the first rank that leaves at a commit, for others to run the cell's ``finally`` blocks
 CAUSE_SECONDS = 0.7  # a broken connection is a symptom; a lost rank is reported within 0.5 s
 
 
@@ -34,6 +38,7 @@ class _Arrivals:
         self.begun: set[int] = set()
         self.keeps = False
         self.waiting: dict[int, Whereabouts] = {}
+        self.told: set[int] = set()  # who has said since then where it is
         self._emit, self._changed = emit, changed
 
     def on_event(self, event: Event) -> None:
@@ -44,6 +49,7 @@ class _Arrivals:
             self.keeps = True
         elif event.kind == "progress" and isinstance(event.data, dict):
             self.waiting[event.rank] = Whereabouts.from_json(event.data)
+            self.told.add(event.rank)
             self._changed.set()
         elif (event.kind, event.data) != ("stdout", ""):
             self._emit(event)
@@ -92,6 +98,11 @@ class Execution:
         """Whether the cell has registered a state."""
         return self._arrivals.keeps
 
+    @property
+    def left(self) -> bool:
+        """Whether ranks have left at a commit, to go on in a new group."""
+        return any(report.left for report in self.reports.values())
+
     def run(self) -> dict[int, Report]:
         """Run to the end; returns every rank's report, or raises what the user should see."""
         self._context.on_cancel(self._changed.set)
@@ -111,18 +122,21 @@ class Execution:
 
     def _watch(self) -> None:
         """Wait until every rank is done, or one has failed, or the user or the clock says stop."""
-        grace: float | None = None
+        failing: float | None = None
+        leaving: float | None = None
         while True:
             self._collect()
             if not self._pending or self._context.cancelled or self.lost or self._unexpected:
                 return
-            if self._cell.check and self._disagree():
+            if self._cell.check and not self.left and self._disagree():
                 return
             now = time.monotonic()
-            if grace is None and any(failed(report) for report in self.reports.values()):
+            if failing is None and any(failed(report) for report in self.reports.values()):
                 clear = any(is_cause(r) or r.interrupted for r in self.reports.values())
-                grace = now + (SETTLE_SECONDS if clear else CAUSE_SECONDS)
-            ends = [end for end in (self._deadline, grace) if end is not None]
+                failing = now + (SETTLE_SECONDS if clear else CAUSE_SECONDS)
+            if leaving is None and self.left:
+                leaving = now + LEAVE_SECONDS
+            ends = [end for end in (self._deadline, failing, leaving) if end is not None]
             if ends and now >= min(ends):
                 return
             self._changed.wait(None if not ends else min(ends) - now)
@@ -162,14 +176,13 @@ class Execution:
         """
         began = time.monotonic()
         since: dict[int, float] = {}
+        self._arrivals.told.clear()
         asked: dict[int, float] = {}
         self._abort_threads()
         while self._pending:
             now = time.monotonic()
             since.update({rank: now for rank in self._arrivals.begun & self._pending.keys() if rank not in since})
-            surviving = self.lost and self.keeps and not self._context.cancelled
-            patience = SURVIVE_SECONDS if surviving else STOP_SECONDS
-            late = sorted(r for r in self._pending if now >= since.get(r, began + DELIVERY_SECONDS) + patience)
+            late = sorted(r for r in self._pending if now >= since.get(r, began + DELIVERY_SECONDS) + self._patience(r))
             if late:
                 self._kill(late)
             due = [r for r in sorted(self._pending) if now >= asked.get(r, 0.0) or (r in since and since[r] == now)]
@@ -179,6 +192,16 @@ class Execution:
             self._changed.wait(POLL_SECONDS)
             self._changed.clear()
             self._collect()
+
+    def _patience(self, rank: int) -> float:
+        """Seconds that an interrupted rank has to come back."""
+        if self._world.threads:
+            return STOP_SECONDS
+        if self.lost and self.keeps and not self._context.cancelled:
+            return SURVIVE_SECONDS
+        if rank not in self._arrivals.told:
+            return SILENT_SECONDS
+        return STOP_SECONDS if self._arrivals.waiting[rank].importing is None else IMPORT_SECONDS
 
     def _abort_threads(self) -> None:
         if self._world.threads:
@@ -201,7 +224,7 @@ class Execution:
             rank = min(self._unexpected)
             error = self._unexpected[rank]
             raise RunError(f"rank {rank} could not run the cell: {type(error).__name__}: {error}") from error
-        mismatch = self._conflict or (self._found_at_the_end() if self._cell.check else None)
+        mismatch = self._conflict or (self._found_at_the_end() if self._cell.check and not self.left else None)
         places = {r: report.where for r, report in self.reports.items() if failed(report) and not is_cause(report)}
         places |= {rank: self._arrivals.waiting[rank] for rank in self.killed if rank in self._arrivals.waiting}
         where = f"; {described(places)}" if places else ""
@@ -219,7 +242,7 @@ class Execution:
                 f"{spell(running)} {'was' if len(running) == 1 else 'were'} still running{where}{self._kept()}"
             )
         interrupted = [rank for rank, report in self.reports.items() if report.interrupted]
-        if interrupted:
+        if interrupted and not self.left:
             raise RunCancelled(f"a signal from outside interrupted {spell(interrupted)}{self._kept()}")
         return self.reports
 

@@ -14,11 +14,18 @@ from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any
 
+import numpy as np
+
 from paibook.comms.messages import Message, pack, unpack
+from paibook.comms.operators import IN_PLACE, MAX
 from paibook.comms.torchrun import imported
 from paibook.errors import ProgramError
 from paibook.runtimes.allreduce.keeper import SHARED, Address, Keeper, Kept, Mark, PeerKeeper, Recovery
 from paibook.runtimes.allreduce.snapshots import Checkpoints, portable, put_back
+
+
+class Regroup(BaseException):
+    """Ends the cell on a rank at a commit, so that it goes on in a new group; no ``Exception``: few catch it."""
 
 
 @dataclass
@@ -33,6 +40,7 @@ class Seat:
         attempt: Number of this attempt at running the cell.
         recovery: The snapshot to go on from.
         announce: Called when the cell registers a state.
+        asked: Whether this rank was asked to leave at its next commit.
         state: What the cell has registered.
         over: Whether the cell has ended.
     """
@@ -46,6 +54,7 @@ class Seat:
     attempt: int = 0
     recovery: Recovery | None = None
     announce: Callable[[], None] = lambda: None
+    asked: Callable[[], bool] = lambda: False
     state: State | None = None
     over: bool = False
 
@@ -154,7 +163,8 @@ class State:
         if self._seat.over:
             raise ProgramError("this state belongs to a cell that has ended; call pai.state(...) in this one")
         _check_known(changes, self._entries)
-        self._take({**self._entries, **changes})
+        if self._take({**self._entries, **changes}):
+            raise Regroup
 
     @property
     def _step(self) -> int | None:
@@ -174,7 +184,8 @@ class State:
         if self._next is not None:
             self._next.close()
 
-    def _take(self, values: Mapping[str, Any]) -> None:
+    def _take(self, values: Mapping[str, Any]) -> bool:
+        """Take a snapshot; returns whether the ranks are to leave: all of them, if any was asked to."""
         seat = self._seat
         torch = imported("torch") is not None
         mark = Mark(seat.attempt, self._commits, seat.size, _step_of(values), bool(self._per_rank), torch)
@@ -188,11 +199,13 @@ class State:
         if self._checkpoints is not None:
             self._write(self._checkpoints, mark, kept, own)
         # Nobody goes on before all have the snapshot: then no rank is ever two ahead of another, and two are enough.
+        leave = np.array([seat.asked()], np.int32)
         if seat.size > 1:
-            seat.comm.Barrier()
+            seat.comm.Allreduce(IN_PLACE, leave, MAX)
         if self._checkpoints is not None and seat.rank == 0:
             self._checkpoints.publish(mark.commit, mark.step, mark.size)
         self.__dict__["_commits"] += 1
+        return bool(leave[0])
 
     def _hand_on(self, mark: Mark, part: Message) -> None:
         if self._next is None:

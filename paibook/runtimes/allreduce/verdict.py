@@ -23,8 +23,12 @@ def in_step(reports: Sequence[Report], size: int) -> bool:
     if len(reports) < size or any(report.interrupted or report.consequence for report in reports):
         return False
     begun = {(report.steps[0], report.steps[3]) for report in reports}
-    sent, received = (sum(report.steps[i] for report in reports) for i in (1, 2))
-    return len(begun) == 1 and sent == received
+    return len(begun) == 1 and unreceived(reports) == 0
+
+
+def unreceived(reports: Iterable[Report]) -> int:
+    """Messages that the ranks of a whole group have sent to each other, and none has received."""
+    return sum(report.steps[1] - report.steps[2] for report in reports)
 
 
 def verdict(reports: Iterable[Report], lost: Mapping[int, RankLost]) -> UserCodeError | RankLost | None:

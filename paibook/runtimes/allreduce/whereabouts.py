@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Any
 
+from paibook.clusters.imports import library_in_import
 from paibook.comms import calls
 from paibook.comms.calls import Call, CallLog
 
@@ -21,6 +22,7 @@ class Whereabouts:
         line: The cell's line, where it is known.
         call: The operation it is in, if any.
         count, digest, exact, recent: See ``CallLog``.
+        importing: The library that it is importing, during which no interrupt reaches it.
     """
 
     line: int | None = None
@@ -29,6 +31,7 @@ class Whereabouts:
     digest: int = 0
     exact: bool = True
     recent: tuple[Call, ...] = ()
+    importing: str | None = None
 
     @classmethod
     def of(cls, log: CallLog, filename: str, at: BaseException | FrameType | None) -> Whereabouts:
@@ -39,7 +42,8 @@ class Whereabouts:
         elsewhere = isinstance(at, Exception) and not any(f.f_code.co_filename == calls.__file__ for f, _ in frames)
         if log.present is not None and not elsewhere:
             call = log.present[0]
-        return cls(line, call, log.count, log.digest, log.exact, log.recent)
+        importing = library_in_import(at) if isinstance(at, FrameType) else None
+        return cls(line, call, log.count, log.digest, log.exact, log.recent, importing)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON-able values."""

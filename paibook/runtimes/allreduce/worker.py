@@ -23,10 +23,10 @@ from paibook.hyperparameters import HyperParameters
 from paibook.metrics import Recorder, recording
 from paibook.program import capture_error
 from paibook.runtimes import pulls
-from paibook.runtimes.allreduce.cell import STATE_BEGUN, Cell, Introduction, Report, Value, World
+from paibook.runtimes.allreduce.cell import REGROUP, STATE_BEGUN, Cell, Introduction, Report, Value, World
 from paibook.runtimes.allreduce.interrupts import watching
 from paibook.runtimes.allreduce.member import Member
-from paibook.runtimes.allreduce.state import Seat, seated
+from paibook.runtimes.allreduce.state import Regroup, Seat, seated
 from paibook.runtimes.allreduce.whereabouts import Whereabouts
 from paibook.runtimes.inspection import forget_failure, remember_failure
 
@@ -34,6 +34,11 @@ from paibook.runtimes.inspection import forget_failure, remember_failure
 def introduce(place: Place, one_host: bool, token: bytes, backends: Sequence[str]) -> Introduction:
     """Leave the old world; returns what the driver needs to make a new one."""
     return Member.of(place).introduce(place.role, one_host, token, backends)
+
+
+def get_ready(place: Place) -> None:
+    """Import what a rank needs that joins a training, while the others go on with it."""
+    import_torch()
 
 
 def forget(place: Place) -> None:
@@ -57,6 +62,8 @@ def run(place: Place, world: World, cell: Cell) -> Report:
             value = cell.program.execute(place.namespace)
             if value is not None:
                 place.emit("result", place.format(value))
+    except Regroup as error:
+        return _told(Report(place.rank, left=True, time=time.time()), member, seat, cell, error)
     except KeyboardInterrupt as error:
         return _told(Report(place.rank, interrupted=True, time=time.time()), member, seat, cell, error)
     except BaseException as error:  # SystemExit too: exit() in a cell must not end the rank
@@ -119,7 +126,8 @@ def _seat(place: Place, world: World, cell: Cell, member: Member) -> Seat:
     recovery = (world.keepers, world.token, cell.attempt, cell.recovery)
     # Told at once: when all ranks die together, no report will say it.
     announce = partial(place.emit, "progress", STATE_BEGUN)
-    return Seat(place.rank, world.size, member.comm, member.keeper, *recovery, announce)
+    asked = partial(place.noticed, REGROUP)
+    return Seat(place.rank, world.size, member.comm, member.keeper, *recovery, announce, asked)
 
 
 def _prepare(place: Place, world: World, cell: Cell, member: Member) -> None:

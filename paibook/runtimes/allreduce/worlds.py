@@ -25,9 +25,14 @@ Identity = tuple[tuple[str, int], ...]
 
 
 class Worlds:
-    """One cluster's current world; used by the run whose turn it is on the ranks."""
+    """One cluster's current world; used by the run whose turn it is on the ranks.
+
+    Attributes:
+        unreceived: Messages in it that no rank had received when its last cell ended.
+    """
 
     def __init__(self) -> None:
+        self.unreceived = 0
         self._world: World | None = None
         self._identity: tuple[Identity, str] = ((), "")
         self._attempts = count(1)
@@ -46,6 +51,7 @@ class Worlds:
             self._world = None
             self._world = _new_world(ranks, *identity, self._token)
             self._identity = identity
+            self.unreceived = 0
         return self._world
 
     def next_attempt(self) -> int:

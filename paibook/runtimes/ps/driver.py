@@ -59,7 +59,8 @@ class Driver:
         self.check(plan)
         with turn(cluster, context):
             servers = cluster.ranks(plan.resources.servers, role="server")
-            workers = cluster.ranks(plan.resources.workers, role="worker", gpus=plan.resources.gpus_per_worker)
+            asked = plan.resources
+            workers = cluster.ranks(asked.workers, gpus=asked.gpus_per_worker, placement=asked.placement)
             check_before(context)
             return _Run(plan, context, servers, workers).run()
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from paibook.clusters import engine_interrupt
 from paibook.clusters.engine_interrupt import CALL, Interrupts
+
+WAIT = 20
 
 
 @pytest.fixture(autouse=True)
@@ -90,3 +95,33 @@ def test_a_signal_of_somebody_elses_means_what_runs(interrupts: Interrupts) -> N
         os.kill(os.getpid(), signal.SIGINT)
     interrupts.end()
     os.kill(os.getpid(), signal.SIGINT)  # between calls it means nothing
+
+
+def test_an_interrupt_during_the_import_of_a_library_is_raised_when_it_has_ended(
+    kernel: Kernel, interrupts: Interrupts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = ["torch"]
+    monkeypatch.setattr(engine_interrupt, "library_in_import", lambda frame: inside[0] if inside else None)
+    interrupts.begin("a")
+    kernel.ask(call="a")
+    kernel.ask(call="a")
+    time.sleep(0.1)
+    threading.Timer(0.1, inside.pop).start()
+    with pytest.raises(KeyboardInterrupt):
+        time.sleep(WAIT)
+    assert not inside
+    interrupts.end()
+
+
+def test_an_interrupt_that_is_held_dies_with_its_call(
+    kernel: Kernel, interrupts: Interrupts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = ["torch"]
+    monkeypatch.setattr(engine_interrupt, "library_in_import", lambda frame: inside[0] if inside else None)
+    interrupts.begin("a")
+    kernel.ask(call="a")
+    interrupts.end()
+    interrupts.begin("b")
+    inside.clear()
+    time.sleep(0.1)
+    interrupts.end()

@@ -58,6 +58,8 @@ def test_kill_ends_an_engine(cluster: Cluster) -> None:
 def test_its_cards_are_not_ours_to_give(cluster: Cluster) -> None:
     with pytest.raises(PlanError, match="CUDA_VISIBLE_DEVICES"):
         cluster.ranks(1, gpus=1)
+    with pytest.raises(PlanError, match="--placement pack cannot be kept on an ipyparallel cluster"):
+        cluster.ranks(1, placement="pack")
 
 
 def test_a_profile_without_a_controller_is_named() -> None:

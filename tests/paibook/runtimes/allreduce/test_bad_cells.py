@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pytest
 
 from paibook.clusters import connect
@@ -124,6 +125,51 @@ def test_a_rank_that_ends_is_named_and_so_is_who_waited(embedded: Any, act: str,
     with pytest.raises(RankLost, match=rf"rank 1 was lost: {cause}; rank 0 was in Allreduce #2 \(line 3\)"):
         embedded.run(ARRAYS + f"if rank == 1: import os, ctypes; {act}\ncomm.Allreduce(a, b)")
     assert embedded.run("comm.allreduce(1)").values == {0: 2, 1: 2}
+
+
+@pytest.mark.parametrize("bench", BOTH, indirect=True)
+def test_a_send_without_a_recv_is_told_and_costs_nothing_else(bench: Any) -> None:
+    bench.run("comm.allreduce(1)")
+    bench.run(
+        "if rank == 0:\n    comm.send('a', dest=1)\n    comm.Send(np.ones(1_000_000), dest=1)", variables={"np": np}
+    )
+    assert [text for _, text in bench.said("stderr")] == [
+        "2 messages were sent on comm and not received; a later cell's recv may get what was left\n"
+    ]
+    assert bench.run("comm.allreduce(1)").values == {0: 2, 1: 2}
+    assert not bench.said("stderr")
+    taken = bench.run("a = np.empty(1_000_000)\nrank and (comm.recv(source=0), comm.Recv(a, source=0), a.sum())[::2]")
+    assert taken.values == {0: 0, 1: ("a", 1_000_000)}
+    bench.run("comm.send(1, dest=1 - rank)")
+    assert [text.split(" sent")[0] for _, text in bench.said("stderr")] == ["2 messages were"]
+    assert bench.run("comm.recv(source=1 - rank)").values == {0: 1, 1: 1}
+
+
+@pytest.mark.parametrize("bench", BOTH, indirect=True)
+@pytest.mark.parametrize("wait", ["comm.recv(source=0)", "comm.ssend(1, dest=0)"])
+def test_a_message_that_nobody_answers_is_named_when_the_time_is_over(bench: Any, wait: str) -> None:
+    with pytest.raises(RunError, match=rf"rank 1 was in {wait[5:].partition('(')[0]} \(line 2\)"):
+        bench.run(f"comm.barrier()\nrank and {wait}", timeout=0.5)
+    assert bench.run("comm.allreduce(1)").values == {0: 2, 1: 2}
+
+
+@pytest.mark.slow
+def test_a_rank_that_asks_for_too_much_memory_raises_and_lives(embedded: Any) -> None:
+    source = """
+    import resource
+    kept, before = rank, resource.getrlimit(resource.RLIMIT_AS)
+    if rank == 1:
+        resource.setrlimit(resource.RLIMIT_AS, (16 << 30, before[1]))
+        try:
+            bytearray(64 << 30)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, before)
+    comm.barrier()
+    """
+    with pytest.raises(UserCodeError, match="MemoryError") as caught:
+        embedded.run(source)
+    assert "rank 1 raised in line 6; rank 0 was in barrier #1 (line 9)" in caught.value.traceback
+    assert embedded.run("kept, comm.allreduce(1)").values == {0: (0, 2), 1: (1, 2)}
 
 
 @pytest.mark.slow

@@ -178,3 +178,30 @@ def test_ddp_agrees_with_one_process(embedded: Any) -> None:
     assert not answer.differs
     for ours, theirs in zip(answer.pulled["weights"], answer.pulled["reference"], strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+IMPORTING = """
+import sys, threading, time
+
+def watch():
+    while getattr(sys.modules.get("{module}"), "__spec__", None) is None:
+        time.sleep(0.001)
+    print("here", "torch" in sys.modules and sys.modules["torch"].__spec__._initializing, flush=True)
+
+threading.Thread(target=watch, daemon=True).start()
+kept = rank
+import torch
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("module", ["torch", "torch.optim"])
+def test_stop_during_the_import_of_torch_leaves_whole_ranks(embedded: Any, module: str) -> None:
+    embedded.cluster.restart()  # processes that have no torch yet
+    error = embedded.cancelled(IMPORTING.replace("{module}", module))
+    assert str(error) == "the run was stopped; the ranks kept their variables"
+    assert [text.strip() for _, text in embedded.said("stdout")] == ["here True"] * 2
+    answer = embedded.run(
+        "import torch, torch.distributed as dist\nkept, float(torch.ones(2).sum()), comm.allreduce(1)"
+    )
+    assert answer.values == {0: (0, 2.0, 2), 1: (1, 2.0, 2)}
