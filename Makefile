@@ -17,7 +17,7 @@ LINTED := paibook magics kernels tests benchmarks notebooks .ci
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test lint lab bench bench-cells bench-mapreduce bench-training lock widgets clean
+.PHONY: help setup setup-dev demo test lint lab bench bench-cells bench-mapreduce bench-training bench-growth lock widgets clean
 # A set-up that fails must not leave a stamp that says it worked.
 .DELETE_ON_ERROR:
 
@@ -78,6 +78,9 @@ bench-mapreduce: $(RUN) $(PEERS)/paibook-peers.stamp ## Run the MapReduce benchm
 
 bench-training: $(RUN) $(PEERS)/paibook-peers.stamp ## Run the benchmarks of training steps alone, beside torchrun and mpiexec (2 min)
 	@$(BIN)/python -m benchmarks training $(ARGS)
+
+bench-growth: $(RUN) $(PEERS)/paibook-peers.stamp ## Run the benchmarks of 2 to 32 ranks alone: start, no-op cell, barrier, allreduce (10 min)
+	@$(BIN)/python -m benchmarks growth $(ARGS)
 
 lock: | $(MADE) ## Upgrade everything pyproject.toml allows and write the locks and environment.yml anew
 	@rm -rf build/lock && $(PYTHON) -m venv build/lock
