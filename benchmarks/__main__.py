@@ -7,7 +7,7 @@ import importlib
 
 from benchmarks import suite
 
-SUITES = ("cells", "mapreduce", "training", "allreduce")
+SUITES = ("cells", "mapreduce", "training", "allreduce", "growth")
 
 
 def main() -> None:
@@ -32,6 +32,8 @@ def run_suite(name: str, rounds: int, only: list[str] | None, note: str) -> None
         print(row.line())
     if rows and not only:
         suite.publish(name, record, rows, module.MEASURES, note)
+        if hasattr(module, "draw"):
+            module.draw(record)
 
 
 if __name__ == "__main__":

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks import sides
+from benchmarks import processes, sides
 from benchmarks.comparison import Target
 from benchmarks.sides import PAIBOOK as NOTEBOOK
 from benchmarks.sides import PEERS
 from benchmarks.suite import Measure, Outcome, Outcomes
 
-ROOT = Path(__file__).parents[1]
 SECONDS = 300.0  # after which a side has failed
 JOBS = "benchmarks.allreduce_jobs"
 
@@ -40,12 +35,12 @@ class Starter:
     launcher: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
 
-    def command(self, ranks: int, file: Path) -> list[str]:
-        """The command that runs it and writes what it found to a file."""
+    def command(self, ranks: int) -> list[str]:
+        """The command that runs it; the file to write to follows."""
         launcher = [word.format(ranks=ranks) for word in self.launcher]
         if launcher:
             launcher[0] = str(self.python.with_name(launcher[0]))
-        return [*launcher, str(self.python), "-m", f"{JOBS}.{self.job}", str(file)]
+        return [*launcher, str(self.python), "-m", f"{JOBS}.{self.job}"]
 
 
 PAIBOOK = Starter("paibook", "paibook", NOTEBOOK.python, "paibook_side")
@@ -93,30 +88,11 @@ def turn(side: Starter) -> Outcomes:
     """
     outcomes: Outcomes = {}
     for ranks in (2, 4):
-        for size, seconds in _run(side, ranks).items():
+        environment = {"PAIBOOK_WORKERS": str(ranks), **side.environment}
+        for size, seconds in processes.run(side.command(ranks), environment, SECONDS).items():
             name = size if ranks == 2 else f"{size}, {ranks} ranks"
             outcomes[name] = Outcome(None, "wrong") if seconds is None else Outcome(seconds * 1e6)
     return outcomes
-
-
-def _run(side: Starter, ranks: int) -> dict[str, float | None]:
-    # As many threads as torchrun gives: one a rank.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PAIBOOK_WORKERS": str(ranks)}
-    with tempfile.TemporaryDirectory(prefix="paibook-benchmarks-") as folder:
-        file = Path(folder) / "found.json"
-        ended = subprocess.run(
-            side.command(ranks, file),
-            cwd=ROOT,
-            env=environment | dict(side.environment),
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-        if ended.returncode or not file.exists():
-            raise RuntimeError(" / ".join(ended.stderr.strip().splitlines()[-5:]))
-        found: dict[str, float | None] = json.loads(file.read_text())
-    return found
 
 
 if __name__ == "__main__":

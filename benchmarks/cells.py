@@ -1,7 +1,8 @@
 """Suite "cells": ranks from a notebook (n = 2), driven as a notebook page drives its kernel.
 
 Each turn gives each side a fresh kernel: cold start to the first result, a no-op cell, 5,000 prints on each rank, an
-error on one rank while the other sleeps, Stop, and ``kill -9`` of a rank. An answer is checked before its time counts.
+error on one rank while the other sleeps, Stop, and ``kill -9`` of a rank. Another kernel, whose cluster runs without
+any ranks, gives the time until new ranks have answered. An answer is checked before its time counts.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ ERROR = Measure("error to idle, peers asleep 5 s", "s", Target(0.5))
 STOP = Measure("Stop to idle", "s", Target(0.1))
 SEEN = Measure("kill -9 of a rank, seen", "s", Target(0.5))
 RECOVERED = Measure("kill -9 of a rank, recovered", "s", Target(3.0))
-MEASURES = (COLD, KERNEL, FRONT, PRINTS, ERROR, STOP, SEEN, RECOVERED)
+WARM = Measure("new ranks on a warm cluster, first result", "s", Target(0.5))
+MEASURES = (COLD, WARM, KERNEL, FRONT, PRINTS, ERROR, STOP, SEEN, RECOVERED)
 SIDES = ALL
 
 NOOPS = 30
@@ -88,6 +90,24 @@ def opened(side: Side) -> Iterator[Session]:
 
 def turn(side: Side) -> Outcomes:
     """Every measure once."""
+    return (warm(side) if side.warm else {}) | _turn(side)
+
+
+def warm(side: Side) -> Outcomes:
+    """Seconds from the first request for ranks until each has answered, where the cluster runs."""
+    with side.front_end() as front:
+        for code in side.warm:
+            front.execute(code)
+        began = time.perf_counter()
+        for code in side.start:
+            front.execute(code)
+        first = front.execute(side.on_ranks(HELLO))
+        if not everyone(first, HELLO_SAID):
+            return {WARM.name: Outcome(None, "no answer from every rank")}
+        return {WARM.name: Outcome(first.idle - began)}
+
+
+def _turn(side: Side) -> Outcomes:
     with opened(side) as session:
         outcomes = {COLD.name: session.cold, **no_op(session)}
         outcomes[PRINTS.name] = prints(session)

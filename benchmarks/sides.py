@@ -40,6 +40,8 @@ class Side:
         module: Arguments of the kernel's command.
         environment: Added to the kernel's.
         interrupt_mode: How its kernel wants to be interrupted.
+        warm: Run once, instead of ``cells``, to have the cluster without any ranks; none where that cannot be.
+        start: Run then, and counted, where ranks have to be asked for.
         settle: Seconds to wait after its set-up cells, for a side that says it is ready before it is; counted.
     """
 
@@ -51,6 +53,8 @@ class Side:
     module: tuple[str, ...] = _IPYKERNEL
     environment: dict[str, str] = field(default_factory=dict)
     interrupt_mode: str = "signal"
+    warm: tuple[str, ...] = ()
+    start: tuple[str, ...] = ()
     settle: float = 0.0
 
     def front_end(self) -> FrontEnd:
@@ -81,7 +85,14 @@ PAIBOOK = Side(
     python=Path(sys.executable),
     cells=("%load_ext paibook",),
     on_ranks=_magic(f"%%pai_allreduce -n {RANKS}"),
+    warm=("%load_ext paibook", "%pai_cluster start"),
 )
+
+_VIEW = textwrap.dedent(f"""\
+    view = client[:]
+    view.block = True
+    view.activate()
+    view.scatter("rank", range({RANKS}), flatten=True, block=True)""")
 
 IPYPARALLEL = Side(
     name="ipyparallel",
@@ -92,12 +103,18 @@ IPYPARALLEL = Side(
             import ipyparallel
             cluster = ipyparallel.Cluster(n={RANKS})
             client = cluster.start_and_connect_sync()
-            view = client[:]
-            view.block = True
-            view.activate()
-            view.scatter("rank", range({RANKS}), flatten=True, block=True)"""),
+            """)
+        + _VIEW,
     ),
     on_ranks=_magic("%%px"),
+    warm=(
+        textwrap.dedent(f"""\
+            import ipyparallel
+            cluster = ipyparallel.Cluster(n={RANKS})
+            cluster.start_controller_sync()
+            client = cluster.connect_client_sync()"""),
+    ),
+    start=(f"cluster.start_engines_sync({RANKS})\nclient.wait_for_engines({RANKS}, interactive=False)\n" + _VIEW,),
 )
 
 JUPYTER_DISTRIBUTED = Side(

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks import sides
+from benchmarks import processes, sides
 from benchmarks.comparison import Target
 from benchmarks.sides import PAIBOOK as NOTEBOOK
 from benchmarks.sides import PEERS
 from benchmarks.suite import Measure, Outcome, Outcomes
 from benchmarks.training_jobs.reference import losses
 
-ROOT = Path(__file__).parents[1]
 SECONDS = 300.0  # after which a side has failed
 WITHIN = 1e-3  # of the loss, which depends on the order in which floats are added up
 LOGISTIC, LENET = "logistic regression, a step", "LeNet under DDP, a step"
@@ -70,23 +65,8 @@ def turn(side: Starter) -> Outcomes:
     Raises:
         RuntimeError: It failed, or learned something else than it should; says how.
     """
-    with tempfile.TemporaryDirectory(prefix="paibook-benchmarks-") as folder:
-        file = Path(folder) / "found.json"
-        program = side.python.with_name(side.program) if side.program else side.python
-        # As many threads as torchrun gives: one a rank.
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PAIBOOK_WORKERS": "2"}
-        ended = subprocess.run(
-            [str(program), *side.command, str(file)],
-            cwd=ROOT,
-            env=environment | dict(side.environment),
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-        if ended.returncode or not file.exists():
-            raise RuntimeError(" / ".join(ended.stderr.strip().splitlines()[-5:]))
-        found = json.loads(file.read_text())
+    program = side.python.with_name(side.program) if side.program else side.python
+    found = processes.run([str(program), *side.command], {"PAIBOOK_WORKERS": "2", **side.environment}, SECONDS)
     outcomes: Outcomes = {}
     for job, (seconds, loss) in found.items():
         if abs(loss - losses()[job]) > WITHIN:

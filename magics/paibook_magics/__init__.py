@@ -15,6 +15,7 @@ from paibook_magics.console import title_of
 from paibook_magics.lines import CLUSTER_HELP, RUNS_HELP, Lines
 from paibook_magics.picture import Shown
 from paibook_magics.rank_completion import rank_matcher
+from paibook_magics.rank_inspection import RankInspection
 from paibook_magics.rank_lines import DEBUG_HELP, RANKS_HELP, RankLines
 from paibook_magics.transform import AwaitPaiCells
 
@@ -37,6 +38,9 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     if shell.Completer is not None:
         cells.matcher = rank_matcher(session)
         shell.Completer.custom_matchers.append(cells.matcher)
+    kernel = getattr(shell, "kernel", None)
+    if kernel is not None:
+        cells.inspection = RankInspection(kernel, session)
     # Before IPython's own transformers, which would turn the cell into a synchronous call.
     transformer = AwaitPaiCells(shell)
     shell.events.register("pre_execute", transformer.begin)
@@ -57,6 +61,8 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
         shell.input_transformers_cleanup.remove(transformer)
     if cells.matcher is not None:
         shell.Completer.custom_matchers.remove(cells.matcher)
+    if cells.inspection is not None:
+        cells.inspection.remove()
     del shell.paibook  # type: ignore[attr-defined]
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, context_matcher
 
 from paibook.runtimes.inspection import complete, on_ranks, workers
 from paibook.session import Session
 
+T = TypeVar("T")
 SECONDS = 0.5  # somebody waits with a finger on Tab
 MOST = 500
-_CELL = re.compile(r"\s*%%pai_(allreduce|ps)\b")
+RANK_CELL = re.compile(r"\s*%%pai_(allreduce|ps)\b")
 _NAME = re.compile(r"(?<![\w.\])'\"])[^\W\d]\w*(\.[^\W\d]\w*)*\.?$")
 
 
@@ -23,7 +24,7 @@ def rank_matcher(session: Session) -> Callable[[CompletionContext], Any]:
     @context_matcher(identifier="paibook.ranks")
     def matcher(context: CompletionContext) -> Any:
         name = _NAME.search(context.token)
-        if name is None or not _CELL.match(context.full_text) or context.cursor_line == 0:
+        if name is None or not RANK_CELL.match(context.full_text) or context.cursor_line == 0:
             return {"completions": []}
         found = _found(session, name[0])
         before = context.token[: name.start()]
@@ -33,11 +34,16 @@ def rank_matcher(session: Session) -> Callable[[CompletionContext], Any]:
 
 
 def _found(session: Session, name: str) -> list[str]:
+    return ask_a_rank(session, complete, name, MOST) or []
+
+
+def ask_a_rank(session: Session, function: Callable[..., T], *args: Any) -> T | None:
+    """What the first idle rank answers; None where there is none, it does not answer soon, or fails."""
     idle = [status.rank for status in workers(session.cluster) if status.state == "idle"]
     if not idle:
-        return []
+        return None
     try:
-        answers = on_ranks(session.cluster, complete, name, MOST, ranks=idle[:1], timeout=SECONDS)
+        answers = on_ranks(session.cluster, function, *args, ranks=idle[:1], timeout=SECONDS)
     except Exception:  # the user types: whatever went wrong on a rank is not what they asked about
-        return []
-    return next(iter(answers.values()), [])
+        return None
+    return next(iter(answers.values()), None)

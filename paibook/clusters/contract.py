@@ -45,6 +45,7 @@ class Event:
 
 
 OnEvent = Callable[[Event], None]
+OnBegun = Callable[[int], None]
 
 
 class Place(ABC):
@@ -164,6 +165,7 @@ class Ranks(ABC):
         ranks: Sequence[int] | None = None,
         each: Callable[[int], tuple[Any, ...]] | None = None,
         on_event: OnEvent | None = None,
+        on_begun: OnBegun | None = None,
     ) -> list[Pending[T]]:
         """Run ``function(place, *args)`` on ranks, one call at a time on each, in order of submission.
 
@@ -174,6 +176,7 @@ class Ranks(ABC):
             each: Further arguments per rank: called with the rank, gives the tuple that follows ``args``.
             on_event: Called with what those ranks print, display and log meanwhile; from a background thread, in
                 order per rank. Everything said before the function returned arrives before its result does.
+            on_begun: Called with each rank that has the call: from now on ``interrupt`` is heeded there at once.
 
         Returns:
             One pending result per rank. Its exception is what the function raised (``capture_error`` makes user

@@ -17,7 +17,7 @@ import ipyparallel
 import ipyparallel.error
 from traitlets.log import get_logger
 
-from paibook.clusters.contract import Event, EventKind, OnEvent, Pending, Ranks, RankStatus
+from paibook.clusters.contract import Event, EventKind, OnBegun, OnEvent, Pending, Ranks, RankStatus
 from paibook.clusters.engine_interrupt import CALL
 from paibook.clusters.engine_notices import REQUEST, WORD
 from paibook.clusters.engine_place import EVENT_MIME, Packed, decode_event, invoke
@@ -92,29 +92,41 @@ class EngineCaller:
         self._closed = False
 
     def call(
-        self, engine: Engine, packed: Packed, on_event: OnEvent | None, further: tuple[Any, ...] = ()
-    ) -> Future[Any]:
-        """Run a function on an engine; the future holds the function's own result or exception.
+        self,
+        engines: Sequence[Engine],
+        packed: Packed,
+        each: Callable[[int], tuple[Any, ...]] | None = None,
+        on_event: OnEvent | None = None,
+        on_begun: OnBegun | None = None,
+    ) -> list[Future[Any]]:
+        """Run a function on engines; each future holds the function's own result or exception.
 
         Args:
             packed: The function and its arguments.
-            further: Arguments that follow, for this engine only.
+            each: Gives the arguments that follow, by rank.
+            on_event, on_begun: See ``Ranks.apply``.
         """
-        future: Future[Any] = Future()
-        arguments = packed.message(engine.role, engine.rank, further)
-        with self._lock:
-            if engine.lost is not None or engine.id not in self.client.ids:
-                future.set_exception(RankLost(engine.role, engine.rank, engine.lost or "its engine left the cluster"))
-                return future
-            engine.calls.append(call := Call(future))
-        self._in_loop(partial(self._send, engine, call, arguments, on_event))
-        return future
+        futures: list[Future[Any]] = []
+        sends: list[Callable[[], None]] = []
+        for engine in engines:
+            future: Future[Any] = Future()
+            futures.append(future)
+            arguments = packed.message(engine.role, engine.rank, each(engine.rank) if each else ())
+            with self._lock:
+                if engine.lost is not None or engine.id not in self.client.ids:
+                    cause = engine.lost or "its engine left the cluster"
+                    future.set_exception(RankLost(engine.role, engine.rank, cause))
+                    continue
+                engine.calls.append(call := Call(future))
+            sends.append(partial(self._send, engine, call, arguments, on_event, on_begun))
+        self._in_loop(*sends)
+        return futures
 
-    def _in_loop(self, send: Callable[[], None]) -> None:
+    def _in_loop(self, *sends: Callable[[], None]) -> None:
         """Have the client's own thread send: it is woken once, however many engines are called."""
         with self._lock:
-            self._outbox.append(send)
-            first = len(self._outbox) == 1
+            first = not self._outbox and bool(sends)
+            self._outbox += sends
         if self._closed:  # nobody is left to send, and each call is to say so
             self._send_all()
         elif first:
@@ -132,9 +144,18 @@ class EngineCaller:
             except Exception:  # of one engine, which may just have left; the others are to hear
                 logger.debug("a message to a rank was not sent", exc_info=True)
 
-    def _send(self, engine: Engine, call: Call, arguments: tuple[Any, ...], on_event: OnEvent | None) -> None:
+    def _send(
+        self,
+        engine: Engine,
+        call: Call,
+        arguments: tuple[Any, ...],
+        on_event: OnEvent | None,
+        on_begun: OnBegun | None,
+    ) -> None:
         def hook(message: Any) -> None:
             call.id = message.msg_id
+            if on_begun is not None:
+                message.iopub_callbacks.append(partial(_tell_begun, on_begun, engine.rank))
             message.iopub_callbacks.append(lambda msg: self._on_message(engine, on_event, msg))
             waiting = [message, message.output]
 
@@ -222,7 +243,7 @@ class EngineCaller:
         silent = list(engines)
         while silent:
             heard: set[int] = set()
-            futures = [self.call(e, Packed.of(_introduce, ()), partial(_hear, heard, e)) for e in silent]
+            futures = self.call(silent, Packed.of(_introduce, ()), on_begun=heard.add)
             for engine, future in zip(silent, futures, strict=True):
                 try:
                     engine.host, engine.pid = future.result(max(0.0, deadline - time.monotonic()))
@@ -230,7 +251,7 @@ class EngineCaller:
                     raise ClusterError(f"{engine.role} rank {engine.rank} started but does not answer") from error
                 except RankLost as error:
                     raise ClusterError(str(error)) from error
-            silent = [engine for engine in silent if engine.id not in heard]
+            silent = [engine for engine in silent if engine.rank not in heard]
 
     def close(self) -> None:
         """Close the client's sockets; what was not sent yet fails."""
@@ -327,11 +348,10 @@ class EngineRanks(Ranks):
         ranks: Sequence[int] | None = None,
         each: Callable[[int], tuple[Any, ...]] | None = None,
         on_event: OnEvent | None = None,
+        on_begun: OnBegun | None = None,
     ) -> list[Pending[T]]:
-        chosen = self._chosen(ranks)
-        further = [each(e.rank) if each else () for e in chosen]
         packed = Packed.of(function, args)
-        return [self._caller.call(e, packed, on_event, f) for e, f in zip(chosen, further, strict=True)]  # type: ignore[misc]
+        return self._caller.call(self._chosen(ranks), packed, each, on_event, on_begun)  # type: ignore[return-value]
 
     def interrupt(self, ranks: Sequence[int] | None = None) -> None:
         self._caller.interrupt(self._chosen(ranks))
@@ -377,8 +397,10 @@ def _shown(kind: EventKind, engine: Engine, content: dict[str, Any]) -> Event:
     return Event(kind, engine.role, engine.rank, content["data"], content.get("metadata", {}), display_id)
 
 
-def _hear(heard: set[int], engine: Engine, event: Event) -> None:
-    heard.add(engine.id)
+def _tell_begun(on_begun: OnBegun, rank: int, message: dict[str, Any]) -> None:
+    # An engine says so of itself when it has read a call, before it runs it.
+    if message["header"]["msg_type"] == "status" and message["content"]["execution_state"] == "busy":
+        on_begun(rank)
 
 
 def _introduce(place: Any) -> tuple[str, int]:
@@ -386,7 +408,6 @@ def _introduce(place: Any) -> tuple[str, int]:
     import socket
 
     place.namespace.setdefault("__name__", "__main__")
-    place.emit("stdout", "")
     return socket.gethostname(), os.getpid()
 
 

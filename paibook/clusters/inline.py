@@ -21,6 +21,7 @@ from paibook.clusters.contract import (
     ClusterStatus,
     Event,
     EventKind,
+    OnBegun,
     OnEvent,
     Pending,
     Place,
@@ -224,9 +225,10 @@ class InlineRanks(Ranks):
         ranks: Sequence[int] | None = None,
         each: Callable[[int], tuple[Any, ...]] | None = None,
         on_event: OnEvent | None = None,
+        on_begun: OnBegun | None = None,
     ) -> list[Pending[T]]:
         return [
-            thread.submit(function, (*args, *(each(thread.rank) if each else ())), on_event)
+            thread.submit(function, (*args, *(each(thread.rank) if each else ())), on_event, on_begun)
             for thread in self._chosen(ranks)
         ]
 
@@ -276,20 +278,21 @@ class _RankThread:
         self.role, self.rank = role, rank
         self.alive = True
         self.namespace: dict[str, Any] = {"__name__": "__main__", "__builtins__": __builtins__}
-        self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[..., Any], tuple[Any, ...], OnEvent | None] | None]
-        self._calls = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[_RankCall | None] = queue.SimpleQueue()
         self._running: Future[Any] | None = None
         self.notices: set[str] = set()  # left for the call that runs
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._loop, name=f"paibook-{role}-{rank}", daemon=True)
         self._thread.start()
 
-    def submit(self, function: Callable[..., Any], args: tuple[Any, ...], on_event: OnEvent | None) -> Pending[Any]:
+    def submit(
+        self, function: Callable[..., Any], args: tuple[Any, ...], on_event: OnEvent | None, on_begun: OnBegun | None
+    ) -> Pending[Any]:
         future: Future[Any] = Future()
         if not self.alive:
             future.set_exception(RankLost(self.role, self.rank, "it was killed"))
         else:
-            self._calls.put((future, function, args, on_event))
+            self._calls.put((future, function, args, on_event, on_begun))
         return future  # type: ignore[return-value]
 
     def interrupt(self) -> None:
@@ -323,7 +326,12 @@ class _RankThread:
                 continue  # an interrupt that came just after the call it was meant for
 
     def _run(
-        self, future: Future[Any], function: Callable[..., Any], args: tuple[Any, ...], on_event: OnEvent | None
+        self,
+        future: Future[Any],
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        on_event: OnEvent | None,
+        on_begun: OnBegun | None,
     ) -> None:
         self.notices = set()
         place = InlinePlace(self.role, self.rank, self.namespace, on_event, self.notices)
@@ -332,6 +340,8 @@ class _RankThread:
         outcome: Any = None
         error: BaseException | None = None
         try:
+            if on_begun is not None:
+                on_begun(self.rank)
             with captured(lambda t: place.emit("stdout", t), lambda t: place.emit("stderr", t)):
                 outcome = function(place, *args)
         except BaseException as raised:
@@ -345,6 +355,9 @@ class _RankThread:
             future.set_result(outcome)
         else:
             future.set_exception(error)
+
+
+_RankCall = tuple[Future[Any], Callable[..., Any], tuple[Any, ...], OnEvent | None, OnBegun | None]
 
 
 def _raise_in(thread: threading.Thread, error: type[BaseException]) -> None:

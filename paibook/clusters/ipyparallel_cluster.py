@@ -203,7 +203,7 @@ class IpyparallelCluster(Cluster):
         client = Client(cluster, set_as_default=False)
         hosts = [Engine(i, "task worker", n) for n, i in enumerate(caller.client.ids)]
         packed = Packed.of(_start_dask_worker, (cluster.scheduler_address, security))
-        for engine, future in [(e, caller.call(e, packed, None)) for e in hosts]:
+        for engine, future in zip(hosts, caller.call(hosts, packed), strict=True):
             try:
                 future.result(settings().start_timeout)
             except TimeoutError as error:

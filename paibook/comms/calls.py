@@ -6,6 +6,7 @@ cell ends says what it called, and whoever hears from several compares them numb
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import zlib
@@ -157,21 +158,47 @@ class CallLog:
 @contextmanager
 def watched(log: CallLog, tell: Callable[[], None]) -> Iterator[None]:
     """While the block runs, call ``tell`` once for each operation that has lasted a second; from a thread."""
-    over = threading.Event()
-
-    def watch() -> None:
-        told = None
-        while not over.wait(TICK_SECONDS):
-            present = log.present
-            if present is not None and present is not told and time.monotonic() - present[1] > PATIENCE_SECONDS:
-                told = present
-                tell()
-
-    threading.Thread(target=watch, name="paibook-calls", daemon=True).start()
+    lookout = _lookouts.get(os.getpid()) or _lookouts.setdefault(os.getpid(), _Lookout())
+    cell = _WatchedCell(log, tell)
+    lookout.cells[id(cell)] = cell
     try:
         yield
     finally:
-        over.set()
+        lookout.cells.pop(id(cell), None)
+
+
+class _WatchedCell:
+    def __init__(self, log: CallLog, tell: Callable[[], None]) -> None:
+        self._log, self._tell = log, tell
+        self._told: tuple[Call, float] | None = None
+
+    def look(self) -> None:
+        present = self._log.present
+        if present is None or present is self._told or time.monotonic() - present[1] <= PATIENCE_SECONDS:
+            return
+        self._told = present
+        self._tell()
+
+
+class _Lookout:
+    """The process's thread that looks at the cells that run; starting one for each cell would cost more than most.
+
+    Attributes:
+        cells: By identity. Without a lock, which an interrupt might leave taken: each change is one step.
+    """
+
+    def __init__(self) -> None:
+        self.cells: dict[int, _WatchedCell] = {}
+        threading.Thread(target=self._loop, name="paibook-calls", daemon=True).start()
+
+    def _loop(self) -> None:
+        while True:
+            time.sleep(TICK_SECONDS)
+            for cell in list(self.cells.values()):
+                cell.look()
+
+
+_lookouts: dict[int, _Lookout] = {}  # by process id: a forked child has no such thread
 
 
 def _form(name: str, args: Sequence[Any], options: Mapping[str, Any], size: int) -> tuple[Any, ...] | None:

@@ -36,6 +36,7 @@ OPERATION_TIMEOUT = timedelta(days=1)  # a cell may compute for hours between tw
 CONNECT_TIMEOUT = timedelta(seconds=30)
 STORE_TIMEOUT = timedelta(seconds=10)
 POLL_SECONDS = 0.001
+SLOW_POLL_SECONDS = 0.02  # thirty ranks that look for the last one a thousand times a second keep it from coming
 
 _OPERATORS: dict[Operator, Any] = {
     SUM: dist.ReduceOp.SUM,
@@ -106,6 +107,7 @@ class TorchCommunicator(Communicator):
         return self._addresses[rank]
 
     def _wait_for(self, key: str, rank: int) -> str:
+        pause = POLL_SECONDS
         while True:
             store = self._store  # abort() takes it away
             if store is None:
@@ -115,7 +117,8 @@ class TorchCommunicator(Communicator):
                     return str(store.get(key).decode())
             except RuntimeError as error:  # a peer that ended the group has taken the store away
                 raise CommunicatorError(f"rank {rank} cannot be found: {_first_line(error)}") from error
-            time.sleep(POLL_SECONDS)
+            time.sleep(pause)
+            pause = min(1.5 * pause, SLOW_POLL_SECONDS)
 
     def _connect(self) -> None:
         # Not before a collective: messages between two ranks need no third. And gloo's constructor cannot be
@@ -158,7 +161,8 @@ class TorchCommunicator(Communicator):
     # Collectives
 
     def Barrier(self) -> None:
-        self._head_of_all(np.zeros(1, np.uint8))
+        # Gloo's own takes log n rounds; an allgather, which goes round the ring, n - 1 of them.
+        self._run("Barrier", lambda: self._group.barrier(dist.BarrierOptions()))
 
     def _bcast_buffer(self, array: Array, root: int) -> None:
         self._broadcast(array.view(np.uint8), root)

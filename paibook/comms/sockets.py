@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 from collections.abc import Iterable, Iterator
 
 _DESCRIPTORS = "/proc/self/fd"
@@ -43,10 +44,10 @@ def _sockets() -> Iterator[tuple[int, int]]:
 
 def _inode(descriptor: int) -> int | None:
     try:
-        target = os.readlink(f"{_DESCRIPTORS}/{descriptor}")
+        found = os.fstat(descriptor)
     except OSError:
         return None  # closed since
-    return int(target[8:-1]) if target.startswith("socket:[") else None
+    return found.st_ino if stat.S_ISSOCK(found.st_mode) else None
 
 
 def _shut_down(descriptor: int, inode: int) -> None:

@@ -7,17 +7,20 @@ import inspect
 import io
 import keyword
 import pdb  # noqa: T100 - the debugger is what this offers
+import reprlib
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from operator import itemgetter
-from types import ModuleType
+from types import ClassMethodDescriptorType, FunctionType, MethodDescriptorType, ModuleType
 from typing import Any, TypeVar
 
 import psutil
 
 from paibook.clusters.contract import Cluster, Place, RankStatus
+from paibook.comms.communicator import Communicator
+from paibook.comms.deferred import DeferredCommunicator
 from paibook.errors import PlanError
 from paibook.program import of_user_code
 
@@ -98,17 +101,101 @@ def complete(place: Place, text: str, limit: int) -> list[str]:
     return [f"{path}.{name}" if path else name for name in sorted(found)[:limit]]
 
 
+def describe(place: Place, text: str, detailed: bool) -> str | None:
+    """Runs on a rank: what a name, or an attribute of one, is; None where there is none. Runs no properties.
+
+    Args:
+        detailed: With the source, where there is some.
+    """
+    value = _reached(place.namespace, text.split("."))
+    if value is _NOTHING:
+        return None
+    parts = {
+        "Signature": _signature(text.rpartition(".")[2], value),
+        "Type": _kind(value),
+        "Value": "" if _has_documentation(value) else _short(value),
+        "Docstring": _documentation(value),
+        "Source": _source(value) if detailed else "",
+    }
+    return "\n".join(
+        f"{title}:\n{part}" if "\n" in part else f"{title + ':':<10} {part}" for title, part in parts.items() if part
+    )
+
+
 def _attributes(namespace: dict[str, Any], path: Sequence[str]) -> list[str]:
-    """Names in an object; none where to reach it would run a property, or a rank's ``comm`` would connect."""
-    value = namespace.get(path[0], getattr(builtins, path[0], None))
-    for name in path[1:]:
-        value = inspect.getattr_static(value, name, None)
-        if hasattr(type(value), "__get__") and not inspect.isroutine(value) and not inspect.isclass(value):
-            return []
+    value = _reached(namespace, path)
     try:
-        return [] if value is None else dir(value)
+        return [] if value is _NOTHING or _is_property(value) else dir(value)
     except Exception:  # an object's own __dir__ may raise anything
         return []
+
+
+_NOTHING = object()
+
+
+def _reached(namespace: dict[str, Any], path: Sequence[str]) -> Any:
+    """What a path names; ``_NOTHING`` where to reach it would run a property, or a rank's ``comm`` would connect."""
+    value = namespace.get(path[0], getattr(builtins, path[0], _NOTHING))
+    for name in path[1:]:
+        if value is _NOTHING or _is_property(value):
+            return _NOTHING
+        value = _attribute(value, name)
+    return value
+
+
+def _attribute(owner: Any, name: str) -> Any:
+    """An attribute without running anything; a method as its callers see it."""
+    # It makes its operations when they are first asked for.
+    source = Communicator if isinstance(owner, DeferredCommunicator) else owner
+    kind = source if inspect.isclass(source) else type(owner)
+    instance = None if kind is owner else owner
+    found = inspect.getattr_static(source, name, _NOTHING)
+    if isinstance(found, _METHODS) and inspect.getattr_static(kind, name, None) is found:
+        return found.__get__(instance, kind)
+    return found
+
+
+_METHODS = (FunctionType, staticmethod, classmethod, MethodDescriptorType, ClassMethodDescriptorType)
+
+
+def _is_property(value: Any) -> bool:
+    return hasattr(type(value), "__get__") and not inspect.isroutine(value) and not inspect.isclass(value)
+
+
+def _signature(name: str, value: Any) -> str:
+    try:
+        return f"{name}{inspect.signature(value)}" if callable(value) else ""
+    except Exception:  # builtins may have none, and an object's own may raise anything
+        return ""
+
+
+def _short(value: Any) -> str:
+    shortened = reprlib.Repr()
+    shortened.maxother = shortened.maxstring = 400
+    try:
+        return shortened.repr(value)
+    except Exception:  # an object's own __repr__ may raise anything
+        return ""
+
+
+def _documentation(value: Any) -> str:
+    try:
+        found = inspect.getdoc(value) or ""
+    except Exception:  # an object's own __doc__ may be anything
+        return ""
+    # Of a variable, what its class is in a line.
+    return found if _has_documentation(value) else found.partition("\n")[0]
+
+
+def _has_documentation(value: Any) -> bool:
+    return callable(value) or isinstance(value, (ModuleType, property))
+
+
+def _source(value: Any) -> str:
+    try:
+        return inspect.getsource(value).rstrip()
+    except (OSError, TypeError):  # it is not written in Python, or no longer to be had
+        return ""
 
 
 def remember_failure(error: BaseException) -> None:

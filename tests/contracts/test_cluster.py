@@ -185,6 +185,20 @@ class TestRanks:
         assert [type(p.exception(WAIT)) for p in pending] == [KeyboardInterrupt] * 2
         assert results(ranks.apply(recall, "before")) == [42, 42]
 
+    def test_a_rank_that_has_begun_heeds_an_interrupt(self, cluster: Cluster) -> None:
+        begun: set[int] = set()
+        both = threading.Event()
+
+        def on_begun(rank: int) -> None:
+            begun.add(rank)
+            if len(begun) == 2:
+                both.set()
+
+        pending = cluster.ranks(2).apply(wait_long, on_begun=on_begun)
+        assert both.wait(WAIT)
+        cluster.ranks(2).interrupt()
+        assert [type(p.exception(WAIT)) for p in pending] == [KeyboardInterrupt] * 2
+
     def test_an_interrupt_of_idle_ranks_does_nothing(self, cluster: Cluster) -> None:
         ranks = cluster.ranks(2)
         ranks.interrupt()

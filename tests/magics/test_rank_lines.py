@@ -118,6 +118,30 @@ def test_tab_knows_the_names_on_the_ranks(notebook: Notebook) -> None:
     assert notebook.run("%%pai_allreduce -n 2\ncomm.allreduce(1)").status == "ok"  # and it has connected nothing
 
 
+def tooltip(notebook: Notebook, code: str, detail: int = 0) -> str:
+    reply = notebook.client.inspect(code, len(code), detail, reply=True, timeout=60)["content"]
+    return str(reply["data"]["text/plain"]) if reply["found"] else ""
+
+
+def test_shift_tab_knows_the_names_on_the_ranks(notebook: Notebook) -> None:
+    notebook.run(
+        "%%pai_allreduce -n 2\nimport numpy as np\nmatrix = np.ones((2, 3), 'f4')\n"
+        "def third(number: int) -> int:\n    'A third of a number.'\n    return number // 3"
+    )
+    line = '%%pai_allreduce -n 2 --hp text="a\n'
+    assert "third(number: int) -> int" in tooltip(notebook, line + "x = third(")
+    assert "A third of a number." in tooltip(notebook, line + "third")
+    assert "return number // 3" not in tooltip(notebook, line + "third")
+    assert "return number // 3" in tooltip(notebook, line + "third", 1)
+    assert "float32[2, 3]" in tooltip(notebook, line + "matrix")
+    assert "Allreduce(sendbuf" in tooltip(notebook, line + "comm.Allreduce(")
+    assert tooltip(notebook, "third") == ""
+    assert tooltip(notebook, line + "nowhere") == ""
+    notebook.run("only_here = 'in the notebook'")
+    assert "in the notebook" in tooltip(notebook, line + "only_here")
+    assert notebook.run("%%pai_allreduce -n 2\ncomm.allreduce(1)").status == "ok"  # and it has connected nothing
+
+
 def test_a_question_mark_is_answered_on_the_ranks(notebook: Notebook) -> None:
     notebook.run("%%pai_allreduce -n 2\ndef half(number: int) -> int:\n    'Half of a number.'\n    return number // 2")
     shown = notebook.run("%%pai_allreduce -n 2 -t 1\nhalf?").stdout

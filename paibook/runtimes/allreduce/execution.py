@@ -36,22 +36,25 @@ class _Arrivals:
 
     def __init__(self, emit: OnEvent, changed: threading.Event) -> None:
         self.begun: set[int] = set()
+        self.awaited = False  # whether somebody waits for ranks to begin
         self.keeps = False
         self.waiting: dict[int, Whereabouts] = {}
         self.told: set[int] = set()  # who has said since then where it is
         self._emit, self._changed = emit, changed
 
-    def on_event(self, event: Event) -> None:
-        if event.rank not in self.begun:
-            self.begun.add(event.rank)
+    def on_begun(self, rank: int) -> None:
+        self.begun.add(rank)
+        if self.awaited:
             self._changed.set()
+
+    def on_event(self, event: Event) -> None:
         if event.kind == "progress" and event.data == STATE_BEGUN:
             self.keeps = True
         elif event.kind == "progress" and isinstance(event.data, dict):
             self.waiting[event.rank] = Whereabouts.from_json(event.data)
             self.told.add(event.rank)
             self._changed.set()
-        elif (event.kind, event.data) != ("stdout", ""):
+        else:
             self._emit(event)
 
 
@@ -107,7 +110,12 @@ class Execution:
         """Run to the end; returns every rank's report, or raises what the user should see."""
         self._context.on_cancel(self._changed.set)
         pendings = self._ranks.apply(
-            worker.run, self._world, self._cell, ranks=self._cell.ranks, on_event=self._arrivals.on_event
+            worker.run,
+            self._world,
+            self._cell,
+            ranks=self._cell.ranks,
+            on_event=self._arrivals.on_event,
+            on_begun=self._arrivals.on_begun,
         )
         # An error keeps the frames it passed, and the session keeps the error: what was pushed must not stay with it.
         self._cell = replace(self._cell, variables={})
@@ -179,6 +187,7 @@ class Execution:
         self._arrivals.told.clear()
         asked: dict[int, float] = {}
         self._abort_threads()
+        self._arrivals.awaited = True
         while self._pending:
             now = time.monotonic()
             since.update({rank: now for rank in self._arrivals.begun & self._pending.keys() if rank not in since})

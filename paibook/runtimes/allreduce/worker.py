@@ -53,7 +53,6 @@ def run(place: Place, world: World, cell: Cell) -> Report:
     member.comm.calls.reset(world.size)
     forget_failure()
     try:
-        place.emit("stdout", "")  # tells the driver that the cell has arrived: from here on an interrupt is heeded
         member.enter(world, cell.ranks)
         _prepare(place, world, cell, member)
         if not world.threads:

@@ -11,7 +11,7 @@ import pytest
 from paibook.clusters.contract import Place
 from paibook.clusters.inline import InlineCluster
 from paibook.errors import PlanError
-from paibook.runtimes.inspection import check_idle, complete, holding, on_ranks
+from paibook.runtimes.inspection import check_idle, complete, describe, holding, on_ranks
 
 
 @pytest.fixture
@@ -105,4 +105,26 @@ def test_completion_runs_nothing(cluster: InlineCluster) -> None:
     assert completed("_hid") == ["_hidden"]
     assert "_hidden" not in completed("")
     assert completed("lamb") == ["lambda"]
+    assert Watched.reads == 0
+
+
+def test_a_description_runs_nothing(cluster: InlineCluster) -> None:
+    def hold(place: Place) -> None:
+        place.namespace.update(watched=Watched(), numbers=list(range(1000)), matrix=np.zeros((2, 3)))
+
+    cluster.ranks(1).apply(hold)[0].result(10)
+
+    def described(text: str, detailed: bool = False) -> str | None:
+        return on_ranks(cluster, describe, text, detailed)[0]
+
+    Watched.reads = 0
+    assert described("nothing") is described("nothing.x") is described("watched.costly.append") is None
+    assert described("watched.costly") == "Type:      property"
+    assert described("watched") is not None
+    assert "list[1000]" in str(described("numbers"))
+    assert len(str(described("numbers"))) < 300
+    assert "append(object, /)" in str(described("numbers.append"))
+    assert "float64[2, 3]" in str(described("matrix"))
+    assert "class Watched" not in str(described("Watched"))
+    assert "Stable sort" in str(described("sorted")) or "sorted(iterable" in str(described("sorted"))
     assert Watched.reads == 0
