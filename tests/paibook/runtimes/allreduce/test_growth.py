@@ -190,10 +190,9 @@ import time, torch, torch.distributed as dist
 dist.init_process_group("gloo")
 state = pai.state(step=0, total=0, sizes=[])
 state.sizes.append(world_size)
-stages = 3
 while state.step < 40:
     state.commit()
-    while state.step == 30 and len(state.sizes) < stages: state.commit(); time.sleep(0.01)
+    while state.step == 30 and (len(state.sizes) == 1 or world_size < 4): state.commit(); time.sleep(0.01)
     ones = torch.ones(1)
     dist.all_reduce(ones)
     state.total += int(ones) * (12 // world_size)
@@ -208,12 +207,17 @@ state.sizes, state.total
 def test_a_worker_that_goes_and_one_that_comes(bench: Bench, dask: LocalCluster) -> None:
     dask.scale(2)
     dask.wait_for_workers(2)
-    run, _context, here = bench.start(GROUP, workers=4, options={"min_workers": 2, "max_restarts": 2})
+    run, _context, here = bench.start(GROUP, workers=4, options={"min_workers": 2, "max_restarts": 4})
 
     def act() -> None:
         here.wait(60)
-        worker = dask.workers[1]
-        os.kill(worker.pid, signal.SIGKILL)  # its nanny starts another
+        nanny = dask.workers[1]
+        nanny.auto_restart = False
+        os.kill(nanny.pid, signal.SIGKILL)
+        deadline = time.monotonic() + 60
+        while "on 2 ranks" not in notes(bench) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        dask.scale(3)
 
     actor = threading.Thread(target=act, daemon=True)
     actor.start()
@@ -221,7 +225,9 @@ def test_a_worker_that_goes_and_one_that_comes(bench: Bench, dask: LocalCluster)
     actor.join(30)
     assert "there is no room for another; training goes on from commit" in notes(bench)
     assert "2 ranks joined; training goes on from commit" in notes(bench)
-    assert answer.values == dict.fromkeys(range(4), ([4, 2, 4], 480))
+    for sizes, total in answer.values.values():
+        assert (sizes[0], min(sizes), sizes[-1]) == (4, 2, 4)  # and 3 where the two ranks were not lost at once
+        assert total == 480
 
 
 @pytest.mark.slow
