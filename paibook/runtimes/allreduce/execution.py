@@ -21,7 +21,7 @@ from paibook.runtimes.turns import check_before, kept
 STOP_SECONDS = 1.0  # for interrupted ranks to come back before they are killed
 SURVIVE_SECONDS = 10.0  # the same, where what they keep is all that is left of a training
 # For those that cannot say where they are: a library is being loaded, or C code holds on to Python.
-SILENT_SECONDS = 3.0
+SILENT_SECONDS = 5.0
 IMPORT_SECONDS = 15.0  # for those that import a library, which is not broken off
 INTERRUPT_AGAIN_SECONDS = 0.4
 DELIVERY_SECONDS = 60.0  # for a large cell to reach a rank, where it is withdrawn
