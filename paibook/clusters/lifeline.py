@@ -16,6 +16,8 @@ from typing import IO, Any
 
 from paibook.errors import ClusterError
 
+_folder: str | None = None
+
 
 def spawn(module: str, message: Mapping[str, Any], **options: Any) -> subprocess.Popen[bytes]:
     """Start ``python -m module`` in its own session and hand it ``message`` over the pipe.
@@ -49,13 +51,20 @@ def receive(on_end: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     Args:
         on_end: Called with the message before the child's session is killed.
     """
+    global _folder
     pipe = os.fdopen(os.dup(0), "rb")
     message: dict[str, Any] = json.loads(pipe.readline())
+    _folder = message.get("folder")
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)  # user code that reads stdin sees its end, not the lifeline
     os.close(null)
     threading.Thread(target=_watch, args=(pipe, lambda: on_end(message)), name="paibook-lifeline", daemon=True).start()
     return message
+
+
+def own_folder() -> str | None:
+    """The folder that is removed when this process ends, however it does; None where its parent gave it none."""
+    return _folder
 
 
 def cut(process: subprocess.Popen[bytes]) -> None:

@@ -117,8 +117,8 @@ def _hierarchical(rank: int, size: int, meeting: Meeting, name: str) -> Communic
 def _mpi_lacks() -> str:
     if mpi_place() < 0:
         return (
-            "it is no MPI process. Start ipyparallel engines by mpiexec (ipcluster start -n 4 --engines=mpi) "
-            "and run the cell on them with -c"
+            "it is no MPI process. Start ipyparallel engines by mpiexec (ipcluster start -n 4 --engines=mpi) and "
+            "attach to them (%pai_cluster attach ipyparallel:PROFILE)"
         )
     return "" if importlib.util.find_spec("mpi4py") else "mpi4py is not installed: pip install 'paibook[mpi]'"
 

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from numbers import Integral
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from paibook.comms.operators import SUM, InPlace, Operator
 
 RECENT = 32  # calls a rank remembers
@@ -97,6 +99,9 @@ class Call(NamedTuple):
         return self.form is None or other.form is None or self.form == other.form
 
 
+_Words = tuple[int, str, "tuple[Any, ...] | None"]  # a Call to be: making one at every operation costs time
+
+
 class CallLog:
     """One rank's calls in the present cell.
 
@@ -104,7 +109,7 @@ class CallLog:
         count: Collectives begun.
         digest: Of their names and forms, in order.
         exact: Whether the digest can be compared: every form was known.
-        present: The operation that runs, or that an error has ended, and since when.
+        present: The operation that runs, or that an error has ended, in the words of a ``Call``, and since when.
     """
 
     def __init__(self) -> None:
@@ -115,14 +120,20 @@ class CallLog:
         self._size = size
         self.count = self.digest = 0
         self.exact = True
-        self.present: tuple[Call, float] | None = None
-        self._recent: deque[Call] = deque(maxlen=RECENT)
+        self.present: tuple[_Words, float] | None = None
+        self._recent: deque[_Words] = deque(maxlen=RECENT)
         self._checksums: dict[tuple[str, Any], int] = {}
 
     @property
     def recent(self) -> tuple[Call, ...]:
         """The latest collectives."""
-        return tuple(self._recent)
+        return tuple(Call(*words) for words in list(self._recent))
+
+    @property
+    def now(self) -> Call | None:
+        """The operation that runs, or that an error has ended."""
+        present = self.present
+        return None if present is None else Call(*present[0])
 
     def logged(self, name: str, find: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
         """An operation that notes when it begins and ends."""
@@ -139,8 +150,8 @@ class CallLog:
     def _begin_collective(self, name: str, args: Sequence[Any], options: Mapping[str, Any]) -> None:
         self.count += 1
         form = _form(name, args, options, self._size)
-        call = Call(self.count, name, form)
-        self._recent.append(call)
+        words = self.count, name, form
+        self._recent.append(words)
         if form is None:
             self.exact = False
         key = (name, form)
@@ -149,10 +160,10 @@ class CallLog:
             alike = "barrier" if name == "Barrier" else name
             checksum = self._checksums[key] = zlib.crc32(repr((alike, form)).encode())
         self.digest = (self.digest * 1000003 + checksum) & _MASK
-        self.present = (call, time.monotonic())
+        self.present = (words, time.monotonic())
 
     def _begin_other(self, name: str, args: Sequence[Any], options: Mapping[str, Any]) -> None:
-        self.present = (Call(0, name), time.monotonic())
+        self.present = ((0, name, ()), time.monotonic())
 
 
 @contextmanager
@@ -170,7 +181,7 @@ def watched(log: CallLog, tell: Callable[[], None]) -> Iterator[None]:
 class _WatchedCell:
     def __init__(self, log: CallLog, tell: Callable[[], None]) -> None:
         self._log, self._tell = log, tell
-        self._told: tuple[Call, float] | None = None
+        self._told: tuple[_Words, float] | None = None
 
     def look(self) -> None:
         present = self._log.present
@@ -230,6 +241,8 @@ def _argument(
 
 
 def _measure(buffer: Any) -> tuple[str, int] | None:
+    if type(buffer) is np.ndarray and (name := _names.get(buffer.dtype)) is not None:
+        return name, buffer.size  # mostly
     dtype = getattr(buffer, "dtype", None)
     size = getattr(buffer, "size", None)
     if dtype is None or size is None:

@@ -73,9 +73,13 @@ class Meeting:
         return f"Meeting(folder={self.folder!r}, address={self.address!r})"  # never the token
 
 
-def new_folder() -> str:
-    """A path for ``Meeting.folder``; its 122 random bits keep others from taking it before a rank does."""
-    return str(Path(tempfile.gettempdir()) / f"paibook-ranks-{uuid.uuid4().hex}")
+def new_folder(parent: str | None = None) -> str:
+    """A path for ``Meeting.folder``; its 122 random bits keep others from taking it before a rank does.
+
+    Args:
+        parent: A folder that goes with this process; by default that of temporary files.
+    """
+    return str(Path(parent or tempfile.gettempdir()) / f"paibook-ranks-{uuid.uuid4().hex}")
 
 
 def open_folder(folder: Path) -> None:

@@ -18,6 +18,7 @@ import sys
 import time
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,10 @@ SPINS = 100
 YIELD_SECONDS = 0.002
 FIRST_PAUSE, LONGEST_PAUSE = 50e-6, 1e-3  # the longest is what a peer loses that comes late, and Ctrl-C takes no longer
 
+KNOWN_SHAPES = 100  # of arrays, whose views are kept
+
 Bytes = NDArray[np.uint8]
+Array = NDArray[Any]
 
 _LINE = 128  # flags are two cache lines apart, since processors fetch pairs of lines
 _ENDED = 1  # first word of the memory: 0, or _ENDED, or 2 + the rank that is gone
@@ -74,6 +78,7 @@ class Segment:
         self._heads = [[heads + HEADER_BYTES * (side * size + r) for r in range(size)] for side in range(2)]
         whole = np.frombuffer(self._memory, np.uint8)[_heads_end(size) :].reshape(2, size, SLOT_BYTES)
         self._slots = [[whole[side, r] for r in range(size)] for side in range(2)]
+        self._views: dict[tuple[np.dtype[Any], int], list[list[Array]]] = {}
         cores = len(os.sched_getaffinity(0))
         self._spins = SPINS if size <= cores else 0  # with fewer cores the peer waits for this one
 
@@ -91,6 +96,16 @@ class Segment:
     def all(self) -> list[Bytes]:
         """Every rank's slot of the turn that was met last, to be read."""
         return self._slots[self._turn & 1]
+
+    def starts(self, dtype: np.dtype[Any], size: int) -> list[Array]:
+        """The first ``size`` elements of every rank's slot of the next turn."""
+        views = self._views.get((dtype, size))
+        if views is None:
+            if len(self._views) >= KNOWN_SHAPES:
+                self._views.clear()
+            length = size * dtype.itemsize
+            views = self._views[dtype, size] = [[slot[:length].view(dtype) for slot in side] for side in self._slots]
+        return views[(self._turn + 1) & 1]
 
     @property
     def lengths(self) -> list[int]:

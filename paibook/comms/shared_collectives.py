@@ -106,11 +106,11 @@ def _fold_all(op: Operator, parts: Sequence[Array], out: Array) -> None:
 
 
 def _fold_directly(segment: Segment, text: bytes, op: Operator, source: Array, target: Array | None) -> None:
-    size, dtype = source.nbytes, source.dtype
-    segment.mine[:size].view(dtype)[:] = source
+    parts = segment.starts(source.dtype, source.size)
+    parts[segment.rank][:] = source
     segment.begin(text)
     if target is not None:
-        _fold_all(op, [slot[:size].view(dtype) for slot in segment.all], target)
+        _fold_all(op, parts, target)
 
 
 def _fold_in_parts(segment: Segment, text: bytes, op: Operator, source: Array, target: Array | None) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from paibook.clusters import lifeline
 from paibook.clusters.contract import Place
 from paibook.comms import torchrun
 from paibook.comms.backends import BACKENDS, lacking, mpi_place
@@ -70,7 +71,7 @@ class Member:
             cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
             keeper=self.keeper.listen(host_address, token),
             lacks=lacking(backends),
-            folder=new_folder(),
+            folder=new_folder(lifeline.own_folder()),
             place=mpi_place(),
         )
         if self.rank != 0:

@@ -40,8 +40,9 @@ class Whereabouts:
         line, call = _seen(frames, filename)
         # An error that the cell has caught leaves its operation behind; only one that comes from there is still in it.
         elsewhere = isinstance(at, Exception) and not any(f.f_code.co_filename == calls.__file__ for f, _ in frames)
-        if log.present is not None and not elsewhere:
-            call = log.present[0]
+        now = log.now
+        if now is not None and not elsewhere:
+            call = now
         importing = library_in_import(at) if isinstance(at, FrameType) else None
         return cls(line, call, log.count, log.digest, log.exact, log.recent, importing)
 

@@ -79,7 +79,7 @@ def test_an_operation_that_lasts_is_told_once() -> None:
     log, told = CallLog(), []
 
     def tell() -> None:
-        told.append(log.present)
+        told.append(log.now)
 
     def slow() -> None:
         end = time.monotonic() + 10
@@ -89,6 +89,6 @@ def test_an_operation_that_lasts_is_told_once() -> None:
 
     with watched(log, tell):
         log.logged("Barrier", lambda: slow)()
-    assert [present[0].name for present in told] == ["Barrier"]
-    assert log.present is None
+    assert [call.name for call in told] == ["Barrier"]
+    assert log.now is None
     assert threading.active_count() < 50

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -68,6 +69,9 @@ class Ranks:
         for process in self.processes:
             process.kill()
             process.communicate()
+        folder = Path(str(self.meeting.folder))
+        for left in folder.parent.glob(f"{folder.name}*"):  # of ranks that were killed before they had connected
+            shutil.rmtree(left)
 
 
 @pytest.fixture

@@ -218,7 +218,7 @@ def test_an_exception_is_not_tried_again(embedded: Any) -> None:
 @pytest.mark.slow
 def test_a_cell_that_kills_its_rank_at_one_step_ends(embedded: Any) -> None:
     source = train(50).replace(
-        "    gradient =", "    if rank == 1 and state.step == 8: import os; os._exit(9)\n    gradient ="
+        "    gradient =", "    if rank == 1 and state.step == 8: import os; time.sleep(1); os._exit(9)\n    gradient ="
     )
     with pytest.raises(RankLost) as caught:
         embedded.run(source, options={"max_restarts": 1})

@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
+from paibook.clusters import connect
 from paibook.comms.rendezvous import new_folder
 from paibook.comms.segment import supported
 from paibook.errors import RankLost, RunCancelled, RunError
 from paibook.runtimes.allreduce import worlds
 from paibook.settings import Settings
+from tests.paibook.runtimes.allreduce.conftest import Bench
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not supported(), reason="no shared memory with ordered stores here")]
 
@@ -96,6 +98,23 @@ def test_a_disagreement_names_the_calls_and_the_ranks(embedded: Any) -> None:
     with pytest.raises(RunError, match="Barrier on rank 0 and Bcast of 3 float64 from root 0 on rank 1"):
         embedded.run("import numpy as np\ncomm.Barrier() if rank == 0 else comm.Bcast(np.zeros(3))")
     assert embedded.run("comm.allreduce(1)").values == {0: 2, 1: 2}
+
+
+@pytest.mark.parametrize("backend", ["shared", "gloo"])
+def test_messages_alone_leave_nothing_when_the_cluster_ends(tmp_path: Path, backend: str) -> None:
+    cluster = connect("embedded")
+    try:
+        cell = "comm.send(rank, 1 - rank)\ncomm.recv(), str(comm._connect.__self__._world.meeting.folder)"
+        answer = Bench(cluster, tmp_path).run(cell, options={"backend": backend}).values
+        folder = Path(answer[0][1])
+        assert [value for value, _ in answer.values()] == [1, 0]
+        assert list(folder.parent.glob(f"{folder.name}*"))
+    finally:
+        cluster.close()
+    end = time.monotonic() + 10
+    while folder.parent.exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not folder.parent.exists()
 
 
 def test_the_setting_chooses_gloo(embedded: Any, monkeypatch: Any) -> None:
