@@ -17,8 +17,7 @@ LINTED := paibook magics kernels tests benchmarks notebooks .ci
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test lint lab bench bench-cells bench-mapreduce bench-training bench-allreduce \
-	bench-growth lock widgets clean
+.PHONY: help setup setup-dev demo test lint lab bench bench-cells bench-mapreduce bench-training bench-allreduce bench-growth lock widgets clean
 # A set-up that fails must not leave a stamp that says it worked.
 .DELETE_ON_ERROR:
 
