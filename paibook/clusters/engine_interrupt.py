@@ -98,15 +98,3 @@ class Interrupts:
             with self._lock:
                 if call is not None and call == self._running:
                     os.kill(self._process, signal.SIGINT)
-
-
-_of_process: dict[int, Interrupts] = {}  # a forked child is no engine
-
-
-def interrupts_of(kernel: Any) -> Interrupts:
-    """This engine's ``Interrupts``, made at the first call."""
-    found = _of_process.get(os.getpid())
-    if found is None:
-        found = _of_process[os.getpid()] = Interrupts()
-        found.heed(kernel)
-    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from paibook.clusters.engine_interrupt import CALL
@@ -30,15 +29,3 @@ class Notices:
         """What was left for a call."""
         latest, words = self._left
         return words if latest == call else frozenset()
-
-
-_of_process: dict[int, Notices] = {}  # a forked child is no engine
-
-
-def notices_of(kernel: Any) -> Notices:
-    """This engine's ``Notices``, made at the first call."""
-    found = _of_process.get(os.getpid())
-    if found is None:
-        found = _of_process[os.getpid()] = Notices()
-        found.heed(kernel)
-    return found

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import cloudpickle
 
 from paibook.clusters.contract import EventKind, Place
 from paibook.clusters.display import mime_bundle
-from paibook.clusters.engine_interrupt import interrupts_of
-from paibook.clusters.engine_notices import notices_of
+from paibook.clusters.engine_interrupt import Interrupts
+from paibook.clusters.engine_notices import Notices
 from paibook.metrics import Metric
 
 EVENT_MIME = "application/vnd.paibook.event"
+T = TypeVar("T", Interrupts, Notices)
 
 
 class EnginePlace(Place):
@@ -37,7 +39,7 @@ class EnginePlace(Place):
         # Kept here, because other threads that emit have no current message of their own.
         self._parent = self.kernel.get_parent()
         self.call: str = self._parent["header"]["msg_id"]
-        self._notices = notices_of(self.kernel)
+        self._notices = _of_engine(Notices, self.kernel)
 
     def emit(self, kind: EventKind, data: Any) -> None:
         content = {"data": {EVENT_MIME: {"kind": kind, "data": encode_event(kind, data)}}, "metadata": {}}
@@ -54,6 +56,19 @@ class EnginePlace(Place):
 
     def format(self, value: Any) -> dict[str, Any]:
         return mime_bundle(value)
+
+
+_of_process: dict[tuple[int, type], Any] = {}  # a forked child is no engine
+
+
+def _of_engine(kind: type[T], kernel: Any) -> T:
+    """This engine's only one of a kind, made at the first call; it heeds the kernel's control messages from then on."""
+    key = os.getpid(), kind
+    found: T | None = _of_process.get(key)
+    if found is None:
+        found = _of_process[key] = kind()
+        found.heed(kernel)
+    return found
 
 
 def encode_event(kind: EventKind, data: Any) -> Any:
@@ -115,7 +130,7 @@ def invoke(head: bytes, data: memoryview, *buffers: memoryview) -> bytes:
     function, args = pickle.loads(data, buffers=filled)
     args += further
     place = EnginePlace(role, rank)
-    interrupts = interrupts_of(place.kernel)
+    interrupts = _of_engine(Interrupts, place.kernel)
     try:
         try:
             interrupts.begin(place.call)

@@ -27,6 +27,8 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 POLL_SECONDS = 0.005
 
+Requests = tuple[tuple[str, dict[str, Any]], ...]  # control messages: type and content
+
 
 @dataclass
 class Call:
@@ -191,33 +193,28 @@ class EngineCaller:
 
     def interrupt(self, engines: Sequence[Engine]) -> None:
         """Interrupt what each engine runs now; a call that is still on its way there is withdrawn instead."""
-        with self._lock:
-            running = [(engine, engine.calls[0]) for engine in engines if engine.calls]
-        if running:
-            self._in_loop(partial(self._interrupt, running))
 
-    def _interrupt(self, running: Sequence[tuple[Engine, Call]]) -> None:
-        for engine, call in running:
-            if engine.lost is None and engine.id in self.client.ids and call.id:
-                ident = self.client._engines[engine.id].encode()
-                control = self.client._control_stream
-                # The first says nothing to an engine that has begun the call, the second to one that has ended it.
-                self.client._send(control, "abort_request", content={"msg_ids": [call.id]}, ident=ident)
-                self.client._send(control, "interrupt_request", content={CALL: call.id}, ident=ident)
+        # The first says nothing to an engine that has begun the call, the second to one that has ended it.
+        def requests(call: str) -> Requests:
+            return ("abort_request", {"msg_ids": [call]}), ("interrupt_request", {CALL: call})
+
+        self._tell(engines, requests)
 
     def notify(self, engines: Sequence[Engine], word: str) -> None:
         """Leave a word for what each engine runs now."""
+        self._tell(engines, lambda call: ((REQUEST, {CALL: call, WORD: word}),))
+
+    def _tell(self, engines: Sequence[Engine], requests: Callable[[str], Requests]) -> None:
+        """Send control messages about the call that each engine runs now."""
         with self._lock:
             running = [(engine, engine.calls[0]) for engine in engines if engine.calls]
-        if running:
-            self._in_loop(partial(self._notify, running, word))
+        self._in_loop(*[partial(self._send_control, engine, call, requests) for engine, call in running])
 
-    def _notify(self, running: Sequence[tuple[Engine, Call]], word: str) -> None:
-        for engine, call in running:
-            if engine.lost is None and engine.id in self.client.ids and call.id:
-                ident = self.client._engines[engine.id].encode()
-                content = {CALL: call.id, WORD: word}
-                self.client._send(self.client._control_stream, REQUEST, content=content, ident=ident)
+    def _send_control(self, engine: Engine, call: Call, requests: Callable[[str], Requests]) -> None:
+        if engine.lost is None and engine.id in self.client.ids and call.id:
+            ident = self.client._engines[engine.id].encode()
+            for kind, content in requests(call.id):
+                self.client._send(self.client._control_stream, kind, content=content, ident=ident)
 
     def wait_ready(self, engines: Sequence[Engine], timeout: float) -> None:
         """Wait until every engine has registered and its output reaches this client.

@@ -54,6 +54,14 @@ def interrupts(kernel: Kernel) -> Interrupts:
     return made
 
 
+@pytest.fixture
+def inside(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The library that is being imported; empty it to end the import."""
+    found = ["torch"]
+    monkeypatch.setattr(engine_interrupt, "library_in_import", lambda frame: found[0] if found else None)
+    return found
+
+
 @pytest.mark.parametrize("content", [{CALL: "a"}, {}])
 def test_the_call_that_runs_is_interrupted(kernel: Kernel, interrupts: Interrupts, content: dict[str, str]) -> None:
     interrupts.begin("a")
@@ -98,10 +106,8 @@ def test_a_signal_of_somebody_elses_means_what_runs(interrupts: Interrupts) -> N
 
 
 def test_an_interrupt_during_the_import_of_a_library_is_raised_when_it_has_ended(
-    kernel: Kernel, interrupts: Interrupts, monkeypatch: pytest.MonkeyPatch
+    kernel: Kernel, interrupts: Interrupts, inside: list[str]
 ) -> None:
-    inside = ["torch"]
-    monkeypatch.setattr(engine_interrupt, "library_in_import", lambda frame: inside[0] if inside else None)
     interrupts.begin("a")
     kernel.ask(call="a")
     kernel.ask(call="a")
@@ -114,10 +120,8 @@ def test_an_interrupt_during_the_import_of_a_library_is_raised_when_it_has_ended
 
 
 def test_an_interrupt_that_is_held_dies_with_its_call(
-    kernel: Kernel, interrupts: Interrupts, monkeypatch: pytest.MonkeyPatch
+    kernel: Kernel, interrupts: Interrupts, inside: list[str]
 ) -> None:
-    inside = ["torch"]
-    monkeypatch.setattr(engine_interrupt, "library_in_import", lambda frame: inside[0] if inside else None)
     interrupts.begin("a")
     kernel.ask(call="a")
     interrupts.end()
