@@ -18,12 +18,13 @@ from paibook.plan import Plan
 from paibook.runtimes.allreduce import worker
 from paibook.runtimes.allreduce.cell import Cell, Report
 from paibook.runtimes.allreduce.execution import Execution
-from paibook.runtimes.allreduce.growth import Growth, ranks_on
+from paibook.runtimes.allreduce.growth import Growth
 from paibook.runtimes.allreduce.keeper import Kept, Mark, Recovery
 from paibook.runtimes.allreduce.verdict import in_step, spell, unreceived
 from paibook.runtimes.allreduce.worlds import identity_of, worlds_of
 from paibook.runtimes.contract import RunContext
 from paibook.runtimes.turns import check_before
+from paibook.runtimes.workers import workers_on
 
 MAX_RESTARTS = 3
 ROOM_SECONDS = 10.0  # a Dask worker that dies with its rank is mostly back in a few seconds
@@ -156,7 +157,7 @@ class Attempts:
         patience = time.monotonic() + (ROOM_SECONDS if fewest is None else 0.0)
         while True:
             try:
-                return ranks_on(self._cluster, self._plan.resources, ranks.size), "replaced"
+                return workers_on(self._cluster, self._plan.resources, ranks.size), "replaced"
             except ClusterError as error:
                 self._context.check_cancelled()
                 if time.monotonic() < patience:

@@ -17,6 +17,7 @@ from paibook.plan import Plan
 from paibook.resources import Resources
 from paibook.runtimes.allreduce import worker
 from paibook.runtimes.allreduce.cell import REGROUP
+from paibook.runtimes.workers import workers_on
 
 LOOK_SECONDS = 1.0
 READY_SECONDS = 60.0  # for newcomers to import torch
@@ -59,7 +60,7 @@ class Growth:
     def larger(self, ranks: Ranks) -> Ranks:
         """The group with its newcomers; the same as before where they are gone again."""
         try:
-            return ranks_on(self._cluster, self._resources, self._size)
+            return workers_on(self._cluster, self._resources, self._size)
         except (ClusterError, PlanError):
             logger.info("newcomers have gone again", exc_info=True)
             return ranks
@@ -82,7 +83,7 @@ class Growth:
         size = min(self._wanted, possible(self._cluster, ranks.role))
         if size <= ranks.size:
             return ranks.size
-        fresh = ranks_on(self._cluster, self._resources, size)
+        fresh = workers_on(self._cluster, self._resources, size)
         for pending in fresh.apply(worker.get_ready, ranks=range(ranks.size, size)):
             pending.result(READY_SECONDS)
         return size
@@ -92,11 +93,6 @@ def possible(cluster: Cluster, role: str) -> int:
     """How many ranks of a role the cluster could hold now: those there are, and those for which there is room."""
     status = cluster.status()
     return status.free + sum(rank.role == role and rank.state != "lost" for rank in status.ranks)
-
-
-def ranks_on(cluster: Cluster, resources: Resources, size: int) -> Ranks:
-    """``size`` ranks of a cluster, with the cards and in the places that are asked for."""
-    return cluster.ranks(size, gpus=resources.gpus_per_worker, placement=resources.placement)
 
 
 def first_ranks(plan: Plan, cluster: Cluster) -> Ranks:
@@ -109,13 +105,13 @@ def first_ranks(plan: Plan, cluster: Cluster) -> Ranks:
     fewest = plan.options.get("min_workers")
     cluster.start()
     try:
-        return ranks_on(cluster, plan.resources, asked)
+        return workers_on(cluster, plan.resources, asked)
     except (ClusterError, PlanError) as error:
         refusal = error
     if fewest is not None and plan.targets is None:
         for size in range(min(asked - 1, possible(cluster, "worker")), fewest - 1, -1):
             try:
-                return ranks_on(cluster, plan.resources, size)
+                return workers_on(cluster, plan.resources, size)
             except (ClusterError, PlanError):
                 logger.debug("there is no room for %d ranks", size, exc_info=True)
     raise refusal

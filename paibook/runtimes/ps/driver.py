@@ -22,6 +22,7 @@ from paibook.runtimes.ps.messages import Scene, ServerJob, WorkerJob, WorkerRepo
 from paibook.runtimes.ps.result import PSResult
 from paibook.runtimes.ps.watched import never_logged
 from paibook.runtimes.turns import check_before, kept, turn
+from paibook.runtimes.workers import workers_on
 
 POLL_SECONDS = 0.2
 START_SECONDS = 60.0  # for servers to announce themselves
@@ -59,8 +60,7 @@ class Driver:
         self.check(plan)
         with turn(cluster, context):
             servers = cluster.ranks(plan.resources.servers, role="server")
-            asked = plan.resources
-            workers = cluster.ranks(asked.workers, gpus=asked.gpus_per_worker, placement=asked.placement)
+            workers = workers_on(cluster, plan.resources, plan.resources.workers)
             check_before(context)
             return _Run(plan, context, servers, workers).run()
 
