@@ -19,7 +19,7 @@ from paibook.comms import sockets
 from paibook.comms.communicator import Array, Communicator, CommunicatorError
 from paibook.comms.inbox import INTERNAL_TAG
 from paibook.comms.mailbox import Mailbox
-from paibook.comms.messages import Message, pack, unpack
+from paibook.comms.messages import Message, pack, pack_items, unpack, unpack_item
 from paibook.comms.operators import LAND, LOR, MAX, MIN, PROD, SUM, Operator
 from paibook.comms.rendezvous import Meeting, open_folder
 from paibook.errors import PaibookError
@@ -235,17 +235,17 @@ class TorchCommunicator(Communicator):
         return [unpack(message, self._token) for message in messages] if self.rank == root else None
 
     def _scatter(self, items: Sequence[Any] | ValueError | None, root: int) -> Any:
-        row = self._pack_row(items) if self.rank == root else []
+        row = pack_items(items, self.size, self._token) if self.rank == root else []
         head = np.empty(HEAD_BYTES, np.uint8)
         heads = np.concatenate([_head(message) for message in row]) if row else None
         self._scatter_buffer(heads, head, root)
         message = _opened(head)
         for rank in range(self.size):
             self._pass_on(_rest(row[rank]) if row else message, _rest(message), root, rank)
-        return self._unpack_item(row[self.rank] if row else message)
+        return unpack_item(row[self.rank] if row else message, self._token)
 
     def _alltoall(self, items: Sequence[Any] | ValueError) -> list[Any]:
-        row = self._pack_row(items)
+        row = pack_items(items, self.size, self._token)
         heads = np.empty(self.size * HEAD_BYTES, np.uint8)
         self._alltoall_buffer(np.concatenate([_head(message) for message in row]), heads)
         column = [_opened(head) for head in heads.reshape(self.size, HEAD_BYTES)]
@@ -254,19 +254,7 @@ class TorchCommunicator(Communicator):
             if _rest(row[to]).size:
                 self._mailbox.send(_rest(row[to]), to, INTERNAL_TAG)
             _fill(_rest(column[source]), self._mailbox, source)
-        return [self._unpack_item(message) for message in column]
-
-    def _pack_row(self, items: Sequence[Any] | ValueError | None) -> list[Message]:
-        # An error goes to everybody instead of the items, since everybody waits for them.
-        if isinstance(items, ValueError) or items is None:
-            return [pack(items, self._token)] * self.size
-        return [pack((item,), self._token) for item in items]
-
-    def _unpack_item(self, message: Message) -> Any:
-        item = unpack(message, self._token)
-        if isinstance(item, ValueError):
-            raise item
-        return item[0]
+        return [unpack_item(message, self._token) for message in column]
 
     def _pass_on(self, mine: Message, theirs: Message, source: int, dest: int) -> None:
         if source == dest:

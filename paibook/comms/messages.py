@@ -6,6 +6,7 @@ import hmac
 import io
 import pickle
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 import cloudpickle
@@ -63,6 +64,24 @@ def unpack(message: Message, token: bytes) -> Any:
     lengths = [_LENGTH.unpack_from(data, _PREFIX.size + i * _LENGTH.size)[0] for i in range(count)]
     offsets, _ = _layout(head_end, lengths)
     return pickle.loads(stream, buffers=[data[o : o + n] for o, n in zip(offsets, lengths, strict=True)])
+
+
+def pack_items(items: Sequence[Any] | ValueError | None, size: int, token: bytes) -> list[Message]:
+    """A message for each of ``size`` ranks, one item in it; see ``unpack_item``.
+
+    An error goes to everybody instead of the items, since everybody waits for them.
+    """
+    if isinstance(items, ValueError) or items is None:
+        return [pack(items, token)] * size
+    return [pack((item,), token) for item in items]
+
+
+def unpack_item(message: Message, token: bytes) -> Any:
+    """Read back what ``pack_items`` put into one of its messages; raises the error that came instead."""
+    item = unpack(message, token)
+    if isinstance(item, ValueError):
+        raise item
+    return item[0]
 
 
 def _dumps(value: Any, buffers: list[pickle.PickleBuffer]) -> bytes:

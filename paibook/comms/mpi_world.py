@@ -7,8 +7,6 @@ let Ctrl-C through.
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,14 +15,13 @@ from mpi4py import MPI
 
 from paibook.comms.communicator import Array, Communicator, CommunicatorError
 from paibook.comms.mailbox import Mailbox
-from paibook.comms.messages import Message, pack, unpack
+from paibook.comms.messages import Message, pack, pack_items, unpack, unpack_item
 from paibook.comms.operators import BAND, BOR, BXOR, LAND, LOR, MAX, MIN, PROD, SUM, Operator
 from paibook.comms.rendezvous import Meeting
 from paibook.comms.transport import derived_context
+from paibook.comms.waiting import wait_until
 
 SPINS = 200
-YIELD_SECONDS = 0.002
-FIRST_PAUSE, LONGEST_PAUSE = 50e-6, 1e-3
 
 _END_TAG = 1  # of a message that ends the group
 _NOTHING = np.empty(0, np.uint8)
@@ -167,39 +164,27 @@ class MpiCommunicator(Communicator):
         return [unpack(message, self._token) for message in _apart(whole, lengths)]
 
     def _scatter(self, items: Sequence[Any] | ValueError | None, root: int) -> Any:
-        row = self._row(items) if self.rank == root else []
+        row = pack_items(items, self.size, self._token) if self.rank == root else []
         lengths, mine = np.array([message.size for message in row], np.int64), np.empty(1, np.int64)
         self._scatter_buffer(lengths if row else None, mine, root)
         message = np.empty(int(mine[0]), np.uint8)
         source = _parts(np.concatenate(row), lengths) if row else None
         self._run("scatter", lambda group: group.Iscatterv(source, _bytes(message), root))
-        return self._item(message)
+        return unpack_item(message, self._token)
 
     def _alltoall(self, items: Sequence[Any] | ValueError) -> list[Any]:
-        row = self._row(items)
+        row = pack_items(items, self.size, self._token)
         lengths, theirs = np.array([message.size for message in row], np.int64), np.empty(self.size, np.int64)
         self._alltoall_buffer(lengths, theirs)
         whole = np.empty(int(theirs.sum()), np.uint8)
         source = _parts(np.concatenate(row), lengths)
         self._run("alltoall", lambda group: group.Ialltoallv(source, _parts(whole, theirs)))
-        return [self._item(message) for message in _apart(whole, theirs)]
+        return [unpack_item(message, self._token) for message in _apart(whole, theirs)]
 
     def _lengths(self, mine: int) -> list[int]:
         lengths = np.empty(self.size, np.int64)
         self._allgather_buffer(np.array([mine], np.int64), lengths)
         return [int(length) for length in lengths]
-
-    def _row(self, items: Sequence[Any] | ValueError | None) -> list[Message]:
-        # An error goes to everybody instead of the items, since everybody waits for them.
-        if isinstance(items, ValueError) or items is None:
-            return [pack(items, self._token)] * self.size
-        return [pack((item,), self._token) for item in items]
-
-    def _item(self, message: Message) -> Any:
-        item = unpack(message, self._token)
-        if isinstance(item, ValueError):
-            raise item
-        return item[0]
 
     def _run(self, operation: str, start: Callable[[MPI.Intracomm], MPI.Request]) -> None:
         if self._left:
@@ -253,15 +238,7 @@ def _wait(request: MPI.Request, check: Callable[[], None] = lambda: None) -> Non
     for _ in range(SPINS):
         if request.Test():
             return
-    end = time.monotonic() + YIELD_SECONDS
-    pause = FIRST_PAUSE
-    while not request.Test():
-        check()
-        if time.monotonic() < end:
-            os.sched_yield()
-        else:
-            time.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+    wait_until(request.Test, check)
 
 
 def _known(array: Array, op: Operator) -> bool:

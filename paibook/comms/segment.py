@@ -15,7 +15,6 @@ import mmap
 import os
 import platform
 import sys
-import time
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -24,14 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paibook.comms.communicator import CommunicatorError
+from paibook.comms.waiting import wait_until
 
 SLOT_BYTES = 1 << 21
 HEADER_BYTES = 128
 # Some 4 us. Measured: ten times that gains nothing on idle cores, where giving way returns at once, and loses all of it
 # in every turn when the peer waits for this very core.
 SPINS = 100
-YIELD_SECONDS = 0.002
-FIRST_PAUSE, LONGEST_PAUSE = 50e-6, 1e-3  # the longest is what a peer loses that comes late, and Ctrl-C takes no longer
 
 KNOWN_SHAPES = 100  # of arrays, whose views are kept
 
@@ -163,17 +161,13 @@ class Segment:
         for _ in range(self._spins):
             if words[flag] >= turn:
                 return
-        end = time.monotonic() + YIELD_SECONDS
-        pause = FIRST_PAUSE
-        while words[flag] < turn:
+
+        def check() -> None:
             # A rank that is gone may have taken this turn before: then it is over all the same.
             if words[0] and words[flag] < turn:
                 raise CommunicatorError(self.ended)
-            if time.monotonic() < end:
-                os.sched_yield()
-            else:
-                time.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
+
+        wait_until(lambda: words[flag] >= turn, check)
 
     def _differences(self, heads: list[int]) -> str:
         calls: dict[str, list[int]] = {}

@@ -18,7 +18,7 @@ from paibook.comms.buffer_specs import one_part
 from paibook.comms.buffers import same_layout
 from paibook.comms.communicator import Array, Communicator, CommunicatorError
 from paibook.comms.mailbox import Mailbox
-from paibook.comms.messages import Message, pack, unpack
+from paibook.comms.messages import Message, pack, pack_items, unpack, unpack_item
 from paibook.comms.one_host import Link
 from paibook.comms.operators import SUM, InPlace, Operator
 from paibook.comms.rendezvous import Meeting
@@ -194,11 +194,11 @@ class SharedMemoryCommunicator(Communicator):
         return [unpack(message, self._token) for message in messages]
 
     def _scatter(self, items: Sequence[Any] | ValueError | None, root: int) -> Any:
-        row = self._packed_row(items) if self.rank == root else None
+        row = pack_items(items, self.size, self._token) if self.rank == root else None
         return self._dealt("scatter", row, [root], root)[0]
 
     def _alltoall(self, items: Sequence[Any] | ValueError) -> list[Any]:
-        return self._dealt("alltoall", self._packed_row(items), range(self.size))
+        return self._dealt("alltoall", pack_items(items, self.size, self._token), range(self.size))
 
     def _messages(
         self, name: str, mine: Message | None, wanted: Sequence[int], root: int | None = None
@@ -213,12 +213,6 @@ class SharedMemoryCommunicator(Communicator):
         self._run(name, collectives.stream, self._text(name, None, root), mine, open_)
         return [opened[rank] for rank in wanted]
 
-    def _packed_row(self, items: Sequence[Any] | ValueError | None) -> list[Message]:
-        # An error goes to everybody instead of the items, since everybody waits for them.
-        if isinstance(items, ValueError) or items is None:
-            return [pack(items, self._token)] * self.size
-        return [pack((item,), self._token) for item in items]
-
     def _dealt(self, name: str, row: list[Message] | None, wanted: Sequence[int], root: int | None = None) -> list[Any]:
         """Tell the lengths, then deal the messages; only the ranks ``wanted`` have any."""
         lengths = None if row is None else np.array([message.size for message in row], np.int64).view(np.uint8)
@@ -228,13 +222,7 @@ class SharedMemoryCommunicator(Communicator):
         column = [np.empty(size, np.uint8) for size in sizes]
         longest = max(int(table.max()) for table in from_each.values())
         self._deal(name, self._text(f"{name} of items", None, root), row or [], column, longest)
-        return [self._item(column[rank]) for rank in wanted]
-
-    def _item(self, message: Message) -> Any:
-        item = unpack(message, self._token)
-        if isinstance(item, ValueError):
-            raise item
-        return item[0]
+        return [unpack_item(column[rank], self._token) for rank in wanted]
 
     def _text(
         self, name: str, array: Array | None = None, root: int | None = None, op: Operator | None = None

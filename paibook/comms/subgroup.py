@@ -13,7 +13,7 @@ import numpy as np
 
 from paibook.comms.communicator import Array, Communicator, CommunicatorError
 from paibook.comms.division import Divisible, part_classes
-from paibook.comms.messages import Message, pack, unpack
+from paibook.comms.messages import Message, pack, pack_items, unpack, unpack_item
 from paibook.comms.operators import Operator
 
 _NOTHING = np.empty(0, np.uint8)
@@ -81,19 +81,19 @@ class Subgroup(Communicator):
 
     def _scatter(self, items: Sequence[Any] | ValueError | None, root: int) -> Any:
         if self.rank != root:
-            return self._item(self._passed(root))
-        row = self._row(items)
+            return unpack_item(self._passed(root), self.transport.token)
+        row = pack_items(items, self.size, self.transport.token)
         for rank in self._others():
             self._pass(row[rank], rank)
-        return self._item(row[root])
+        return unpack_item(row[root], self.transport.token)
 
     def _alltoall(self, items: Sequence[Any] | ValueError) -> list[Any]:
-        row = self._row(items)
+        row = pack_items(items, self.size, self.transport.token)
         for step in range(1, self.size):
             to = (self.rank + step) % self.size
             self._pass(row[to], to)
         messages = [row[rank] if rank == self.rank else self._passed(rank) for rank in range(self.size)]
-        return [self._item(message) for message in messages]
+        return [unpack_item(message, self.transport.token) for message in messages]
 
     def _bcast_buffer(self, array: Array, root: int) -> None:
         message = self._spread(array.view(np.uint8) if self.rank == root else None, root)
@@ -147,18 +147,6 @@ class Subgroup(Communicator):
             if place + bit < self.size:
                 self._pass(message, (place + bit + root) % self.size)
         return message
-
-    def _row(self, items: Sequence[Any] | ValueError | None) -> list[Message]:
-        # An error goes to everybody instead of the items, since everybody waits for them.
-        if isinstance(items, ValueError) or items is None:
-            return [pack(items, self.transport.token)] * self.size
-        return [pack((item,), self.transport.token) for item in items]
-
-    def _item(self, message: Message) -> Any:
-        item = self._unpacked(message)
-        if isinstance(item, ValueError):
-            raise item
-        return item[0]
 
     def _unpacked(self, message: Message) -> Any:
         return unpack(message, self.transport.token)
