@@ -7,7 +7,7 @@ import importlib
 
 from benchmarks import suite
 
-SUITES = ("cells", "mapreduce", "training")
+SUITES = ("cells", "mapreduce", "training", "allreduce")
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ class Settings:
         workers: Workers of the embedded cluster (``PAIBOOK_WORKERS``); the number of cores by default, at least 2.
         max_workers: How far the embedded cluster grows when a cell asks for more (``PAIBOOK_MAX_WORKERS``).
         start_timeout: Seconds a cluster may take to be ready (``PAIBOOK_START_TIMEOUT``).
+        shared_memory: Whether ranks of one host share memory (``PAIBOOK_SHARED_MEMORY``; 0: they talk through gloo).
     """
 
     runs: Path
@@ -31,6 +32,7 @@ class Settings:
     workers: int
     max_workers: int
     start_timeout: float
+    shared_memory: bool = True
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Settings:
@@ -48,6 +50,7 @@ class Settings:
             workers=workers,
             max_workers=_whole(environment, "PAIBOOK_MAX_WORKERS", max(16, 4 * cores, workers)),
             start_timeout=_number(environment, "PAIBOOK_START_TIMEOUT", 30.0),
+            shared_memory=_switch(environment, "PAIBOOK_SHARED_MEMORY", True),
         )
 
 
@@ -68,6 +71,13 @@ def _number(environment: Mapping[str, str], name: str, default: float) -> float:
     if not 0 < value < math.inf:
         raise PaibookError(f"{name} must be above 0 and finite; got {text!r}")
     return value
+
+
+def _switch(environment: Mapping[str, str], name: str, default: bool) -> bool:
+    text = environment.get(name) or str(int(default))
+    if text not in ("0", "1"):
+        raise PaibookError(f"{name} must be 0 or 1; got {text!r}")
+    return text == "1"
 
 
 def _whole(environment: Mapping[str, str], name: str, default: int) -> int:

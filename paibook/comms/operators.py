@@ -79,6 +79,11 @@ class Operator:
         """Combine two objects: numbers, arrays, or anything with the operator's Python equivalent."""
         return self._pairwise(left, right)
 
+    @property
+    def ufunc(self) -> Any:
+        """What combines arrays: a NumPy ufunc where there is one."""
+        return self._arrays
+
     def arrays(self, left: Array, right: Array) -> Array:
         """Combine two arrays of one dtype and length into a new one of that dtype; neither is changed."""
         combined: Array = np.asarray(self._arrays(left, right))

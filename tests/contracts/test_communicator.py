@@ -17,6 +17,7 @@ import pytest
 
 from paibook.comms import IN_PLACE, LAND, LOR, MAX, MIN, PROD, SUM, Communicator, CommunicatorError
 from paibook.comms.rendezvous import Meeting
+from paibook.comms.segment import supported
 from paibook.comms.threads import ThreadCommunicator, ThreadGroup
 
 Function = Callable[[Communicator], Any]
@@ -24,7 +25,10 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 PROCESS = """
 import pickle, signal, sys
-from paibook.comms.gloo import TorchCommunicator
+if sys.argv[1] == "gloo":
+    from paibook.comms.gloo import TorchCommunicator as Chosen
+else:
+    from paibook.comms.shared_memory import SharedMemoryCommunicator as Chosen
 signal.signal(signal.SIGINT, signal.default_int_handler)
 source, sink, comm = sys.stdin.buffer, sys.stdout.buffer, None
 while True:
@@ -36,7 +40,7 @@ while True:
         if call[0] == "connect":
             if comm is not None:
                 comm.abort()
-            comm = TorchCommunicator(*call[1:])
+            comm = Chosen(*call[1:])
             answer = None
         else:
             sink.write(b"!"); sink.flush()  # the function starts
@@ -75,7 +79,8 @@ class Threads:
 class Processes:
     """Ranks as processes that keep their communicator until another world is asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
         self.meeting = Meeting.on_this_host()
         self.processes: list[subprocess.Popen[bytes]] = []
         self.connected = 0
@@ -88,7 +93,7 @@ class Processes:
 
     def connect(self, size: int, again: bool = False) -> None:
         while len(self.processes) < size:
-            command = [sys.executable, "-c", PROCESS]
+            command = [sys.executable, "-c", PROCESS, self.kind]
             self.processes.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
         if self.connected != size or again:
             self.generation += 1
@@ -120,16 +125,25 @@ class Processes:
         stdin.flush()
 
 
+KINDS = ["gloo", pytest.param("shared memory", marks=pytest.mark.skipif(not supported(), reason="not on this host"))]
+
+
 @pytest.fixture(scope="module")
-def processes() -> Iterator[Processes]:
-    world = Processes()
-    yield world
-    world.close()
+def by_kind() -> Iterator[dict[str, Processes]]:
+    worlds = {kind: Processes(kind) for kind in ("gloo", "shared memory")}
+    yield worlds
+    for world in worlds.values():
+        world.close()
 
 
-@pytest.fixture(params=["threads", "processes"])
-def world(request: pytest.FixtureRequest) -> Threads | Processes:
-    return Threads() if request.param == "threads" else request.getfixturevalue("processes")
+@pytest.fixture(params=KINDS)
+def processes(request: pytest.FixtureRequest, by_kind: dict[str, Processes]) -> Processes:
+    return by_kind[request.param]
+
+
+@pytest.fixture(params=["threads", *KINDS])
+def world(request: pytest.FixtureRequest, by_kind: dict[str, Processes]) -> Threads | Processes:
+    return Threads() if request.param == "threads" else by_kind[request.param]
 
 
 SIZES = pytest.mark.parametrize("size", [1, 2, 3])

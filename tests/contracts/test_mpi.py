@@ -40,15 +40,16 @@ for module in (mpi_programs, worlds, sys.modules[__name__]):
 
 
 @pytest.fixture(scope="module")
-def processes() -> Iterator[Any]:
-    world = worlds.Processes()
-    yield world
-    world.close()
+def by_kind() -> Iterator[Any]:
+    made = {kind: worlds.Processes(kind) for kind in ("gloo", "shared memory")}
+    yield made
+    for world in made.values():
+        world.close()
 
 
-@pytest.fixture(params=["threads", "processes"])
-def world(request: pytest.FixtureRequest) -> Any:
-    return worlds.Threads() if request.param == "threads" else request.getfixturevalue("processes")
+@pytest.fixture(params=["threads", *worlds.KINDS])
+def world(request: pytest.FixtureRequest, by_kind: Any) -> Any:
+    return worlds.Threads() if request.param == "threads" else by_kind[request.param]
 
 
 def on_the_world(function: Callable[[Any, Any], Any]) -> Callable[[Communicator], Any]:

@@ -30,9 +30,10 @@ def test_every_variable_is_read() -> None:
             "PAIBOOK_WORKERS": "3",
             "PAIBOOK_MAX_WORKERS": "5",
             "PAIBOOK_START_TIMEOUT": "2.5",
+            "PAIBOOK_SHARED_MEMORY": "0",
         }
     )
-    assert made == Settings(Path("/somewhere/runs"), "inline", 3, 5, 2.5)
+    assert made == Settings(Path("/somewhere/runs"), "inline", 3, 5, 2.5, False)
 
 
 def test_room_grows_with_the_workers() -> None:
@@ -46,6 +47,12 @@ def test_a_home_folder_is_written_with_a_tilde() -> None:
 @pytest.mark.parametrize("name", ["PAIBOOK_RUNS", "PAIBOOK_CLUSTER"])
 def test_an_empty_value_is_none(name: str) -> None:
     assert Settings.read({name: ""}) == Settings.read({})
+
+
+def test_a_switch_is_0_or_1() -> None:
+    assert Settings.read({}).shared_memory
+    with pytest.raises(PaibookError, match="PAIBOOK_SHARED_MEMORY must be 0 or 1; got 'no'"):
+        Settings.read({"PAIBOOK_SHARED_MEMORY": "no"})
 
 
 @pytest.mark.parametrize("name", NUMBERS)

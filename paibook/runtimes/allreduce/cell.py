@@ -30,6 +30,7 @@ class Introduction:
         cores: Cores this rank's process may use.
         folder: Where the ranks of rank 0's host may meet; rank 0 only.
         keeper: Where its keeper of snapshots listens.
+        shared_memory: Whether it can share memory with ranks of its host.
         store: Address for ``init_process_group``; rank 0 only.
     """
 
@@ -37,6 +38,7 @@ class Introduction:
     host_address: str
     cores: int
     keeper: Address
+    shared_memory: bool = False
     folder: str | None = None
     store: tuple[str, int] = ("127.0.0.1", 0)
 
@@ -53,6 +55,7 @@ class World:
         environments: Each rank's environment variables.
         keepers: Addresses of the ranks' keepers of snapshots; empty where the ranks are threads.
         token: What lets ranks into each other's keepers.
+        shared_memory: Whether collectives go through memory that all ranks share.
     """
 
     id: str
@@ -62,6 +65,7 @@ class World:
     environments: tuple[Mapping[str, str], ...] = ()
     keepers: tuple[Address, ...] = ()
     token: bytes = field(default=b"", repr=False)
+    shared_memory: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from paibook.clusters.contract import Place
-from paibook.comms import torchrun
+from paibook.comms import segment, torchrun
 from paibook.comms.communicator import Communicator, CommunicatorError
 from paibook.comms.deferred import DeferredCommunicator
 from paibook.comms.rendezvous import host_identity, new_folder, own_address
+from paibook.comms.shared_memory import SharedMemoryCommunicator
 from paibook.comms.threads import ThreadCommunicator, ThreadGroup
 from paibook.errors import PaibookError
 from paibook.runtimes.allreduce.cell import Introduction, World
@@ -92,12 +93,14 @@ class Member:
         keeper = self.keeper.listen(host_address, token)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         if self.rank != 0:
-            return Introduction(host_identity(), host_address, cores, keeper)
+            return Introduction(host_identity(), host_address, cores, keeper, segment.supported())
         # A new port every time: torch's store remembers the addresses of groups that are gone.
         if self._store is not None:
             self._store.close()
         self._store = torchrun.StoreHost(host_address)
-        return Introduction(host_identity(), host_address, cores, keeper, new_folder(), self._store.address)
+        return Introduction(
+            host_identity(), host_address, cores, keeper, segment.supported(), new_folder(), self._store.address
+        )
 
     def enter(self, world: World, present: Sequence[int]) -> None:
         """Get ready for a cell that runs on the ranks ``present`` of a world."""
@@ -147,6 +150,8 @@ class Member:
     def _new_communicator(self, world: World) -> Communicator:
         if world.threads:
             return ThreadCommunicator(ThreadGroup.named(world.id, world.size), self.rank)
+        if world.shared_memory:
+            return SharedMemoryCommunicator(self.rank, world.size, world.meeting, world.id)
         import_torch()
         from paibook.comms.gloo import TorchCommunicator  # torch takes a second to import, and may be absent
 

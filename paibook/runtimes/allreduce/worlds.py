@@ -16,6 +16,7 @@ from paibook.comms.torchrun import PRIVATE
 from paibook.comms.wire import new_token
 from paibook.runtimes.allreduce import worker
 from paibook.runtimes.allreduce.cell import Introduction, World
+from paibook.settings import settings
 
 INTRODUCTION_SECONDS = 30.0
 
@@ -83,7 +84,10 @@ def _new_world(ranks: Ranks, identity: Identity, token: bytes) -> World:
     else:
         meeting = Meeting(new_token(), None, first.store, tuple(member.host_address for member in members))
     keepers = tuple(member.keeper for member in members)
-    return World(name, ranks.size, False, meeting, environments, keepers, token)
+    shared_memory = (
+        meeting.folder is not None and settings().shared_memory and all(member.shared_memory for member in members)
+    )
+    return World(name, ranks.size, False, meeting, environments, keepers, token, shared_memory)
 
 
 def _introduced(ranks: Ranks, one_host: bool, token: bytes) -> Sequence[Introduction]:
