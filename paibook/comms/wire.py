@@ -1,4 +1,4 @@
-"""A framed binary channel over one blocking TCP socket, for NumPy buffers between processes that share a token.
+"""A framed binary channel, mostly over one blocking TCP socket, for NumPy buffers between processes that share a token.
 
 A frame is a fixed header of 32 bytes and ``length`` bytes of payload: raw array memory, or JSON for structured
 metadata. Nothing is ever unpickled. Before the first frame both sides prove that they hold the same token, by
@@ -14,7 +14,7 @@ import secrets
 import socket
 import struct
 import time
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -74,12 +74,63 @@ class Header(NamedTuple):
         return cls._make(_HEADER.unpack(data))
 
 
-class Channel:
-    """Frames over one connected socket; for one thread at a time. ``close`` may come from any thread and frees it."""
+class Stream(Protocol):
+    """Bytes to and from one peer, in order."""
+
+    def send_all(self, views: list[memoryview]) -> None:
+        """Send all of these bytes, one view after the other."""
+
+    def receive_into(self, view: memoryview) -> None:
+        """Fill ``view`` with the next bytes; raises ``ChannelClosed`` when the peer ends first."""
+
+    def close(self) -> None:
+        """End the connection; frees a thread that waits here, and the peer's. Safe to repeat, and from any thread."""
+
+
+class SocketStream:
+    """A connected TCP socket."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket = sock
+        self.socket = sock
+
+    def send_all(self, views: list[memoryview]) -> None:
+        """See ``Stream``."""
+        while views:
+            try:
+                sent = self.socket.sendmsg(views)
+            except OSError as error:
+                raise ChannelClosed(f"the connection broke: {error}") from error
+            while views and sent >= len(views[0]):
+                sent -= len(views.pop(0))
+            if views and sent:
+                views[0] = views[0][sent:]
+
+    def receive_into(self, view: memoryview) -> None:
+        """See ``Stream``."""
+        while view:
+            try:
+                count = self.socket.recv_into(view)
+            except OSError as error:
+                raise ChannelClosed(f"the connection broke: {error}") from error
+            if count == 0:
+                raise ChannelClosed("the other side ended the connection")
+            view = view[count:]
+
+    def close(self) -> None:
+        """See ``Stream``."""
+        try:
+            self.socket.shutdown(socket.SHUT_RDWR)  # close alone would not wake a thread blocked in recv
+        except OSError:
+            pass  # the other side was first
+        self.socket.close()
+
+
+class Channel:
+    """Frames over one stream; for one thread at a time. ``close`` may come from any thread and frees it."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
         self._header = bytearray(_HEADER.size)
 
     def send(self, header: Header, *buffers: NDArray[Any] | bytes) -> None:
@@ -90,7 +141,7 @@ class Channel:
         """
         views = [_bytes_of(b) for b in buffers if _size(b)]
         length = sum(map(len, views))
-        self._send_all([memoryview(_HEADER.pack(*header[:-1], length)), *views])
+        self.stream.send_all([memoryview(_HEADER.pack(*header[:-1], length)), *views])
 
     def send_json(self, header: Header, value: Any) -> None:
         """Send one frame whose payload is ``value`` as JSON."""
@@ -98,7 +149,7 @@ class Channel:
 
     def receive(self) -> Header:
         """The next frame's header; its payload must be read next, in full."""
-        self.receive_into(self._header)
+        self.stream.receive_into(memoryview(self._header))
         return Header.unpack(self._header)
 
     def receive_into(self, buffer: bytearray | NDArray[Any]) -> None:
@@ -107,17 +158,8 @@ class Channel:
         Raises:
             ChannelClosed: The connection ended first.
         """
-        if _size(buffer) == 0:
-            return
-        view = _bytes_of(buffer)
-        while view:
-            try:
-                count = self._socket.recv_into(view)
-            except OSError as error:
-                raise ChannelClosed(f"the connection broke: {error}") from error
-            if count == 0:
-                raise ChannelClosed("the other side ended the connection")
-            view = view[count:]
+        if _size(buffer):
+            self.stream.receive_into(_bytes_of(buffer))
 
     def receive_array(self, shape: int | tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """Read a new array of ``shape`` and ``dtype`` from the payload."""
@@ -145,27 +187,12 @@ class Channel:
         scratch = bytearray(min(length, 1 << 20))
         while length > 0:
             part = memoryview(scratch)[: min(length, len(scratch))]
-            self.receive_into(np.frombuffer(part, np.uint8))
+            self.stream.receive_into(part)
             length -= len(part)
 
     def close(self) -> None:
         """End the connection; a thread blocked in ``send`` or ``receive`` gets ``ChannelClosed``. Safe to repeat."""
-        try:
-            self._socket.shutdown(socket.SHUT_RDWR)  # close alone would not wake a thread blocked in recv
-        except OSError:
-            pass  # the other side was first
-        self._socket.close()
-
-    def _send_all(self, views: list[memoryview]) -> None:
-        while views:
-            try:
-                sent = self._socket.sendmsg(views)
-            except OSError as error:
-                raise ChannelClosed(f"the connection broke: {error}") from error
-            while views and sent >= len(views[0]):
-                sent -= len(views.pop(0))
-            if views and sent:
-                views[0] = views[0][sent:]
+        self.stream.close()
 
 
 def connect(address: tuple[str, int], token: bytes, timeout: float = HANDSHAKE_SECONDS) -> Channel:
@@ -186,7 +213,7 @@ def connect(address: tuple[str, int], token: bytes, timeout: float = HANDSHAKE_S
         sock.close()
         raise
     sock.settimeout(None)
-    return Channel(sock)
+    return Channel(SocketStream(sock))
 
 
 def accept(sock: socket.socket, token: bytes, timeout: float = HANDSHAKE_SECONDS) -> Channel:
@@ -204,7 +231,7 @@ def accept(sock: socket.socket, token: bytes, timeout: float = HANDSHAKE_SECONDS
         sock.close()
         raise
     sock.settimeout(None)
-    return Channel(sock)
+    return Channel(SocketStream(sock))
 
 
 def listen(host: str = "127.0.0.1") -> socket.socket:

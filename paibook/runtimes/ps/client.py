@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from paibook.comms.shared_channel import take_up
 from paibook.comms.wire import Channel, ChannelClosed, Header, connect
 from paibook.errors import TableError
 from paibook.runtimes.ps.messages import GO_ON, WHOLE, Op
@@ -120,7 +121,7 @@ class ParameterServer:
         links: list[ServerLink] = []
         try:
             for address in addresses:
-                links.append(ServerLink(connect(address, token)))
+                links.append(ServerLink(take_up(connect(address, token))))
                 links[-1].answer(links[-1].ask(Header(Op.JOIN), b'{"role": "worker", "rank": %d}' % rank))
         except BaseException:
             for link in links:

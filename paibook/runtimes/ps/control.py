@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from paibook.clusters.contract import Event, OnEvent
+from paibook.comms.shared_channel import take_up
 from paibook.comms.wire import Channel, ChannelClosed, HandshakeError, Header, connect
 from paibook.runtimes.ps.messages import SERVER_MIME, Op
 from paibook.runtimes.ps.shards import TableSpec
@@ -53,7 +54,7 @@ class Control:
         self._channels: list[Channel] = []
         try:
             for address in addresses:
-                channel = connect(address, token)
+                channel = take_up(connect(address, token))
                 self._channels.append(channel)
                 channel.send(Header(Op.JOIN), json.dumps({"role": "driver", "rank": -1}).encode())
                 channel.receive()

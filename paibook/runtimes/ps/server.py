@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paibook.clusters.contract import Place
+from paibook.comms.shared_channel import offer
 from paibook.comms.wire import Channel, ChannelClosed, HandshakeError, Header, accept, address_toward, listen
 from paibook.errors import PaibookError, RunError, TableError
 from paibook.hyperparameters import HyperParameters
@@ -157,7 +158,7 @@ class Server:
     def _attend(self, sock: socket.socket, address: tuple[str, int]) -> None:
         """One connection, from its first byte to its last; nothing it sends may end the server by accident."""
         try:
-            channel = accept(sock, self.scene.token)
+            channel = offer(accept(sock, self.scene.token))
         except (HandshakeError, ChannelClosed) as error:
             if not self._over:
                 log.warning("dropped a connection from %s:%s: %s", *address[:2], error)

@@ -1,4 +1,4 @@
-"""The wire protocol, over real sockets: frames, authentication, strangers and garbage."""
+"""The wire protocol, over real sockets and shared memory: frames, authentication, strangers and garbage."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from paibook.comms import wire
+from paibook.comms import shared_channel, wire
+from paibook.comms.segment import supported
 from paibook.comms.wire import Channel, ChannelClosed, HandshakeError, Header
 from paibook.errors import RunError
 
@@ -34,10 +35,18 @@ def accepting(pool: ThreadPoolExecutor, listener: socket.socket, timeout: float 
     return pool.submit(lambda: wire.accept(listener.accept()[0], TOKEN, timeout))
 
 
-@pytest.fixture
-def pair(pool: ThreadPoolExecutor, listener: socket.socket) -> Iterator[tuple[Channel, Channel]]:
+@pytest.fixture(params=["socket", "shared memory"])
+def pair(
+    request: pytest.FixtureRequest, pool: ThreadPoolExecutor, listener: socket.socket
+) -> Iterator[tuple[Channel, Channel]]:
     server = accepting(pool, listener)
     client = wire.connect(listener.getsockname(), TOKEN)
+    if request.param == "shared memory":
+        if not supported():
+            pytest.skip("this machine's processes cannot share memory this way")
+        server = pool.submit(shared_channel.offer, server.result(5))
+        client = shared_channel.take_up(client)
+        assert isinstance(client.stream, shared_channel.SharedStream)
     yield client, server.result(5)
     client.close()
     server.result().close()

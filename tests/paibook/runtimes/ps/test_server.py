@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from paibook.comms import wire
+from paibook.comms.shared_channel import take_up
 from paibook.comms.wire import ChannelClosed, HandshakeError, Header
 from paibook.errors import RunError
 from paibook.program import Program
@@ -82,7 +83,7 @@ def test_strangers_are_dropped_and_logged(serving: Serving, caplog: pytest.LogCa
 def test_it_ends_when_its_driver_is_gone_and_frees_the_workers(serving: Serving) -> None:
     control = Control((serving.address,), TOKEN)
     assert serving.works()
-    worker = wire.connect(serving.address, TOKEN)
+    worker = take_up(wire.connect(serving.address, TOKEN))
     control.close()
     serving.thread.join(10)
     assert isinstance(serving.error, RunError)
@@ -124,7 +125,7 @@ def test_many_unawaited_pushes_do_not_block(serving: Serving) -> None:
 
 
 def test_an_operation_that_is_not_one_ends_the_run_with_a_reason(serving: Serving) -> None:
-    channel = wire.connect(serving.address, TOKEN)
+    channel = take_up(wire.connect(serving.address, TOKEN))
     channel.send(Header(Op.JOIN), b'{"role": "worker", "rank": 0}')
     channel.receive()
     channel.send(Header(99))
