@@ -148,6 +148,10 @@ class Channel:
             self.receive_into(np.frombuffer(part, np.uint8))
             length -= len(part)
 
+    def fileno(self) -> int:
+        """The socket's descriptor, for a selector; -1 once closed."""
+        return self._socket.fileno()
+
     def close(self) -> None:
         """End the connection; a thread blocked in ``send`` or ``receive`` gets ``ChannelClosed``. Safe to repeat."""
         try:
