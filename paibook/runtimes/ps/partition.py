@@ -204,6 +204,11 @@ class Partition:
         if index is not None:
             then(index)
 
+    def clear(self) -> None:
+        """Let go of it: others hold it."""
+        with self.lock:
+            self.shards, self.source = {}, None
+
     # The chain after this server.
 
     def attach(self, follower: Follower | None, required: bool) -> None:

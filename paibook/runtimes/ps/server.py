@@ -117,9 +117,12 @@ class Server(Service):
         with self.board.changed:
             self.board.learn(**known)
             for partition in self.partitions:
-                if view.primaries[partition.number] == self.job.rank and not partition.primary:
-                    self._promote(partition)
-                self._chain(view, partition)
+                with partition.lock:  # one step: a primary must not answer before it waits for its followers
+                    if view.primaries[partition.number] == self.job.rank and not partition.primary:
+                        self._promote(partition)
+                    self._chain(view, partition)
+                    if self.job.rank not in view.chain(partition.number):
+                        partition.clear()
             self.board.changed.notify_all()
 
     def primary(self, number: int) -> Partition:
@@ -136,11 +139,10 @@ class Server(Service):
         return partition
 
     def _promote(self, partition: Partition) -> None:
-        with partition.lock:
-            partition.primary, partition.source = True, None
-            for rank, (incarnation, base) in self._workers.items():
-                partition.renew(rank, incarnation, base)
-            partition.apply_until(self.board.vector.slowest)
+        partition.primary, partition.source = True, None
+        for rank, (incarnation, base) in self._workers.items():
+            partition.renew(rank, incarnation, base)
+        partition.apply_until(self.board.vector.slowest)
 
     def _chain(self, view: View, partition: Partition) -> None:
         number = partition.number

@@ -137,21 +137,44 @@ def with_copy(view: View, partition: int, server: int) -> View:
     """
     if view.building[partition] != server:
         return view
-    backups = _changed(view.backups, partition, (*view.backups[partition], server))
+    copies = (*view.backups[partition], server)
+    if len(copies) > view.replicas:  # one more than wanted: the copy was made to take work from somebody
+        held = _held(view)
+        spare = max(view.backups[partition], key=lambda other: held[other])
+        copies = tuple(other for other in copies if other != spare)
+    backups = _changed(view.backups, partition, copies)
     building = _changed(view.building, partition, None)
     return _recruit(replace(view, number=view.number + 1, backups=backups, building=building))
 
 
 def _recruit(view: View) -> View:
-    """Choose who is to be given the copies that are missing: the server that holds the fewest, one at a time."""
+    """Choose who is to be given the copies that are missing: the server that holds the fewest, one at a time.
+
+    Where none is missing and one server holds two more than another, that one is given a copy instead of it.
+    """
     for partition in range(len(view.primaries)):
-        chain = view.chain(partition)
+        chain, held = view.chain(partition), _held(view)
         free = [server for server in view.addresses if server not in chain]
         if view.building[partition] is None and len(chain) <= view.replicas and free:
-            held = [server for p in range(len(view.primaries)) for server in view.chain(p)]
-            chosen = min(free, key=lambda server: (held.count(server), server))
+            chosen = min(free, key=lambda server: (held[server], server))
             view = replace(view, building=_changed(view.building, partition, chosen))
+    if any(server is not None for server in view.building):
+        return view
+    held = _held(view)
+    idle = min(held, key=lambda server: (held[server], server))
+    for partition, copies in enumerate(view.backups):
+        if idle not in view.chain(partition) and any(held[server] > held[idle] + 1 for server in copies):
+            return replace(view, building=_changed(view.building, partition, idle))
     return view
+
+
+def _held(view: View) -> dict[int, int]:
+    """How many partitions each server holds."""
+    held = dict.fromkeys(view.addresses, 0)
+    for partition in range(len(view.primaries)):
+        for server in view.chain(partition):
+            held[server] += 1
+    return held
 
 
 def _changed(values: tuple[Any, ...], place: int, value: Any) -> tuple[Any, ...]:

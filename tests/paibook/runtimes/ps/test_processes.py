@@ -102,7 +102,8 @@ def test_until_stops_at_the_first_clock_at_which_it_holds(real: Any) -> None:
 @pytest.mark.parametrize("consistency", ["bsp", "asp"])
 def test_a_killed_process_is_replaced(real: Any, role: str, consistency: str) -> None:
     context = real.context(once(lambda: kill(real.cluster, role)), hang_rank=-1)
-    result = real.run(CELL, context, consistency=consistency, until="epoch >= 50")
+    cell = CELL.replace("w.push(", "time.sleep(0.02); w.push(")  # there is to be something left to do
+    result = real.run(cell, context, consistency=consistency, until="epoch >= 50")
     said = "".join(event.data for event in real.events if event.kind == "stderr")
     assert re.search(f"{role} rank 0 was lost: .*SIGKILL.*it is replaced", said)
     assert result.clock >= 50
@@ -114,7 +115,7 @@ def test_a_killed_process_is_replaced(real: Any, role: str, consistency: str) ->
 
 def test_without_replicas_a_killed_server_ends_the_run_with_its_name(real: Any) -> None:
     began = time.monotonic()
-    with pytest.raises(RankLost, match="server rank 0 was lost: .*SIGKILL.*--replicas 1"):
+    with pytest.raises(RankLost, match=r"server rank 0 was lost: .*SIGKILL.*--replicas 1"):
         real.run(CELL, real.context(once(lambda: kill(real.cluster, "server")), hang_rank=-1), replicas=0)
     assert time.monotonic() - began < 30
     assert train(real)[1] < 1e-6  # fresh ranks in place of the lost, the others kept
@@ -122,9 +123,11 @@ def test_without_replicas_a_killed_server_ends_the_run_with_its_name(real: Any) 
 
 
 def test_a_worker_that_dies_again_and_again_ends_the_run(real: Any) -> None:
-    cell = CELL.replace("if epoch == 5:", "if rank == 1 and epoch == 5:\n                import os; os._exit(7)\n"
-                        "            if epoch == 5:")
-    with pytest.raises(RankLost, match="worker rank 1 .*that was its death 2, and --max-restarts is 1"):
+    cell = CELL.replace(
+        "if epoch == 5:",
+        "if rank == 1 and epoch == 5:\n                import os; os._exit(7)\n            if epoch == 5:",
+    )
+    with pytest.raises(RankLost, match=r"worker rank 1 .*that was its death 2, and --max-restarts is 1"):
         real.run(cell, real.context(hang_rank=-1), max_restarts=1, until="epoch >= 8")
 
 

@@ -1,4 +1,4 @@
-"""Watched metrics: remembered on the worker, sent with its clock, averaged by the coordinator; free when none is named."""
+"""Watched metrics: remembered on the worker, sent with its clock, averaged by the coordinator; free when unnamed."""
 
 from __future__ import annotations
 
