@@ -34,6 +34,7 @@ START_SECONDS = 60.0  # for the coordinator to announce itself
 FETCH_SECONDS = 60.0  # for the model to be had although a server dies at the end
 CAUSE_SECONDS = 2.0  # a broken connection is a symptom; its cause is reported within this time
 EBB_SECONDS = 0.1  # for ranks to end by themselves once the connections are closed
+END_SECONDS = 1.0  # for servers to end once they are told
 STOP_SECONDS = 5.0  # for interrupted ranks to come back before they are interrupted again, then killed
 
 
@@ -146,7 +147,8 @@ class _Run:
             result = self._result(status)
             assert self._control is not None
             self._control.shutdown()
-            self._await(STOP_SECONDS)
+            if not self._await(END_SECONDS):  # a process that came just now may not have heard of the end
+                self._stop_all()
             return result
         except BaseException as error:
             cause = self._cause(error)
@@ -192,6 +194,7 @@ class _Run:
 
     def _watch(self) -> dict[str, Any]:
         """Follow the run until every worker is done; returns the coordinator's last status."""
+        began = time.monotonic()
         while True:
             self._changed.wait(POLL_SECONDS)
             self._changed.clear()
@@ -202,6 +205,8 @@ class _Run:
                 self._context.progress(Progress("train", status["clock"], None, "clocks"))
                 if done and status["view"] is not None:
                     return status
+                if status["view"] is None and time.monotonic() > began + START_SECONDS:
+                    raise RunError(f"the parameter servers did not come up within {START_SECONDS:.0f} s")
 
     def _status(self) -> dict[str, Any] | None:
         assert self._control is not None

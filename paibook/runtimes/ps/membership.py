@@ -102,6 +102,7 @@ class Membership:
             if header.op == Op.ERROR:
                 raise Evicted(channel.receive_json(header)["message"])
             if header.op == Op.SHUTDOWN:
+                self._server.end()
                 return
             told = channel.receive_json(header)
             self._server.adopt(View.from_wire(told["view"]), told["known"])
