@@ -230,8 +230,15 @@ def _add_ps(group: Any) -> None:
         help="copies of each part of the model on other servers; 1 where there are 2 servers, else 0",
     )
     add("--max-restarts", type=at_least(0), default=3, metavar="N", help="deaths of one process that are made good; 3")
-    add("--checkpoint", default=None, metavar="FOLDER", help="where checkpoints are; training goes on from the one there")
-    add("--checkpoint-every", type=at_least(1), default=None, metavar="N", help="clocks from one checkpoint to the next")
+    add(
+        "--checkpoint",
+        default=None,
+        metavar="FOLDER",
+        help="where checkpoints are; training goes on from the one there",
+    )
+    add(
+        "--checkpoint-every", type=at_least(1), default=None, metavar="N", help="clocks from one checkpoint to the next"
+    )
 
 
 def parse_targets(text: str | None, size: int) -> tuple[int, ...] | None:

@@ -209,11 +209,19 @@ class _Run:
                     raise RunError(f"the parameter servers did not come up within {START_SECONDS:.0f} s")
 
     def _status(self) -> dict[str, Any] | None:
+        """What the coordinator says; None while it is being replaced.
+
+        Raises:
+            RunError: A part of the model is lost.
+        """
         assert self._control is not None
         try:
-            return self._control.status()
+            status = self._control.status()
         except ChannelClosed:
-            return None  # the coordinator is being replaced
+            return None
+        if status["fatal"]:
+            raise RunError(f"{status['fatal']}, and died: what it held cannot be had back")
+        return status
 
     def _result(self, status: dict[str, Any]) -> PSResult:
         reason = f"--until {status['reason']}" if status["reason"] else "train() returned on every worker"
@@ -235,6 +243,7 @@ class _Run:
             except ChannelClosed:
                 if time.monotonic() > deadline:
                     raise
+            self._status()
             self._check()
             self._changed.wait(0.1)
 
@@ -285,7 +294,8 @@ class _Run:
         while _importance(error) == 2 and not self._context.cancelled and time.monotonic() < end:
             if all(group.done() for group in self._groups):
                 end = 0.0
-            errors = [found for group in self._groups for found in group.errors().values()]
+            found = [(group, loss) for group in self._groups for loss in group.errors().values()]
+            errors = [loss for group, loss in found if not group.recovers(loss)]
             error = min([error, *errors], key=_importance)
             self._changed.wait(0.05)
             self._changed.clear()

@@ -48,14 +48,14 @@ class Group:
         """Start them all."""
         self.pending = self._apply(list(range(self.ranks.size)))
 
-    def lost(self) -> dict[int, BaseException]:
-        """Ranks that have died, and of what."""
-        return {r: error for r, error in self.errors().items() if isinstance(error, RankLost)}
-
     def errors(self) -> dict[int, BaseException]:
         """Ranks that have ended with an error, and the error."""
         ended = {rank: error_of(pending) for rank, pending in enumerate(self.pending) if pending.done()}
         return {rank: error for rank, error in ended.items() if error is not None}
+
+    def recovers(self, error: BaseException) -> bool:
+        """Whether an error is a death that may be made good."""
+        return self._most > 0 and isinstance(error, RankLost)
 
     def done(self) -> bool:
         """Whether all have ended."""

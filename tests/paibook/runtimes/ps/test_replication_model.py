@@ -44,7 +44,9 @@ class State:
     sent: int = 0  # pushes sent by the worker at least once
     acknowledged: int = 0
     worker_view: int = 0
-    links: tuple[tuple[tuple[str, int, int], Log], ...] = ()  # what is on its way: (kind, from, to) and messages in order
+    links: tuple[
+        tuple[tuple[str, int, int], Log], ...
+    ] = ()  # what is on its way: (kind, from, to) and messages in order
     crashes: int = 0
     told: bool = False  # whether the coordinator has heard that the server being built has everything
 
@@ -82,7 +84,9 @@ class Protocol:
 
     def start(self) -> State:
         # A server that answers has heard of its view, and so waits for its follower from the first push on.
-        servers = tuple(Server(waits=number == 0 and self.broken != "acknowledges at once") for number in range(self.servers))
+        servers = tuple(
+            Server(waits=number == 0 and self.broken != "acknowledges at once") for number in range(self.servers)
+        )
         return State(servers, (View(tuple(range(min(2, self.servers)))),))
 
     def steps(self, state: State) -> Iterator[State]:
