@@ -33,9 +33,14 @@ from paibook.runtimes.ps.tables import Shard
 FORMAT = "paibook parameter-server checkpoint"
 VERSION = 1
 MANIFEST = "manifest.json"
+WRITE_SECONDS = 600.0  # for the last checkpoint to be on disk when the run ends
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
+
+
+class CheckpointFailed(RunError):
+    """A checkpoint cannot be written."""
 
 
 class Saver:
@@ -60,7 +65,8 @@ class Saver:
         self._saved = saved
         self._failed = failed
         self._jobs: queue.SimpleQueue[tuple[int, int, list[tuple[int, TableSpec, Arrays]]] | None] = queue.SimpleQueue()
-        threading.Thread(target=self._run, name="paibook-checkpoints", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="paibook-checkpoints", daemon=True)
+        self._thread.start()
 
     def due(self, clock: int) -> bool:
         """Whether there is a checkpoint at this clock."""
@@ -71,9 +77,11 @@ class Saver:
         tables = [(number, shard.spec, shard.dump()) for number, shard in partition.shards.items()]
         self._jobs.put((clock, partition.number, tables))
 
-    def close(self) -> None:
-        """End the thread once it has written what was saved."""
+    def close(self, wait: bool = False) -> None:
+        """End the thread once it has written what was saved, and wait for that if asked to. Safe to repeat."""
         self._jobs.put(None)
+        if wait:
+            self._thread.join(WRITE_SECONDS)
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
@@ -182,9 +190,9 @@ def restore(saving: Saving, shard: Shard, partition: int, partitions: int) -> No
     shard.load(arrays)
 
 
-def unwritable(folder: str, clock: int, error: OSError) -> RunError:
+def unwritable(folder: str, clock: int, error: OSError) -> CheckpointFailed:
     """What to say when a checkpoint cannot be written."""
-    return RunError(
+    return CheckpointFailed(
         f"the checkpoint of clock {clock} cannot be written to {folder}: {error.strerror or error}. What was saved "
         "before is whole; make room there, or give another --checkpoint folder, and run the cell again"
     )

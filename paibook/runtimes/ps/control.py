@@ -101,8 +101,8 @@ class Control:
 
     def shutdown(self) -> None:
         """Tell everybody that the run is over."""
-        channels = [*([] if self._coordinator is None else [self._coordinator]), *self._servers.values()]
-        for channel in channels:
+        # The servers first: they may still have something to tell the coordinator.
+        for channel in [*self._servers.values(), *([] if self._coordinator is None else [self._coordinator])]:
             try:
                 channel.send(Header(Op.SHUTDOWN))
                 channel.receive()

@@ -152,6 +152,8 @@ class Coordinator(Service):
                     self._copied(told["partition"], told["server"], told["incarnation"])
                 elif header.op == Op.SAVED:
                     self._save(told["clock"], told["partition"], told["tables"])
+                    with self.board.changed:  # views go over the same channel
+                        channel.send(Header(Op.SAVED))
         finally:
             self._lose(rank, address.incarnation, channel)
 

@@ -149,6 +149,7 @@ class _Run:
             self._control.shutdown()
             if not self._await(END_SECONDS):  # a process that came just now may not have heard of the end
                 self._stop_all()
+            self._check_checkpoints()
             return result
         except BaseException as error:
             cause = self._cause(error)
@@ -161,6 +162,13 @@ class _Run:
         finally:
             if self._control is not None:
                 self._control.close()
+
+    def _check_checkpoints(self) -> None:
+        """Raise what went wrong with the last checkpoint, which may be written when all else is done."""
+        for group in (self._coordinators, self._servers):
+            for error in group.errors().values():
+                if isinstance(error, checkpoints.CheckpointFailed):
+                    raise error
 
     def _coordinator_job(self, rank: int, incarnation: int) -> CoordinatorJob:
         until = None if self._until is None else self._until.text
@@ -270,7 +278,7 @@ class _Run:
             raise min([*failures, *fatal], key=_importance)
         for group in (self._coordinators, self._servers):
             if not group.errors() and len(group.busy()) < len(group.pending):
-                raise RunError(f"a {group.ranks.role} ended before the run did")
+                raise ChannelClosed(f"a {group.ranks.role} ended before the run did")  # there is a reason, mostly
 
     def _replace(self, group: Group, rank: int, loss: BaseException) -> None:
         role, incarnation = group.ranks.role, group.incarnations[rank]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 COORDINATOR_SECONDS = 60.0  # for a coordinator that died to be replaced; training goes on meanwhile
 RETRY_SECONDS = 0.1
+HEARD_SECONDS = 5.0
 
 
 class Evicted(RunError):
@@ -35,6 +36,7 @@ class Membership:
         self._server = server
         self._address = address
         self._channel: Channel | None = None
+        self._heard = threading.Event()
         self._lock = threading.Lock()
         self._copies: set[tuple[int, int, int]] = set()  # said again to a coordinator that may not have heard it
 
@@ -49,8 +51,10 @@ class Membership:
         self._tell(Op.IN_SYNC, {"partition": partition, "server": server, "incarnation": incarnation})
 
     def saved(self, clock: int, partition: int, tables: list[dict[str, Any]]) -> None:
-        """A partition's part of a checkpoint is on disk."""
+        """A partition's part of a checkpoint is on disk; waits until the coordinator has heard of it, while it can."""
+        self._heard.clear()
         self._tell(Op.SAVED, {"clock": clock, "partition": partition, "tables": tables})
+        self._heard.wait(HEARD_SECONDS)
 
     def close(self) -> None:
         """End the connection."""
@@ -104,5 +108,8 @@ class Membership:
             if header.op == Op.SHUTDOWN:
                 self._server.end()
                 return
+            if header.op == Op.SAVED:
+                self._heard.set()
+                continue
             told = channel.receive_json(header)
             self._server.adopt(View.from_wire(told["view"]), told["known"])

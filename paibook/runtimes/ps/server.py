@@ -102,6 +102,11 @@ class Server(Service):
         if self._saver is not None:
             self._saver.close()
 
+    def finish(self) -> None:
+        """Training is over: wait until the checkpoints that were begun are written."""
+        if self._saver is not None:
+            self._saver.close(wait=True)
+
     def begin(self, rank: int, incarnation: int, base: int, clock: int) -> None:
         """A worker's process, which began at clock ``base``, is at ``clock``."""
         with self.board.changed:
@@ -159,12 +164,13 @@ class Server(Service):
         partition.attach(link, server in view.backups[number])
 
     def _moved(self, slowest: int) -> None:
+        saver = None if self.board.vector.finished else self._saver  # then it is no clock that was finished
         for partition in self.partitions:
             if partition.primary:
                 partition.apply_until(slowest)
-                if self._saver is not None and self._saver.due(slowest):
+                if saver is not None and saver.due(slowest):
                     with partition.lock:
-                        self._saver.save(slowest, partition)
+                        saver.save(slowest, partition)
 
     def _make_shard(self, spec: TableSpec, partition: int) -> Shard:
         servers = self.scene.servers
@@ -198,6 +204,7 @@ class DriverLink:
                 keys, rows = self._server.partitions[partition].shards[number].export()
                 self._channel.send(answer, *(() if keys is None else (keys,)), rows)
             elif header.op == Op.SHUTDOWN:
+                self._server.finish()
                 self._channel.send(answer)
                 self._server.end()
                 return

@@ -1,6 +1,6 @@
 """Real processes are killed at random while they train, and every push counts once.
 
-A longer run by hand: ``PAIBOOK_FAULTS_SECONDS=120 PAIBOOK_FAULTS_SEED=7 pytest tests/paibook/runtimes/ps/test_faults.py``.
+A longer run by hand: ``PAIBOOK_FAULTS_SECONDS=120 PAIBOOK_FAULTS_SEED=7 pytest`` with this file.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The replication protocol as a model, all of whose interleavings are tried for small sizes.
 
-A state is a value; a step is one process doing one thing: a worker sends a push, a message of a link arrives, a server
-dies, the coordinator names the next view, a server or a worker hears of it, a copy is sent. What ``partition.py``,
+A state is a value; a step is one process doing one thing: a worker sends a push, a message arrives, a server dies, the
+coordinator names the next view, a server or a worker hears of it, a copy is sent. What ``partition.py``,
 ``chain.py`` and ``links.py`` do in code is done here in a few lines each, so that what they rely on can be seen to hold:
 no acknowledged push is ever lost, none is done twice, and a worker that goes on sending gets every push acknowledged.
 """
@@ -19,7 +19,7 @@ Log = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Server:
-    """``done`` is the order in which pushes were applied, and all that a copy takes over. ``view`` is the last heard of."""
+    """``done`` is the order in which pushes were applied, and what a copy takes over; ``view`` the last heard of."""
 
     alive: bool = True
     done: Log = ()
@@ -65,7 +65,7 @@ class State:
         return replace(self, servers=(*self.servers[:number], server, *self.servers[number + 1 :]))
 
     def cut(self, number: int) -> State:
-        """Without what was on its way to or from a server that died, among servers; the worker's link is cut likewise."""
+        """Without what was on its way to or from a server that died."""
         links = tuple((key, found) for key, found in self.links if number not in key[1:])
         return replace(self, links=links)
 
