@@ -68,6 +68,7 @@ class Successor:
         self._direct, self._queue = False, None
         if self._channel is not None:
             self._channel.close()
+            self._channel = None
 
     def close(self) -> None:
         """End the link. Safe to repeat."""
@@ -105,7 +106,10 @@ class Successor:
         """Send what was done meanwhile until nothing is left; from then on everything waits for the follower."""
         while True:
             with self._partition.lock:
-                batch, self._queue = self._queue or [], []
+                if self._queue is None or self._channel is not channel:
+                    # Somebody else follows by now, or all is to be sent again: nothing may wait for this follower.
+                    raise ChannelClosed(f"the chain of partition {self._partition.number} has changed")
+                batch, self._queue = self._queue, []
                 if not batch:
                     self._queue, self._direct = None, True
                     self._partition.require()
@@ -130,8 +134,9 @@ def follow(channel: Channel, partition: Partition) -> None:
         ChannelClosed: It is.
     """
     with partition.lock:
-        if partition.primary:
-            raise ChannelClosed(f"partition {partition.number} is this server's own")
+        if partition.primary or not partition.member:
+            # Who is no longer in the chain must confirm nothing; who is to come to it soon is asked again.
+            raise ChannelClosed(f"partition {partition.number} does not follow another server's here")
         partition.source = channel
     lock = threading.Lock()
 

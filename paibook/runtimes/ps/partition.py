@@ -56,6 +56,7 @@ class Partition:
         self.index = 0  # operations done
         self.applied = clock  # clocks whose pushes have been applied
         self.required = False  # whether an operation counts once the follower has it
+        self.member = False  # whether this server is in the partition's chain
         self.source: object | None = None  # the connection that operations come from, on a backup
         self._make = make
         self._buffers = buffers
@@ -205,9 +206,11 @@ class Partition:
             then(index)
 
     def clear(self) -> None:
-        """Let go of it: others hold it."""
+        """Let go of it: others hold it. What waits to be confirmed is theirs to confirm, and no longer ours."""
         with self.lock:
             self.shards, self.source = {}, None
+            with self._confirming:
+                self._unconfirmed.clear()
 
     # The chain after this server.
 

@@ -125,9 +125,10 @@ class Server(Service):
                 with partition.lock:  # one step: a primary must not answer before it waits for its followers
                     if view.primaries[partition.number] == self.job.rank and not partition.primary:
                         self._promote(partition)
-                    self._chain(view, partition)
-                    if self.job.rank not in view.chain(partition.number):
+                    partition.member = self.job.rank in view.chain(partition.number)
+                    if not partition.member:
                         partition.clear()
+                    self._chain(view, partition)
             self.board.changed.notify_all()
 
     def primary(self, number: int) -> Partition:

@@ -1,9 +1,10 @@
 """The replication protocol as a model, all of whose interleavings are tried for small sizes.
 
 A state is a value; a step is one process doing one thing: a worker sends a push, a message arrives, a server dies, the
-coordinator names the next view, a server or a worker hears of it, a copy is sent. What ``partition.py``,
-``chain.py`` and ``links.py`` do in code is done here in a few lines each, so that what they rely on can be seen to hold:
-no acknowledged push is ever lost, none is done twice, and a worker that goes on sending gets every push acknowledged.
+coordinator names the next view, a server or a worker hears of it, a copy is sent. What ``partition.py``, ``chain.py``
+and ``links.py`` do is done here in a few lines each, so that what they rely on can be seen to hold: no acknowledged
+push is ever lost, none is done twice, and all are acknowledged in the end. Chains are of two servers; that a copy is
+moved from one server to another that has less to do (``views.py``) is left out.
 """
 
 from __future__ import annotations
