@@ -157,7 +157,9 @@ def follow(channel: Channel, partition: Partition) -> None:
             spec = TableSpec.from_wire(channel.receive_json(header))
             partition.follow_declaration(channel, header.table, spec, done)
         elif header.op == Op.PUSH:
-            shard = partition.shards[header.table]
+            shard = partition.shards.get(header.table)
+            if shard is None:  # it was let go of while this was on its way
+                raise ChannelClosed(f"partition {partition.number} is no longer here")
             partition.follow(channel, header, *receive_push(channel, header, shard), done)
         else:
             partition.follow(channel, header, None, None, done)
