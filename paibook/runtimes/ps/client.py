@@ -46,7 +46,6 @@ class ParameterServer:
             self._coordinator.close()
             raise
         self._coordinator.clock = self._links.base
-        self._flushes = scene.consistency.kind != "asp"
         self._waits = scene.consistency.buffers and job.decides
         self._goes_on = not self._links.retired
         self._behind = self._links.base  # clocks of an earlier process of this rank, or of an earlier run
@@ -88,10 +87,9 @@ class ParameterServer:
 
     def clock(self) -> bool:
         """End this worker's iteration; returns True while training goes on."""
-        if self._flushes:
-            # Whoever hears that this clock is over may count on its pushes, wherever they have to be by then.
-            self._links.flush()
-            self._check()
+        # Whoever hears that this clock is over may count on its pushes, also where this worker dies now.
+        self._links.flush()
+        self._check()
         clock = self._links.clock + 1
         self._links.tick(clock)
         goes_on, view = self._coordinator.tick(clock, self._waits)

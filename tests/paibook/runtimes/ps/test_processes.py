@@ -133,7 +133,7 @@ def test_a_worker_that_dies_again_and_again_ends_the_run(real: Any) -> None:
 
 def test_cancelling_frees_sleepers_and_those_who_wait_for_them(real: Any) -> None:
     context = real.context(once(lambda: context.cancel()), hang_rank=0)
-    before = {rank.pid for rank in real.cluster.status().ranks}
+    before = {rank.pid for rank in real.cluster.status().ranks if rank.state != "lost"}  # by the test before
     with pytest.raises(RunCancelled, match="stopped; the ranks kept their variables"):
         real.run(CELL, context)
     assert train(real)[1] < 1e-6

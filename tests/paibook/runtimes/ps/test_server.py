@@ -110,6 +110,7 @@ def test_it_ends_when_its_driver_is_gone_and_frees_the_workers(serving: Serving)
     worker = wire.connect(serving.address, TOKEN)
     control.close()
     assert serving.ended()
+    serving.threads[0].join(10)  # either notices first, and the other ends with it
     assert isinstance(serving.error, RunError)
     assert "notebook's side" in str(serving.error)
     with pytest.raises(ChannelClosed):
