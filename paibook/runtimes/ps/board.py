@@ -12,6 +12,8 @@ from paibook.runtimes.ps.consistency import Consistency, VectorClock, answer_tic
 from paibook.runtimes.ps.until import Until
 from paibook.runtimes.ps.watched import WatchedMeans
 
+# A worker may have gone on without a coordinator that died, and wait for one that waits for it at the next.
+BARRIER_SECONDS = 1.0
 _NOTHING: Mapping[str, float] = {}
 
 
@@ -86,9 +88,13 @@ class ClockBoard:
                 self._move(self.vector.advance(rank, clock))
 
     def goes_on(self, clock: int) -> bool:
-        """Block until a worker that has come to ``clock`` may be told whether training goes on."""
+        """Block until a worker that has come to ``clock`` may be told whether training goes on.
+
+        Where there is nothing to decide, for a moment at most: that keeps workers together, and no more depends on it.
+        """
         with self.changed:
-            self.wait(lambda: answer_tick(self._consistency, self.vector, clock))
+            seconds = BARRIER_SECONDS if self._until is None else None
+            self.wait(lambda: answer_tick(self._consistency, self.vector, clock), seconds)
             return self.reason is None
 
     def retire(self, rank: int, incarnation: int, metrics: Mapping[str, float] = _NOTHING) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from paibook.metrics import Metric
+from paibook.runtimes.ps import board as board_module
 from paibook.runtimes.ps.board import ClockBoard
 from paibook.runtimes.ps.consistency import Consistency
 from paibook.runtimes.ps.coordinator_link import CoordinatorLink
@@ -108,6 +109,13 @@ def test_what_a_dead_process_still_says_counts_no_more() -> None:
     assert (asp.vector.clocks, asp.vector.retired, asp.reason) == ((3, 0), frozenset(), None)
     asp.advance(0, 1, 4)
     assert asp.vector.clocks == (4, 0)
+
+
+def test_a_worker_waits_for_the_others_for_a_moment_where_nothing_is_decided(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(board_module, "BARRIER_SECONDS", 0.01)
+    barrier = ClockBoard(Consistency("bsp"), 2, lambda clock: None)
+    barrier.advance(0, 0, 1)
+    assert barrier.goes_on(1)  # the other one is not heard of: a coordinator that is new knows nobody
 
 
 def clock_payloads(bench: Any, monkeypatch: pytest.MonkeyPatch, until: str) -> list[Any]:
