@@ -1,6 +1,6 @@
 """A worker's connections: to every server of the present view, and what it has asked of them and not heard yet.
 
-Requests to a server are answered in their order. Pushes are numbered by partition and acknowledged up to a number; one
+Requests to a server are answered by number. Pushes are numbered by partition and acknowledged up to a number; one
 that is not acknowledged is kept, and sent again to whoever answers for its partition when a server dies.
 """
 
@@ -111,12 +111,15 @@ class ServerLink:
 
     def take_answer(self, header: Header) -> Request:
         """The request that an answer's header belongs to; its payload has been read then, but for an ERROR's."""
-        if not self.asked or self.asked[0][0] != header.sequence:
-            raise ChannelClosed("a server answered out of order")
-        _, request = self.asked.popleft()
+        # Not always the first: what a server's partitions have to confirm to each other is answered as they do.
+        request = next((asked for number, asked in self.asked if number == header.sequence), None)
+        if request is None:
+            self.broken = True
+            raise ChannelClosed("a server answered what it was not asked")
+        self.asked = deque(entry for entry in self.asked if entry[1] is not request)
         if header.op == Op.OK and header.length:
             if request.into is None or request.into.nbytes != header.length:
-                self.channel.skip(header.length)
+                self.broken = True
                 raise ChannelClosed("a server answered at an unexpected length")
             try:
                 self.channel.receive_into(request.into)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class WorkerLink:
-    """Answers one worker. Requests are answered in their order; pushes are acknowledged apart, when they are safe.
+    """Answers one worker, by the number of each request; pushes are acknowledged apart, when they are safe.
 
     Args:
         server: Whose link it is.
