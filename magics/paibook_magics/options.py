@@ -236,6 +236,23 @@ def _add_ps(group: Any) -> None:
     add("--consistency", choices=["bsp", "ssp", "asp"], default="bsp", help="how far workers may drift apart; bsp")
     add("--staleness", type=at_least(0), default=None, metavar="S", help="clocks a pull may miss under ssp")
     add("--until", default=None, metavar="EXPR", help='when to stop, such as "loss < 0.3 or epoch >= 20"')
+    add(
+        "--replicas",
+        type=at_least(0),
+        default=None,
+        metavar="R",
+        help="copies of each part of the model on other servers; 1 where there are 2 servers, else 0",
+    )
+    add("--max-restarts", type=at_least(0), default=3, metavar="N", help="deaths of one process that are made good; 3")
+    add(
+        "--checkpoint",
+        default=None,
+        metavar="FOLDER",
+        help="where checkpoints are; training goes on from the one there",
+    )
+    add(
+        "--checkpoint-every", type=at_least(1), default=None, metavar="N", help="clocks from one checkpoint to the next"
+    )
 
 
 def parse_targets(text: str | None, size: int) -> tuple[int, ...] | None:

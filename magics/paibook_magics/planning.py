@@ -104,7 +104,15 @@ def _ps(options: argparse.Namespace) -> dict[str, Any]:
     if options.staleness is not None and options.consistency != "ssp":
         raise PlanError(f"--staleness goes with --consistency ssp; this cell says {options.consistency}")
     staleness = options.staleness if options.staleness is not None else 1
-    return {"consistency": options.consistency, "staleness": staleness, "until": options.until}
+    return {
+        "consistency": options.consistency,
+        "staleness": staleness,
+        "until": options.until,
+        "replicas": options.replicas,
+        "max_restarts": options.max_restarts,
+        "checkpoint": options.checkpoint,
+        "checkpoint_every": options.checkpoint_every,
+    }
 
 
 def _need_variable(options: argparse.Namespace) -> None:

@@ -52,7 +52,7 @@ class Place(ABC):
     """Where a function runs when it runs on a rank; handed to it as its first argument.
 
     Attributes:
-        role: ``"worker"`` or ``"server"``.
+        role: ``"worker"``, ``"server"`` or ``"coordinator"``.
         rank: Its rank among those of its role.
         namespace: The rank's variables. They live as long as the rank does, from cell to cell.
     """
@@ -150,7 +150,7 @@ class Ranks(ABC):
     """n long-lived processes, numbered from 0, each with its own namespace.
 
     Attributes:
-        role: ``"worker"`` or ``"server"``.
+        role: ``"worker"``, ``"server"`` or ``"coordinator"``.
         size: The number of ranks.
     """
 

@@ -95,13 +95,15 @@ def _shared(channel: Channel, memory: mmap.mmap, side: int) -> Channel:
 
 
 class SharedStream:
-    """A stream through shared memory.
+    """A stream through shared memory. One thread may send while another receives.
 
     Args:
         memory: Zeros but for the nonce; mapped by both sides.
         sock: The connection to the peer.
         side: 0 or 1; the peer has the other.
     """
+
+    yields_seconds = YIELD_SECONDS
 
     def __init__(self, memory: mmap.mmap, sock: socket.socket, side: int) -> None:
         self._words = memoryview(memory).cast("Q")
@@ -113,6 +115,9 @@ class SharedStream:
         self._socket = sock
         self._fence = threading.Lock()
         self._closed = False
+        self._sleeping = threading.Condition()
+        self._asleep = False
+        self._wakes = 0  # bytes that wake were taken from the socket this often
 
     def send_all(self, views: list[memoryview]) -> None:
         """See ``Stream``; that the peer has ended shows when the ring is full, or when an answer is waited for."""
@@ -163,6 +168,30 @@ class SharedStream:
             pass  # the other side was first
         self._socket.close()
 
+    def at_hand(self) -> bool:
+        """See ``Stream``."""
+        return bool(self._words[self._in.written] != self._in.count)
+
+    def before_poll(self) -> bool:
+        """See ``Stream``."""
+        self._words[self._in.reader_sleeps] = 1
+        self._order()
+        return self.at_hand()
+
+    def after_poll(self) -> bool:
+        """See ``Stream``; takes the bytes that wake out of the socket."""
+        try:
+            ended = not self._socket.recv(64, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            ended = False
+        except OSError:
+            ended = True
+        return ended or self.at_hand()
+
+    def fileno(self) -> int:
+        """See ``Stream``."""
+        return self._socket.fileno()
+
     def _copy_in(self, source: memoryview, start: int, number: int) -> None:
         size = len(source)
         if size < SMALL_BYTES:
@@ -205,21 +234,41 @@ class SharedStream:
             if words[word] != count:
                 return
         while True:
+            wakes = self._wakes  # first: what is sent to this thread may be taken by the other
             words[sleeps] = 1
             self._order()
             if words[word] != count:
                 words[sleeps] = 0
                 return
-            alive = self._sleep()
+            alive = self._sleep(wakes)
             if words[word] == count and not alive:
                 raise ChannelClosed("the other side ended the connection")
 
-    def _sleep(self) -> bool:
-        """Sleep until woken; False when the connection has ended."""
+    def _sleep(self, wakes: int) -> bool:
+        """Sleep until woken, if nobody was since ``wakes``; False when the connection has ended.
+
+        Of two threads, one sleeps on the socket and wakes the other.
+        """
+        with self._sleeping:
+            while self._asleep and self._wakes == wakes:
+                self._sleeping.wait()
+            if self._wakes != wakes:
+                return True
+            self._asleep = True
+        alive = False
         try:
-            return bool(self._socket.recv(64))
+            alive = bool(self._socket.recv(64))
         except OSError:
-            return False
+            pass
+        finally:
+            self._woken()
+        return alive
+
+    def _woken(self) -> None:
+        with self._sleeping:
+            self._asleep = False
+            self._wakes += 1
+            self._sleeping.notify_all()
 
     def _order(self) -> None:
         # Taking a lock is a locked instruction, past which x86 moves no load before a store (Intel SDM 3A, 9.2.3.9).

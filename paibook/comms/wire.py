@@ -86,9 +86,27 @@ class Stream(Protocol):
     def close(self) -> None:
         """End the connection; frees a thread that waits here, and the peer's. Safe to repeat, and from any thread."""
 
+    # For whoever waits for one of several streams; see ``ready``.
+
+    yields_seconds: float  # how long it pays to look at it again and again before sleeping
+
+    def at_hand(self) -> bool:
+        """Whether bytes can be read that the socket does not show."""
+
+    def before_poll(self) -> bool:
+        """As ``at_hand``; where there are none, bytes that come from now on show at the socket."""
+
+    def after_poll(self) -> bool:
+        """Whether a socket that showed something means that bytes can be read, or that the stream has ended."""
+
+    def fileno(self) -> int:
+        """The socket's descriptor; -1 once closed."""
+
 
 class SocketStream:
     """A connected TCP socket."""
+
+    yields_seconds = 0.0
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -124,6 +142,22 @@ class SocketStream:
         except OSError:
             pass  # the other side was first
         self.socket.close()
+
+    def at_hand(self) -> bool:
+        """See ``Stream``."""
+        return False
+
+    def before_poll(self) -> bool:
+        """See ``Stream``."""
+        return False
+
+    def after_poll(self) -> bool:
+        """See ``Stream``."""
+        return True
+
+    def fileno(self) -> int:
+        """See ``Stream``."""
+        return self.socket.fileno()
 
 
 class Channel:

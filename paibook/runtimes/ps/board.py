@@ -1,46 +1,68 @@
-"""A server's clock board: workers' clocks, who waits for whom, and the one decision to stop."""
+"""A clock board: workers' clocks, who waits for whom, and the one decision to stop."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from paibook.comms.wire import ChannelClosed
-from paibook.runtimes.ps.consistency import Consistency, VectorClock, answer_tick, may_read, to_apply
-from paibook.runtimes.ps.coordinator import Until
+from paibook.runtimes.ps.consistency import Consistency, VectorClock, answer_tick, may_read
+from paibook.runtimes.ps.until import Until
 from paibook.runtimes.ps.watched import WatchedMeans
 
+# A worker may have gone on without a coordinator that died, and wait for one that waits for it at the next.
+BARRIER_SECONDS = 1.0
 _NOTHING: Mapping[str, float] = {}
 
 
 class ClockBoard:
     """Applies the pure decisions of ``consistency``; every method is for any thread.
 
+    Every server has one, and the coordinator another, which also decides. What it is told is idempotent: a worker says
+    to which clock it has come, again to whoever is new.
+
     Args:
         consistency: What a pull may miss.
         world_size: Workers.
-        apply: Makes the buffered pushes of one clock visible; called with the board locked.
-        until: The stop condition; on server 0 alone.
+        moved: Called with the slowest worker's clock when it has changed, with the board locked.
+        until: The stop condition; the coordinator's alone.
+        clock: At which the run begins.
+        decided: Called with the reason to stop before anybody is told, with the board locked.
     """
 
     def __init__(
-        self, consistency: Consistency, world_size: int, apply: Callable[[int], None], until: Until | None = None
+        self,
+        consistency: Consistency,
+        world_size: int,
+        moved: Callable[[int], None],
+        until: Until | None = None,
+        clock: int = 0,
+        decided: Callable[[str], None] = lambda reason: None,
     ) -> None:
         self._consistency = consistency
-        self._apply = apply
+        self._moved = moved
         self._until = until
-        self._changed = threading.Condition()
+        self._decided = decided
         self._means = WatchedMeans(() if until is None else until.names)
-        self._began: float | None = None
         self._closed = False
-        self.vector = VectorClock.start(world_size)
+        self._incarnations = [-1] * world_size
+        self.changed = threading.Condition(threading.RLock())
+        self.began: float | None = None  # seconds since the epoch
+        self.vector = VectorClock.start(world_size, clock)
         self.reason: str | None = None
 
-    def begin(self) -> None:
-        """A worker has joined: ``seconds`` count from the first."""
-        with self._changed:
-            self._began = time.monotonic() if self._began is None else self._began
+    def join(self, rank: int, incarnation: int) -> dict[str, Any]:
+        """A worker's process has come; what an earlier process of its rank still says counts no more.
+
+        Returns:
+            Where its rank stands here: ``clock`` and whether it has ``retired``.
+        """
+        with self.changed:
+            self.began = time.time() if self.began is None else self.began
+            self._incarnations[rank] = max(self._incarnations[rank], incarnation)
+            return {"clock": self.vector.clocks[rank], "retired": rank in self.vector.retired}
 
     def wait_to_read(self, clock: int) -> int:
         """Block until a worker in ``clock`` may be answered.
@@ -51,56 +73,86 @@ class ClockBoard:
         Raises:
             ChannelClosed: The board was closed meanwhile.
         """
-        with self._changed:
-            self._wait(lambda: may_read(self._consistency, self.vector, clock))
+        with self.changed:
+            self.wait(lambda: may_read(self._consistency, self.vector, clock))
             return self.vector.slowest
 
-    def tick(self, rank: int, metrics: Mapping[str, float] = _NOTHING) -> None:
-        """A worker has finished its clock, and logged ``metrics`` in it.
+    def advance(self, rank: int, incarnation: int, clock: int, metrics: Mapping[str, float] = _NOTHING) -> None:
+        """A worker has come to ``clock``, and logged ``metrics`` on the way.
 
-        Under BSP they count when the last worker has finished that clock: one decision, on one clock's values.
+        Under BSP they count when the last worker has come as far: one decision, on one clock's values.
         """
-        with self._changed:
-            self._means.observe(rank, metrics)
-            self._move(self.vector.tick(rank))
+        with self.changed:
+            if incarnation >= self._incarnations[rank]:
+                self._means.observe(rank, metrics)
+                self._move(self.vector.advance(rank, clock))
 
     def goes_on(self, clock: int) -> bool:
-        """Block until a worker that has come to ``clock`` may be told whether training goes on."""
-        with self._changed:
-            self._wait(lambda: answer_tick(self._consistency, self.vector, clock))
+        """Block until a worker that has come to ``clock`` may be told whether training goes on.
+
+        Where there is nothing to decide, for a moment at most: that keeps workers together, and no more depends on it.
+        """
+        with self.changed:
+            seconds = BARRIER_SECONDS if self._until is None else None
+            self.wait(lambda: answer_tick(self._consistency, self.vector, clock), seconds)
             return self.reason is None
 
-    def retire(self, rank: int, metrics: Mapping[str, float] = _NOTHING) -> None:
+    def retire(self, rank: int, incarnation: int, metrics: Mapping[str, float] = _NOTHING) -> None:
         """A worker's ``train`` has returned; it logged ``metrics`` since its last clock."""
-        with self._changed:
-            self._means.observe(rank, metrics)
-            if rank not in self.vector.retired:
+        with self.changed:
+            if incarnation >= self._incarnations[rank]:
+                self._means.observe(rank, metrics)
                 self._move(self.vector.retire(rank))
+
+    def learn(self, clocks: list[int], retired: list[int]) -> None:
+        """Take over what another board knows."""
+        with self.changed:
+            vector = self.vector
+            for rank, clock in enumerate(clocks):
+                vector = vector.advance(rank, clock)
+            for rank in retired:
+                vector = vector.retire(rank)
+            self._move(vector)
+
+    def known(self) -> dict[str, Any]:
+        """For another board's ``learn``."""
+        with self.changed:
+            return {"clocks": list(self.vector.clocks), "retired": sorted(self.vector.retired)}
+
+    def wait(self, condition: Callable[[], bool], seconds: float | None = None) -> bool:
+        """Wait on the locked board until ``condition`` holds; False when the time ran out.
+
+        Raises:
+            ChannelClosed: The board was closed meanwhile.
+        """
+        held = self.changed.wait_for(lambda: self._closed or condition(), seconds)
+        if self._closed:
+            raise ChannelClosed("this process has ended")
+        return held
 
     def close(self) -> None:
         """Free everybody who waits."""
-        with self._changed:
+        with self.changed:
             self._closed = True
-            self._changed.notify_all()
+            self.changed.notify_all()
 
     def _move(self, vector: VectorClock) -> None:
         before, self.vector = self.vector, vector
-        for clock in to_apply(self._consistency, before, vector):
-            self._apply(clock)
+        if vector is before:
+            return
+        if vector.slowest != before.slowest:
+            self._moved(vector.slowest)
         if vector.slowest > before.slowest or not self._consistency.buffers:
             self._decide()
-        self._changed.notify_all()
+        self.changed.notify_all()
 
     def _decide(self) -> None:
         if self._until is None or self.reason is not None or self.vector.finished:
             return
         clock = self.vector.slowest
-        seconds = 0.0 if self._began is None else time.monotonic() - self._began
+        seconds = 0.0 if self.began is None else time.time() - self.began
         values = {**self._means.values(), "epoch": clock, "clock": clock, "seconds": seconds}
         if self._until.holds(values):
-            self.reason = self._until.describe(values)
-
-    def _wait(self, condition: Callable[[], bool]) -> None:
-        self._changed.wait_for(lambda: self._closed or condition())
-        if self._closed:
-            raise ChannelClosed("the server has ended")
+            reason = self._until.describe(values)
+            self._decided(reason)
+            self.reason = reason

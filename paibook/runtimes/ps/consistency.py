@@ -61,9 +61,9 @@ class VectorClock:
     retired: frozenset[int] = frozenset()
 
     @classmethod
-    def start(cls, world_size: int) -> VectorClock:
-        """Nobody has finished anything."""
-        return cls((0,) * world_size)
+    def start(cls, world_size: int, clock: int = 0) -> VectorClock:
+        """Nobody has finished anything since ``clock``."""
+        return cls((clock,) * world_size)
 
     @cached_property
     def slowest(self) -> int:
@@ -82,9 +82,15 @@ class VectorClock:
         """Whether every worker has retired."""
         return len(self.retired) == len(self.clocks)
 
-    def tick(self, rank: int) -> VectorClock:
-        """``rank`` has finished one more clock."""
-        return replace(self, clocks=(*self.clocks[:rank], self.clocks[rank] + 1, *self.clocks[rank + 1 :]))
+    def advance(self, rank: int, clock: int) -> VectorClock:
+        """``rank`` has come to ``clock``; what is known already changes nothing.
+
+        >>> VectorClock((3, 5)).advance(0, 4).advance(1, 2).clocks
+        (4, 5)
+        """
+        if clock <= self.clocks[rank]:
+            return self
+        return replace(self, clocks=(*self.clocks[:rank], clock, *self.clocks[rank + 1 :]))
 
     def retire(self, rank: int) -> VectorClock:
         """``rank`` has left the run."""
@@ -103,15 +109,6 @@ def may_read(consistency: Consistency, vector: VectorClock, clock: int) -> bool:
     if consistency.kind == "asp":
         return True
     return vector.slowest >= clock - consistency.staleness
-
-
-def to_apply(consistency: Consistency, before: VectorClock, after: VectorClock) -> range:
-    """The clocks whose buffered pushes become visible when ``before`` becomes ``after``.
-
-    >>> to_apply(Consistency("bsp"), VectorClock((1, 2)), VectorClock((2, 2)))
-    range(1, 2)
-    """
-    return range(before.slowest, after.slowest) if consistency.buffers else range(0)
 
 
 def answer_tick(consistency: Consistency, vector: VectorClock, clock: int) -> bool:

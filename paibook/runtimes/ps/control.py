@@ -1,4 +1,4 @@
-"""The driver's connections to the servers: it hears where they listen, asks how far they are, and fetches the model."""
+"""The driver's connections: to the coordinator, which knows how far the run is, and to the servers with the model."""
 
 from __future__ import annotations
 
@@ -11,109 +11,172 @@ import numpy as np
 from paibook.clusters.contract import Event, OnEvent
 from paibook.comms.shared_channel import take_up
 from paibook.comms.wire import Channel, ChannelClosed, HandshakeError, Header, connect
-from paibook.runtimes.ps.messages import SERVER_MIME, Op
+from paibook.runtimes.ps.messages import COORDINATOR_MIME, Op
 from paibook.runtimes.ps.shards import TableSpec
+from paibook.runtimes.ps.views import Address, View
 
 FETCH_BYTES = 256 << 20
+REACH_SECONDS = 5.0
 
 
 class AddressBook:
-    """Collects the servers' announcements from their events, and passes every other event on."""
+    """Hears where the coordinator listens from its events, and passes every other event on."""
 
-    def __init__(self, servers: int, emit: OnEvent) -> None:
+    def __init__(self, emit: OnEvent) -> None:
         self._emit = emit
-        self._servers = servers
-        self._found: dict[int, tuple[str, int]] = {}
+        self._found: tuple[str, int] | None = None
         self._changed = threading.Condition()
 
     def on_event(self, event: Event) -> None:
         """For ``Ranks.apply``."""
         data = event.data
-        if event.kind != "display" or not isinstance(data, dict) or SERVER_MIME not in data:
+        if event.kind != "display" or not isinstance(data, dict) or COORDINATOR_MIME not in data:
             self._emit(event)
             return
-        entry = data[SERVER_MIME]
+        entry = data[COORDINATOR_MIME]
         with self._changed:
-            self._found[int(entry["rank"])] = (str(entry["host"]), int(entry["port"]))
+            self._found = (str(entry["host"]), int(entry["port"]))
             self._changed.notify_all()
 
-    def wait(self, seconds: float) -> bool:
-        """Whether all have announced themselves, after at most ``seconds``."""
+    def wait(self, seconds: float) -> tuple[str, int] | None:
+        """The address, once it is known, or None after at most ``seconds``."""
         with self._changed:
-            return self._changed.wait_for(lambda: len(self._found) == self._servers, seconds)
-
-    def addresses(self) -> tuple[tuple[str, int], ...]:
-        """(host, port) in rank order."""
-        return tuple(self._found[rank] for rank in range(self._servers))
+            self._changed.wait_for(lambda: self._found is not None, seconds)
+            return self._found
 
 
 class Control:
-    """One authenticated channel to each server; when they close, the servers end."""
+    """Authenticated channels to the coordinator and the servers; when they close, those end.
 
-    def __init__(self, addresses: tuple[tuple[str, int], ...], token: bytes) -> None:
-        self._channels: list[Channel] = []
-        try:
-            for address in addresses:
-                channel = take_up(connect(address, token))
-                self._channels.append(channel)
-                channel.send(Header(Op.JOIN), json.dumps({"role": "driver", "rank": -1}).encode())
-                channel.receive()
-        except (ChannelClosed, HandshakeError) as error:
-            self.close()
-            raise ChannelClosed(f"the notebook cannot talk to the parameter servers: {error}") from error
+    Args:
+        address: The coordinator's, and its successors'.
+        token: The run's.
+    """
+
+    def __init__(self, address: tuple[str, int], token: bytes) -> None:
+        self._address = address
+        self._token = token
+        self._coordinator: Channel | None = None
+        self._servers: dict[Address, Channel] = {}
+        self._view: View | None = None
+        self._closed = False
 
     def status(self) -> dict[str, Any]:
-        """How far server 0 says the run has come: ``clock`` and ``reason``."""
-        channel = self._channels[0]
-        channel.send(Header(Op.STATUS))
-        status: dict[str, Any] = channel.receive_json(channel.receive())
+        """How far the run is: ``clock``, ``reason`` and, where a part of the model is lost, ``fatal``.
+
+        Raises:
+            ChannelClosed: The coordinator does not answer at present.
+        """
+        status: dict[str, Any] = self._ask(Op.STATUS, {})
+        if status["view"] is not None:
+            self._view = View.from_wire(status["view"])
+            self._follow(self._view)
         return status
 
+    def lost(self, role: str, rank: int, incarnation: int) -> None:
+        """Tell the coordinator of a process that has ended.
+
+        Raises:
+            ChannelClosed: The coordinator does not answer at present.
+        """
+        self._ask(Op.LOST, {"role": role, "rank": rank, "incarnation": incarnation})
+
     def fetch(self, limit: int = FETCH_BYTES) -> tuple[int, dict[str, Any] | None]:
-        """The bytes of all tables, and the tables themselves unless they are more than ``limit``."""
-        described = [self._describe(channel) for channel in self._channels]
+        """The bytes of all tables, and the tables themselves unless they are more than ``limit``.
+
+        Raises:
+            ChannelClosed: A server has died; once it is replaced, ask again.
+        """
+        self.status()
+        assert self._view is not None
+        primaries = [self._servers.get(self._view.addresses[rank]) for rank in self._view.primaries]
+        channels = [channel for channel in primaries if channel is not None]
+        if len(channels) < len(primaries):
+            raise ChannelClosed("the notebook cannot reach every parameter server at present")
+        described = [_describe(channel, partition) for partition, channel in enumerate(channels)]
         size = sum(shard["bytes"] for shards in described for shard in shards)
         if size > limit:
             return size, None
-        # Workers may have declared their tables in another order on each server, so go by name.
-        names = dict.fromkeys(shard["spec"]["name"] for shards in described for shard in shards)
-        return size, {name: self._fetch_table(name, described) for name in names}
+        names = {shard["number"]: shard["spec"]["name"] for shards in described for shard in shards}
+        return size, {names[number]: _fetch_table(channels, number, described) for number in sorted(names)}
 
     def shutdown(self) -> None:
-        """Tell every server that the run is over."""
-        for channel in self._channels:
-            channel.send(Header(Op.SHUTDOWN))
-        for channel in self._channels:
-            channel.receive()
+        """Tell everybody that the run is over."""
+        # The servers first: they may still have something to tell the coordinator.
+        for channel in [*self._servers.values(), *([] if self._coordinator is None else [self._coordinator])]:
+            try:
+                channel.send(Header(Op.SHUTDOWN))
+                channel.receive()
+            except ChannelClosed:
+                pass  # it has died at the very end; nobody needs it any more
         self.close()
 
     def close(self) -> None:
-        """End the connections. Safe to repeat, and from any thread."""
-        for channel in self._channels:
+        """End the connections. Safe to repeat."""
+        self._closed = True
+        for channel in [*([] if self._coordinator is None else [self._coordinator]), *self._servers.values()]:
             channel.close()
 
-    def _describe(self, channel: Channel) -> list[dict[str, Any]]:
-        channel.send(Header(Op.DESCRIBE))
-        shards: list[dict[str, Any]] = channel.receive_json(channel.receive())
-        return shards
+    def _ask(self, op: Op, value: dict[str, Any]) -> Any:
+        if self._closed:
+            raise ChannelClosed("the run is over")
+        try:
+            if self._coordinator is None:
+                self._coordinator = self._join(self._address)
+            self._coordinator.send_json(Header(op), value)
+            header = self._coordinator.receive()
+            return self._coordinator.receive_json(header) if header.length else None
+        except (ChannelClosed, HandshakeError) as error:
+            if self._coordinator is not None:
+                self._coordinator.close()
+            self._coordinator = None
+            raise ChannelClosed(f"the coordinator does not answer: {error}") from error
 
-    def _fetch_table(self, name: str, described: list[list[dict[str, Any]]]) -> Any:
-        parts = []
-        for channel, shards in zip(self._channels, described, strict=True):
-            for number, shard in enumerate(shards):
-                if shard["spec"]["name"] == name:
-                    parts.append(_fetch_shard(channel, number, shard))
-        rows = np.concatenate([part for _, part in parts])
-        if parts[0][0] is None:
-            return rows
-        keys = np.concatenate([part for part, _ in parts])
-        order = np.argsort(keys)
-        return keys[order], rows[order]
+    def _follow(self, view: View) -> None:
+        """Be connected to the servers of a view: they live as long as the driver is there."""
+        wanted = set(view.addresses.values())
+        for address in [known for known in self._servers if known not in wanted]:
+            self._servers.pop(address).close()
+        for address in wanted - set(self._servers):
+            try:
+                self._servers[address] = self._join(address[:2])
+            except (ChannelClosed, HandshakeError):
+                pass  # it has just died; the next view says so
+
+    def _join(self, address: tuple[str, int]) -> Channel:
+        channel = take_up(connect(address, self._token, REACH_SECONDS))
+        try:
+            channel.send(Header(Op.JOIN), json.dumps({"role": "driver", "rank": -1}).encode())
+            channel.receive()
+        except BaseException:
+            channel.close()
+            raise
+        return channel
 
 
-def _fetch_shard(channel: Channel, number: int, shard: dict[str, Any]) -> tuple[Any, Any]:
+def _describe(channel: Channel, partition: int) -> list[dict[str, Any]]:
+    channel.send(Header(Op.DESCRIBE, table=partition))
+    shards: list[dict[str, Any]] = channel.receive_json(channel.receive())
+    return shards
+
+
+def _fetch_table(channels: list[Channel], number: int, described: list[list[dict[str, Any]]]) -> Any:
+    parts = []
+    for partition, (channel, shards) in enumerate(zip(channels, described, strict=True)):
+        for shard in shards:
+            if shard["number"] == number:
+                parts.append(_fetch_shard(channel, number * len(channels) + partition, shard))
+    rows = np.concatenate([part for _, part in parts])
+    if parts[0][0] is None:
+        return rows
+    keys = np.concatenate([part for part, _ in parts])
+    order = np.argsort(keys)
+    return keys[order], rows[order]
+
+
+def _fetch_shard(channel: Channel, which: int, shard: dict[str, Any]) -> tuple[Any, Any]:
     spec = TableSpec.from_wire(shard["spec"])
-    channel.send(Header(Op.FETCH, table=number))
+    channel.send(Header(Op.FETCH, table=which))
     channel.receive()
     keys = channel.receive_array(shard["rows"], np.int64) if spec.sparse else None
     return keys, channel.receive_array((shard["rows"], *spec.row_shape), spec.dtype)

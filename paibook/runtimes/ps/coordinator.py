@@ -1,148 +1,261 @@
-"""The coordinator's decision: when does a run end? ``--until`` as a safe expression."""
+"""The coordinator: which server holds what, when training ends, who works on which part of the data.
+
+It is the one authority of a run. Its decisions are in a log, and a new process in its place goes on from there; whoever
+was connected connects again and says where it stands.
+"""
 
 from __future__ import annotations
 
-import ast
-import operator
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import os
+import socket
+import threading
+import time
 from typing import Any
 
-from paibook.errors import PlanError
-from paibook.program import Program
+from paibook.clusters.contract import Place
+from paibook.comms.wire import Channel, ChannelClosed, Header, address_toward, listen
+from paibook.errors import RunError
+from paibook.runtimes.ps import checkpoints
+from paibook.runtimes.ps.board import ClockBoard
+from paibook.runtimes.ps.ledger import Ledger
+from paibook.runtimes.ps.messages import COORDINATOR_MIME, CoordinatorJob, Op
+from paibook.runtimes.ps.service import Service
+from paibook.runtimes.ps.until import Until
+from paibook.runtimes.ps.views import Address, PartitionLost, View, after_loss, first_view, with_copy, with_joined
+from paibook.runtimes.ps.worker_desk import WorkerDesk
 
-_EXAMPLE = "'loss < 0.3 or epoch >= 20'"
-BUILT_IN = ("epoch", "clock", "seconds")
-
-_COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-}
-_ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-}
+PORT_SECONDS = 10.0  # for the port of a coordinator that died to be free
+REJOIN_SECONDS = 5.0  # for the servers to come back to a coordinator that took the place of another
 
 
-@dataclass(frozen=True)
-class Until:
-    """A stop condition, such as ``loss < 0.3 or epoch >= 20``.
+def coordinate(place: Place, job: CoordinatorJob) -> None:
+    """Coordinate one run: announce the address, answer until the driver says that the run is over or is gone.
 
-    Names are metrics, or ``epoch`` / ``clock`` (clocks every worker has finished) and ``seconds`` (since training
-    began). A comparison with a metric nobody has reported yet is neither true nor false (Kleene's logic), so that
-    ``not (loss > 0.3)`` does not end a run that has not begun.
+    Raises:
+        RunError: No driver came, or it went away in the middle.
+    """
+    host = address_toward(job.toward) if job.toward else "127.0.0.1"
+    listener = _listen_again(host, job.port) if job.port else listen(host)
+    try:
+        coordinator = Coordinator(job, listener)
+        told = {"host": host, "port": listener.getsockname()[1], "pid": os.getpid()}
+        place.emit("display", {COORDINATOR_MIME: told})
+        coordinator.run()
+    finally:
+        listener.close()
+
+
+class Coordinator(Service):
+    """The decisions of one run, and the connections to servers, workers and the driver.
+
+    Args:
+        job: What to coordinate.
+        listener: A bound, listening socket.
+
+    Attributes:
+        scene: The run's.
+        ledger: What is decided; guarded by ``board.changed``, as all else here.
+        board: Where the workers are.
     """
 
-    text: str
-    _tree: ast.expr = field(repr=False, compare=False)
+    def __init__(self, job: CoordinatorJob, listener: socket.socket) -> None:
+        super().__init__("the coordinator", listener, job.scene.token)
+        self.scene = job.scene
+        self.ledger = ledger = Ledger(job.log)
+        self.board = ClockBoard(
+            job.scene.consistency,
+            job.scene.world_size,
+            lambda slowest: None,
+            None if job.until is None else Until.parse(job.until),
+            job.scene.clock,
+            lambda reason: ledger.write("stop", reason=reason),
+        )
+        self.board.learn([self.clock_of(rank) for rank in range(job.scene.world_size)], list(ledger.retired))
+        self.board.reason, self.board.began = ledger.reason, ledger.began
+        self._joined: dict[int, Address] = {}  # servers, before the first view
+        self._servers: dict[int, Channel] = {}
+        self._saved: dict[int, dict[int, list[dict[str, Any]]]] = {}  # checkpoints on their way: by clock, partition
+        self._fatal = ""
+        if ledger.view is not None:
+            self._missing = threading.Timer(REJOIN_SECONDS, self._miss_servers)
+            self._missing.daemon = True
+            self._missing.start()
 
-    @classmethod
-    def parse(cls, text: str) -> Until:
-        """Check an expression without evaluating anything.
+    def attend(self, channel: Channel, sequence: int, peer: dict[str, Any]) -> None:
+        """Serve a server or a worker."""
+        if peer["role"] == "server":
+            self._attend_server(channel, peer)
+        else:
+            WorkerDesk(self, channel, int(peer["rank"]), int(peer["incarnation"])).serve(sequence, peer)
 
-        Raises:
-            PlanError: Not an expression, or something other than comparisons, ``and``, ``or``, ``not``, numbers,
-                ``+ - * /`` and names.
-        """
+    def attend_driver(self, channel: Channel, sequence: int) -> None:
+        """Answer the driver until it says that the run is over."""
+        channel.send(Header(Op.OK, sequence=sequence))
+        while True:
+            header = channel.receive()
+            told = channel.receive_json(header) if header.length else {}
+            answer = Header(Op.OK, sequence=header.sequence)
+            if header.op == Op.STATUS:
+                channel.send_json(answer, self._status())
+            elif header.op == Op.LOST:
+                if told["role"] == "server":
+                    self._lose(int(told["rank"]), int(told["incarnation"]))
+                else:
+                    self.free(int(told["rank"]), int(told["incarnation"]))
+                channel.send(answer)
+            elif header.op == Op.SHUTDOWN:
+                channel.send(answer)
+                self.end()
+                return
+
+    def release(self) -> None:
+        """Say that the run is over, and free whoever waits."""
+        with self.board.changed:
+            for channel in tuple(self._channels):
+                say_over(channel)
+            self.board.close()
+            saving, whole = self.scene.saving, self.ledger.checkpoint or self.scene.clock
+            if saving is not None and saving.every:
+                checkpoints.clear(saving.folder, lambda clock: clock > whole)
+            self.ledger.close()
+
+    def clock_of(self, rank: int) -> int:
+        """The clock to which a worker has come, as far as is known here."""
+        decided = max(self.ledger.committed.get(rank, 0), self.ledger.retired.get(rank, 0))
+        return max(decided, self.board.vector.clocks[rank])
+
+    def free(self, rank: int, incarnation: int) -> None:
+        """A worker's process is dead or has left: what it had not done of the data is for others."""
+        with self.board.changed:
+            self.ledger.free((rank, incarnation))
+            self.board.changed.notify_all()
+
+    def _status(self) -> dict[str, Any]:
+        with self.board.changed:
+            vector, view = self.board.vector, self.ledger.view
+            clock = max(vector.clocks) if vector.finished else vector.slowest
+            wire = None if view is None else view.to_wire()
+            return {"clock": clock, "reason": self.board.reason, "view": wire, "fatal": self._fatal}
+
+    def _attend_server(self, channel: Channel, peer: dict[str, Any]) -> None:
+        host, port = peer["address"]
+        rank, address = int(peer["rank"]), Address(host, port, int(peer["incarnation"]))
+        with self.board.changed:
+            if not self._admit(rank, address, channel):
+                channel.send_json(Header(Op.ERROR), {"message": f"server rank {rank} was taken for dead"})
+                return
         try:
-            body = Program(text.strip(), "--until").tree().body
-        except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-            raise PlanError(f"--until {text!r} is not an expression such as {_EXAMPLE}: {error}") from error
-        if len(body) != 1 or not isinstance(body[0], ast.Expr):
-            raise PlanError(f"--until {text!r} is not an expression such as {_EXAMPLE}")
-        _check(body[0].value, text)
-        return cls(text, body[0].value)
+            while True:
+                header = channel.receive()
+                told = channel.receive_json(header)
+                if header.op == Op.IN_SYNC:
+                    self._copied(told["partition"], told["server"], told["incarnation"])
+                elif header.op == Op.SAVED:
+                    self._save(told["clock"], told["partition"], told["tables"])
+                    with self.board.changed:  # views go over the same channel
+                        channel.send(Header(Op.SAVED))
+        finally:
+            self._lose(rank, address.incarnation, channel)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The metrics it looks at, in order."""
-        found = [node.id for node in ast.walk(self._tree) if isinstance(node, ast.Name)]
-        return tuple(name for name in dict.fromkeys(found) if name not in BUILT_IN)
+    def _admit(self, rank: int, address: Address, channel: Channel) -> bool:
+        """Take a server in; False where it was taken for dead before."""
+        view = self.ledger.view
+        if view is None:
+            self._servers[rank], self._joined[rank] = channel, address
+            if len(self._joined) == self.scene.servers:
+                self._publish(first_view(dict(sorted(self._joined.items())), self.scene.replicas))
+            return True
+        if view.addresses.get(rank) == address:  # it comes back to a coordinator that took the place of another
+            self._servers[rank] = channel
+            self._tell(view, channel)
+            return True
+        if address.incarnation <= self.ledger.incarnations.get(rank, -1):
+            return False
+        if rank in view.addresses:
+            self._lose(rank, view.addresses[rank].incarnation)
+        if not self._fatal:
+            assert self.ledger.view is not None
+            self._servers[rank] = channel
+            self._publish(with_joined(self.ledger.view, rank, address))
+        return True
 
-    def holds(self, values: Mapping[str, float]) -> bool:
-        """Whether it is true of ``values``; unknown is not true.
+    def _lose(self, rank: int, incarnation: int, channel: Channel | None = None) -> None:
+        """A server is dead, or its connection is: what it held is answered for by others from now on."""
+        with self.board.changed:
+            view = self.ledger.view
+            if self.over or view is None or rank not in view.addresses:
+                return
+            if view.addresses[rank].incarnation != incarnation or channel not in (None, self._servers.get(rank)):
+                return
+            self._servers.pop(rank, None)
+            try:
+                self._publish(after_loss(view, rank))
+            except PartitionLost as error:
+                self._fatal = str(error)
 
-        >>> Until.parse("loss < 0.3 or epoch >= 20").holds({"epoch": 20})
-        True
-        >>> Until.parse("not loss > 0.3").holds({"epoch": 20})
-        False
-        """
-        return _truth(self._tree, values) is True
+    def _miss_servers(self) -> None:
+        """Those that have not come back to this coordinator died while there was none."""
+        with self.board.changed:
+            view = self.ledger.view
+            for rank, address in {} if view is None else dict(view.addresses).items():
+                if rank not in self._servers:
+                    self._lose(rank, address.incarnation)
 
-    def describe(self, values: Mapping[str, float]) -> str:
-        """The expression with the values it was true of."""
-        seen = [node.id for node in ast.walk(self._tree) if isinstance(node, ast.Name)]
-        shown = ", ".join(f"{name} = {values[name]:.6g}" for name in dict.fromkeys(seen) if name in values)
-        return f"{self.text} ({shown})" if shown else self.text
+    def _copied(self, partition: int, server: int, incarnation: int) -> None:
+        with self.board.changed:
+            view = self.ledger.view
+            if view is None or server not in view.addresses or view.addresses[server].incarnation != incarnation:
+                return
+            changed = with_copy(view, partition, server)
+            if changed is not view:
+                self._publish(changed)
 
+    def _publish(self, view: View) -> None:
+        self.ledger.write("view", view=view.to_wire())
+        for rank in view.addresses:
+            if rank in self._servers:
+                self._tell(view, self._servers[rank])
+        self.board.changed.notify_all()
 
-def _check(node: ast.expr, text: str) -> None:
-    """A condition: a comparison, or conditions under and, or, not."""
-    if isinstance(node, ast.BoolOp):
-        for part in node.values:
-            _check(part, text)
-    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-        _check(node.operand, text)
-    elif isinstance(node, ast.Compare) and all(type(op) in _COMPARE for op in node.ops):
-        for side in (node.left, *node.comparators):
-            _check_number(side, text)
-    else:
-        raise PlanError(f"--until {text!r}: {ast.unparse(node)!r} is not a comparison; write, for example, {_EXAMPLE}")
+    def _tell(self, view: View, channel: Channel) -> None:
+        try:
+            channel.send_json(Header(Op.VIEW), {"view": view.to_wire(), "known": self.board.known()})
+        except ChannelClosed:
+            pass  # read in its own loop
 
-
-def _check_number(node: ast.expr, text: str) -> None:
-    if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)) and not isinstance(node.value, bool):
-        return
-    if isinstance(node, ast.Name):
-        return
-    if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
-        _check_number(node.left, text)
-        _check_number(node.right, text)
-        return
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
-        _check_number(node.operand, text)
-        return
-    raise PlanError(
-        f"--until {text!r}: {ast.unparse(node)!r} is not allowed; there are numbers, + - * /, metric names, "
-        f"{', '.join(BUILT_IN)}"
-    )
-
-
-def _truth(node: ast.expr, values: Mapping[str, float]) -> bool | None:
-    if isinstance(node, ast.BoolOp):
-        parts = [_truth(part, values) for part in node.values]
-        decisive = isinstance(node.op, ast.Or)
-        if decisive in parts:
-            return decisive
-        return None if None in parts else not decisive
-    if isinstance(node, ast.UnaryOp):
-        inner = _truth(node.operand, values)
-        return None if inner is None else not inner
-    assert isinstance(node, ast.Compare)
-    sides = [_number(side, values) for side in (node.left, *node.comparators)]
-    if None in sides:
-        return None
-    return all(_COMPARE[type(op)](a, b) for op, a, b in zip(node.ops, sides, sides[1:], strict=False))
+    def _save(self, clock: int, partition: int, tables: list[dict[str, Any]]) -> None:
+        """A partition's part of a checkpoint is on disk; when all are, the checkpoint is published."""
+        saving = self.scene.saving
+        with self.board.changed:
+            if saving is None or clock <= self.ledger.checkpoint:
+                return
+            parts = self._saved.setdefault(clock, {})
+            parts[partition] = tables
+            if len(parts) < self.scene.servers:
+                return
+            self._saved = {other: found for other, found in self._saved.items() if other > clock}
+            try:
+                checkpoints.publish(saving.folder, clock, self.scene.servers, tables)
+            except OSError as error:
+                raise checkpoints.unwritable(saving.folder, clock, error) from error
+            self.ledger.write("checkpoint", clock=clock)
 
 
-def _number(node: ast.expr, values: Mapping[str, float]) -> float | None:
-    if isinstance(node, ast.Constant):
-        return float(node.value)  # type: ignore[arg-type]
-    if isinstance(node, ast.Name):
-        return values.get(node.id)
-    if isinstance(node, ast.UnaryOp):
-        inner = _number(node.operand, values)
-        return None if inner is None else -inner if isinstance(node.op, ast.USub) else inner
-    assert isinstance(node, ast.BinOp)
-    left, right = _number(node.left, values), _number(node.right, values)
-    if left is None or right is None:
-        return None
-    if isinstance(node.op, ast.Div) and right == 0:
-        return None
-    return float(_ARITHMETIC[type(node.op)](left, right))
+def say_over(channel: Channel) -> None:
+    """Tell a peer, as far as it still listens, that the run is over."""
+    try:
+        channel.send(Header(Op.SHUTDOWN))
+    except ChannelClosed:
+        pass
+
+
+def _listen_again(host: str, port: int) -> socket.socket:
+    """Listen where the coordinator before this one did."""
+    deadline = time.monotonic() + PORT_SECONDS
+    while True:
+        try:
+            return socket.create_server((host, port), backlog=512)
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise RunError(f"the coordinator cannot listen on port {port} again: {error}") from error
+            time.sleep(0.05)

@@ -6,28 +6,36 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from paibook.clusters.contract import Cluster, Event, Pending, Ranks
+from paibook.clusters.contract import Cluster, Event, Ranks
+from paibook.clusters.inline import InlineCluster
 from paibook.comms.wire import ChannelClosed, HandshakeError, new_token
-from paibook.errors import PlanError, RankLost, RunCancelled, RunError, UserCodeError
+from paibook.errors import ClusterError, PlanError, RankLost, RunCancelled, RunError, UserCodeError
 from paibook.plan import Plan
 from paibook.runtimes import pulls
 from paibook.runtimes.contract import Progress, RunContext
-from paibook.runtimes.ps import server, worker
+from paibook.runtimes.ps import checkpoints, coordinator, server, worker
 from paibook.runtimes.ps.consistency import Consistency
 from paibook.runtimes.ps.control import AddressBook, Control
-from paibook.runtimes.ps.coordinator import Until
-from paibook.runtimes.ps.messages import Scene, ServerJob, WorkerJob, WorkerReport
+from paibook.runtimes.ps.group import Group
+from paibook.runtimes.ps.membership import Evicted
+from paibook.runtimes.ps.messages import CoordinatorJob, Saving, Scene, ServerJob, WorkerJob, WorkerReport
 from paibook.runtimes.ps.result import PSResult
+from paibook.runtimes.ps.until import Until
 from paibook.runtimes.ps.watched import never_logged
 from paibook.runtimes.turns import check_before, kept, turn
 from paibook.runtimes.workers import workers_on
 
+MAX_RESTARTS = 3  # deaths of one rank that are made good
+COORDINATOR_LOG = "coordinator.jsonl"  # in the run's folder
 POLL_SECONDS = 0.2
-START_SECONDS = 60.0  # for servers to announce themselves
+START_SECONDS = 60.0  # for the coordinator to announce itself
+FETCH_SECONDS = 60.0  # for the model to be had although a server dies at the end
 CAUSE_SECONDS = 2.0  # a broken connection is a symptom; its cause is reported within this time
 EBB_SECONDS = 0.1  # for ranks to end by themselves once the connections are closed
+END_SECONDS = 1.0  # for servers to end once they are told
 STOP_SECONDS = 5.0  # for interrupted ranks to come back before they are interrupted again, then killed
 
 
@@ -49,6 +57,8 @@ class Driver:
         if plan.targets is not None:
             raise PlanError("%%pai_ps runs on all its workers; choose how many with -n, not which with --targets")
         _wanted(plan, plan.resources.workers)
+        _replicas(plan)
+        _saving(plan)
 
     def run(self, plan: Plan, cluster: Cluster, context: RunContext) -> PSResult:
         """Run the plan and return the trained tables; blocks.
@@ -59,21 +69,27 @@ class Driver:
         """
         self.check(plan)
         with turn(cluster, context):
-            servers = cluster.ranks(plan.resources.servers, role="server")
-            workers = workers_on(cluster, plan.resources, plan.resources.workers)
+            run = _Run(plan, context, cluster)
             check_before(context)
-            return _Run(plan, context, servers, workers).run()
+            return run.run()
 
 
 class _Run:
-    """One run: what is pending, what the coordinator knows, and how it all ends."""
+    """One run: what is pending, what has died and was replaced, and how it all ends."""
 
-    def __init__(self, plan: Plan, context: RunContext, servers: Ranks, workers: Ranks) -> None:
+    def __init__(self, plan: Plan, context: RunContext, cluster: Cluster) -> None:
+        resources = plan.resources
+        servers = cluster.ranks(resources.servers, role="server")
+        workers = workers_on(cluster, resources, resources.workers)
+        # Where the coordinator lives. It can be replaced where its log stays in reach: on the notebook's own machine.
+        coordinators = _room(cluster)
+        here = all(status.host == socket.gethostname() for status in coordinators().status())
         self._context = context
-        self._servers, self._workers = servers, workers
         self._until = Until.parse(str(plan.options["until"])) if plan.options.get("until") else None
         self._watched = self._until.names if self._until else ()
         self._wanted = _wanted(plan, workers.size)
+        self._log = str(context.directory / COORDINATOR_LOG) if here else None
+        self._replicas = _replicas(plan)
         self._scene = Scene(
             run=context.run,
             program=plan.program,
@@ -83,14 +99,45 @@ class _Run:
             servers=servers.size,
             consistency=_consistency(plan),
             token=new_token(),
+            replicas=self._replicas,
+            saving=_saving(plan),
         )
         self._timeout = plan.timeout
         self._deadline = None if plan.timeout is None else time.monotonic() + plan.timeout
-        self._serving: list[Pending[None]] = []
-        self._working: list[Pending[Any]] = []
+        self._changed = threading.Event()
+        self._book = AddressBook(context.emit)
+        self._address = ("", 0)
+        self._toward = _toward(servers, workers)
+        most = int(plan.options.get("max_restarts", MAX_RESTARTS))
+        common = (context.emit, self._changed.set)
+        self._workers = Group(
+            workers,
+            lambda: workers_on(cluster, resources, workers.size),
+            worker.run,
+            self._worker_job,
+            *common,
+            most,
+        )
+        self._servers = Group(
+            servers,
+            lambda: cluster.ranks(servers.size, role="server"),
+            server.serve,
+            self._server_job,
+            *common,
+            most if self._replicas else 0,
+        )
+        self._coordinators = Group(
+            coordinators(),
+            coordinators,
+            coordinator.coordinate,
+            self._coordinator_job,
+            self._book.on_event,
+            self._changed.set,
+            most if here else 0,
+        )
+        self._groups = (self._coordinators, self._servers, self._workers)
         self._control: Control | None = None
         self._killed: list[int] = []  # workers
-        self._changed = threading.Event()
 
     def run(self) -> PSResult:
         """Start, watch, fetch, stop."""
@@ -98,16 +145,18 @@ class _Run:
         try:
             self._start()
             status = self._watch()
+            result = self._result(status)
             assert self._control is not None
-            result = self._result(self._control, status)
             self._control.shutdown()
-            self._await(self._serving, STOP_SECONDS)
+            if not self._await(END_SECONDS):  # a process that came just now may not have heard of the end
+                self._stop_all()
+            self._check_checkpoints()
             return result
         except BaseException as error:
             cause = self._cause(error)
             self._stop_all()
             if isinstance(cause, RunCancelled):
-                cause = RunCancelled(f"the run was stopped; {kept(self._workers.size, self._killed)}")
+                cause = RunCancelled(f"the run was stopped; {kept(self._workers.ranks.size, self._killed)}")
             if cause is error:
                 raise
             raise cause from error
@@ -115,81 +164,154 @@ class _Run:
             if self._control is not None:
                 self._control.close()
 
-    def _start(self) -> None:
-        book = AddressBook(self._servers.size, self._context.emit)
-        toward = _toward(self._servers, self._workers)
+    def _check_checkpoints(self) -> None:
+        """Raise what went wrong with the last checkpoint, which may be written when all else is done."""
+        for group in (self._coordinators, self._servers):
+            for error in group.errors().values():
+                if isinstance(error, checkpoints.CheckpointFailed):
+                    raise error
+
+    def _coordinator_job(self, rank: int, incarnation: int) -> CoordinatorJob:
         until = None if self._until is None else self._until.text
-        self._serving = self._servers.apply(
-            server.serve,
-            each=lambda rank: (ServerJob(self._scene, rank, toward(rank), until if rank == 0 else None),),
-            on_event=book.on_event,
-        )
-        self._note_ends(self._serving)
+        toward = self._toward(self._coordinators.ranks, rank)
+        return CoordinatorJob(self._scene, toward, until, self._log, self._address[1])
+
+    def _server_job(self, rank: int, incarnation: int) -> ServerJob:
+        return ServerJob(self._scene, rank, self._address, incarnation, self._toward(self._servers.ranks, rank))
+
+    def _worker_job(self, rank: int, incarnation: int) -> WorkerJob:
+        decides = self._until is not None
+        return WorkerJob(self._scene, self._address, self._watched, decides, self._wanted, incarnation)
+
+    def _start(self) -> None:
+        if self._scene.clock:
+            assert self._scene.saving is not None
+            text = f"training goes on from the checkpoint of clock {self._scene.clock} in {self._scene.saving.folder}\n"
+            self._context.emit(Event("stderr", "ps", -1, text))
+        if self._log is not None:
+            Path(self._log).unlink(missing_ok=True)
+        self._coordinators.start()
         began = time.monotonic()
-        while not book.wait(0.05):
+        while (address := self._book.wait(0.05)) is None:
             self._check()
             if time.monotonic() > began + START_SECONDS:
-                raise RunError(f"the parameter servers did not come up within {START_SECONDS:.0f} s")
-        self._control = Control(book.addresses(), self._scene.token)
-        job = WorkerJob(self._scene, book.addresses(), self._watched, self._wanted)
-        self._working = self._workers.apply(worker.run, job, on_event=self._context.emit)
-        self._note_ends(self._working)
+                raise RunError(f"the coordinator did not come up within {START_SECONDS:.0f} s")
+        self._address = address
+        self._control = Control(address, self._scene.token)
+        self._servers.start()
+        self._workers.start()
 
     def _watch(self) -> dict[str, Any]:
-        """Follow the run until every worker is done; returns server 0's last status."""
-        assert self._control is not None
+        """Follow the run until every worker is done; returns the coordinator's last status."""
+        began = time.monotonic()
         while True:
             self._changed.wait(POLL_SECONDS)
             self._changed.clear()
             self._check()
-            done = all(pending.done() for pending in self._working)
-            status = self._control.status()
-            self._context.progress(Progress("train", status["clock"], None, "clocks"))
-            if done:
-                return status
+            done = self._workers.done()
+            status = self._status()
+            if status is not None:
+                self._context.progress(Progress("train", status["clock"], None, "clocks"))
+                if done and status["view"] is not None:
+                    return status
+                if status["view"] is None and time.monotonic() > began + START_SECONDS:
+                    raise RunError(f"the parameter servers did not come up within {START_SECONDS:.0f} s")
 
-    def _result(self, control: Control, status: dict[str, Any]) -> PSResult:
+    def _status(self) -> dict[str, Any] | None:
+        """What the coordinator says; None while it is being replaced.
+
+        Raises:
+            RunError: A part of the model is lost.
+        """
+        assert self._control is not None
+        try:
+            status = self._control.status()
+        except ChannelClosed:
+            return None
+        if status["fatal"]:
+            raise RunError(f"{status['fatal']}, and died: what it held cannot be had back")
+        return status
+
+    def _result(self, status: dict[str, Any]) -> PSResult:
         reason = f"--until {status['reason']}" if status["reason"] else "train() returned on every worker"
         if unseen := never_logged(self._watched, self._context.metrics.names):
             reason = f"{reason}. {unseen}"
             self._context.emit(Event("stderr", "ps", -1, unseen + "\n"))
-        size, tables = control.fetch()
-        reports: list[WorkerReport] = [pending.result(0) for pending in self._working]
+        size, tables = self._fetch()
+        reports: list[WorkerReport] = [pending.result(0) for pending in self._workers.pending]
         returned = tuple(report.returned for report in reports)
         pulled, differs = pulls.unpack(self._wanted, {rank: report.parcel for rank, report in enumerate(reports)})
         return PSResult(status["clock"], reason, returned, size, pulled, differs, tables)
 
+    def _fetch(self) -> tuple[int, dict[str, Any] | None]:
+        assert self._control is not None
+        deadline = time.monotonic() + FETCH_SECONDS
+        while True:
+            try:
+                return self._control.fetch()
+            except ChannelClosed:
+                if time.monotonic() > deadline:
+                    raise
+            self._status()
+            self._check()
+            self._changed.wait(0.1)
+
     def _check(self) -> None:
-        """Raise what has gone wrong so far."""
+        """Make good what can be, and raise what else has gone wrong so far."""
+        self._check_stop()
+        self._raise_failures()
+        for group in self._groups:
+            for rank, loss in group.errors().items():
+                self._replace(group, rank, loss)
+
+    def _check_stop(self) -> None:
         self._context.check_cancelled()
         if self._deadline is not None and time.monotonic() > self._deadline:
             raise RunError(f"the run took longer than its --timeout of {self._timeout:g} s and was stopped")
-        failures = [
-            error
-            for pending in (*self._serving, *self._working)
-            if pending.done() and (error := _error(pending)) is not None
-        ]
+
+    def _raise_failures(self) -> None:
+        """Raise the most telling of the errors that are no deaths."""
+        errors = [error for group in self._groups for error in group.errors().values()]
+        failures = [error for error in errors if not isinstance(error, (RankLost, Evicted))]
         if failures:
-            raise min(failures, key=_importance)
-        if self._working and any(pending.done() for pending in self._serving):
-            raise RunError("a parameter server ended before the run did")
+            # Of a death that cannot be made good, the others' broken connections are mere symptoms.
+            fatal = [error for error in errors if isinstance(error, RankLost)] if not self._replicas else []
+            raise min([*failures, *fatal], key=_importance)
+        for group in (self._coordinators, self._servers):
+            if not group.errors() and len(group.busy()) < len(group.pending):
+                raise ChannelClosed(f"a {group.ranks.role} ended before the run did")  # there is a reason, mostly
+
+    def _replace(self, group: Group, rank: int, loss: BaseException) -> None:
+        role, incarnation = group.ranks.role, group.incarnations[rank]
+        if group is not self._coordinators and self._control is not None:
+            try:
+                self._control.lost(role, rank, incarnation)
+                fatal = self._control.status()["fatal"]
+            except ChannelClosed:
+                fatal = ""  # the coordinator is being replaced, and hears of it from the new process
+            if fatal:
+                cause = loss.cause if isinstance(loss, RankLost) else str(loss)
+                raise RankLost(role, rank, f"{cause}; {fatal}: what it held cannot be had back")
+        group.replace(rank, loss, self._check_stop)
+        what = {"server": "its copies answer in its place", "worker": "it begins anew at its clock"}
+        text = f"{loss}; {what.get(role, 'it goes on from its log')}, and it is replaced\n"
+        self._context.emit(Event("stderr", "ps", -1, text))
 
     def _cause(self, error: BaseException) -> BaseException:
         """What lies behind an error that may be a mere symptom, such as a broken connection."""
         end = time.monotonic() + CAUSE_SECONDS
         while _importance(error) == 2 and not self._context.cancelled and time.monotonic() < end:
-            if all(pending.done() for pending in (*self._serving, *self._working)):
+            if all(group.done() for group in self._groups):
                 end = 0.0
-            try:
-                self._check()
-            except (PlanError, RunError, RunCancelled, UserCodeError) as better:
-                error = min(error, better, key=_importance)
+            found = [(group, loss) for group in self._groups for loss in group.errors().values()]
+            errors = [loss for group, loss in found if not group.recovers(loss)]
+            error = min([error, *errors], key=_importance)
             self._changed.wait(0.05)
             self._changed.clear()
         if self._context.cancelled and not isinstance(error, UserCodeError):
             return error if isinstance(error, RunCancelled) else RunCancelled("the run was stopped")
-        if isinstance(error, RankLost) and error.role == "server":
-            hint = "the run cannot go on without its shard (replicas come later)"
+        if isinstance(error, RankLost) and error.role == "server" and not self._replicas:
+            hint = "the run cannot go on without its shard; with --servers 2 --replicas 1 another has a copy"
             return RankLost(error.role, error.rank, f"{error.cause}; {hint}")
         return error
 
@@ -198,37 +320,31 @@ class _Run:
         if self._control is not None:
             self._control.close()
             # The servers now end, and with them whatever a worker waits for; most need no interrupt.
-            if self._await([*self._working, *self._serving], EBB_SECONDS):
+            if self._await(EBB_SECONDS):
                 return
         for attempt in range(2):
-            for ranks, pendings in ((self._workers, self._working), (self._servers, self._serving)):
-                busy = [rank for rank, pending in enumerate(pendings) if not pending.done()]
-                if busy:
-                    ranks.interrupt(busy)
-            if self._await([*self._working, *self._serving], STOP_SECONDS * (attempt + 1)):
+            for group in reversed(self._groups):
+                if busy := group.busy():
+                    group.ranks.interrupt(busy)
+            if self._await(STOP_SECONDS * (attempt + 1)):
                 return
-        for ranks, pendings in ((self._workers, self._working), (self._servers, self._serving)):
-            busy = [rank for rank, pending in enumerate(pendings) if not pending.done()]
-            if busy:
+        for group in reversed(self._groups):
+            if busy := group.busy():
                 if not self._context.cancelled:  # else RunCancelled says it
-                    text = f"{ranks.role} ranks {busy} did not stop and are replaced\n"
+                    text = f"{group.ranks.role} ranks {busy} did not stop and are replaced\n"
                     self._context.emit(Event("stderr", "ps", -1, text))
-                if ranks is self._workers:
+                if group is self._workers:
                     self._killed = busy
-                ranks.kill(busy)
+                group.ranks.kill(busy)
 
-    def _await(self, pendings: list[Any], seconds: float) -> bool:
+    def _await(self, seconds: float) -> bool:
         end = time.monotonic() + seconds
-        while not all(pending.done() for pending in pendings):
+        while not all(group.done() for group in self._groups):
             if time.monotonic() > end:
                 return False
             self._changed.wait(0.05)
             self._changed.clear()
         return True
-
-    def _note_ends(self, pendings: list[Any]) -> None:
-        for pending in pendings:
-            pending.add_done_callback(lambda _: self._changed.set())
 
 
 def _consistency(plan: Plan) -> Consistency:
@@ -244,13 +360,6 @@ def _wanted(plan: Plan, size: int) -> pulls.Wanted:
     return wanted
 
 
-def _error(pending: Pending[Any]) -> BaseException | None:
-    try:
-        return pending.exception(0)
-    except BaseException as error:  # a cancelled future raises instead of returning; either way it is the answer
-        return error
-
-
 def _importance(error: BaseException) -> int:
     """0 for a cause, 2 for what merely follows from one, 1 for what may be either."""
     if isinstance(error, (UserCodeError, RankLost, RunCancelled, PlanError)):
@@ -258,8 +367,59 @@ def _importance(error: BaseException) -> int:
     return 2 if isinstance(error, (ChannelClosed, HandshakeError, KeyboardInterrupt)) else 1
 
 
-def _toward(servers: Ranks, workers: Ranks) -> Callable[[int], str]:
-    """For each server a host elsewhere that must reach it; empty when everything is on one machine."""
-    hosts = [status.host for status in servers.status()]
-    peers = sorted({socket.gethostname(), *hosts, *(status.host for status in workers.status())})
-    return lambda rank: next((peer for peer in peers if peer != hosts[rank]), "")
+def _replicas(plan: Plan) -> int:
+    """How many copies beside the primary: as asked, else one where there is a second server.
+
+    Raises:
+        PlanError: There are not enough servers for as many.
+    """
+    servers, asked = plan.resources.servers, plan.options.get("replicas")
+    if asked is None:
+        return min(1, servers - 1)
+    if isinstance(asked, bool) or not isinstance(asked, int) or asked < 0:
+        raise PlanError(f"--replicas takes a whole number, 0 or more; got {asked!r}")
+    if asked >= servers:
+        raise PlanError(f"--replicas {asked} needs {asked + 1} servers, since each copy is on another; got {servers}")
+    return asked
+
+
+def _saving(plan: Plan) -> Saving | None:
+    """Where checkpoints go, and the one that is there already.
+
+    Raises:
+        PlanError: The options do not go together, or the folder will not do.
+    """
+    folder, every = plan.options.get("checkpoint"), plan.options.get("checkpoint_every") or 0
+    if isinstance(every, bool) or not isinstance(every, int) or every < 0:
+        raise PlanError(f"--checkpoint-every takes a whole number of clocks, 1 or more; got {every!r}")
+    if folder is None:
+        if every:
+            raise PlanError("--checkpoint-every needs a folder, as in --checkpoint FOLDER")
+        return None
+    path = str(Path(str(folder)).expanduser().absolute())
+    clock = checkpoints.prepare(path)
+    if not clock and not every:
+        raise PlanError(f"--checkpoint {folder}: there is none yet, and none is written without --checkpoint-every N")
+    return Saving(path, every, clock)
+
+
+def _room(cluster: Cluster) -> Callable[[], Ranks]:
+    """Gives the coordinator's rank: one of the cluster's, or a thread of this process where there is no room left."""
+    try:
+        cluster.ranks(1, role="coordinator")
+        return lambda: cluster.ranks(1, role="coordinator")
+    except ClusterError:
+        threads = InlineCluster()
+        return lambda: threads.ranks(1, role="coordinator")
+
+
+def _toward(servers: Ranks, workers: Ranks) -> Callable[[Ranks, int], str]:
+    """For each rank a host elsewhere that must reach it; empty when everything is on one machine."""
+    hosts = {status.host for ranks in (servers, workers) for status in ranks.status()}
+    peers = sorted({socket.gethostname(), *hosts})
+
+    def toward(ranks: Ranks, rank: int) -> str:
+        own = ranks.status()[rank].host
+        return next((peer for peer in peers if peer != own), "")
+
+    return toward

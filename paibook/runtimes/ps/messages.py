@@ -1,4 +1,4 @@
-"""What worker, server and driver say to each other: the operations, and the jobs a server and a worker are given."""
+"""What the processes of a run say to each other: the operations, and the jobs that each is given."""
 
 from __future__ import annotations
 
@@ -11,26 +11,59 @@ from paibook.program import Program
 from paibook.runtimes.ps.consistency import Consistency
 from paibook.runtimes.pulls import Parcel, Wanted
 
-SERVER_MIME = "application/vnd.paibook.server+json"
+COORDINATOR_MIME = "application/vnd.paibook.coordinator+json"
 GO_ON = 1  # flag of the answer to CLOCK: training continues
 WHOLE = 2  # flag of PULL and PUSH: the whole shard, no keys
+PUSHED = 4  # flag of ERROR: it is a push that was refused
+
+MASK = 0xFFFFFFFF  # sequence numbers are of 32 bits
 
 
 class Op(IntEnum):
-    """The first byte of a frame."""
+    """The first byte of a frame.
+
+    ``table`` is a shard's number in PULL, PUSH and DECLARE to a server: the table's times the partitions, plus the
+    partition's.
+    """
 
     OK = 1
     ERROR = 2  # JSON: the message for the user
-    JOIN = 3  # JSON: {"role": "worker" | "driver", "rank": int}
-    DECLARE = 4  # JSON: a TableSpec; answered with the table's number
+    JOIN = 3  # JSON: role, rank, incarnation; what else depends on the role
+    DECLARE = 4  # JSON: a TableSpec; the coordinator answers with the table's number
     PULL = 5  # int64 keys; answered with rows, and the slowest worker's clock
-    PUSH = 6  # int64 keys, then gradients
-    CLOCK = 7  # this worker has finished a clock; JSON: watched metrics, if any; answered with GO_ON or not
-    RETIRE = 8  # this worker's train() has returned; JSON as for CLOCK
-    STATUS = 9  # driver: answered with JSON: clock, reason
-    DESCRIBE = 10  # driver: answered with JSON: the shards held here
-    FETCH = 11  # driver: answered with a shard: keys (sparse) and rows
-    SHUTDOWN = 12  # driver: the run is over
+    PUSH = 6  # int64 keys, then gradients; ``sequence`` counts this worker's pushes to the partition
+    CLOCK = 7  # this worker has come to a clock; the coordinator also hears watched metrics and answers GO_ON or not
+    RETIRE = 8  # this worker's train() has returned
+    STATUS = 9  # driver to coordinator: answered with JSON: clock, reason, view, fatal
+    DESCRIBE = 10  # driver to server: answered with JSON: the shards of one partition (``table``)
+    FETCH = 11  # driver to server: answered with a shard: keys (sparse) and rows
+    SHUTDOWN = 12  # the run is over
+    ACK = 13  # pushes to partition ``table`` up to ``sequence`` are where they have to be
+    BEGIN = 14  # JSON: base, clock: where this worker's process began, and where it is now
+    VIEW = 15  # JSON: a View; asked for by workers with the number of the one they have
+    IN_SYNC = 16  # server to coordinator: JSON: partition, server: it has a copy now
+    LOST = 17  # driver to coordinator: JSON: role, rank, incarnation: its process has ended
+    APPLY = 18  # along the chain: clock ``clock`` is over
+    RENEW = 19  # along the chain: a new process has the rank of a worker and begins at ``clock``
+    LOAD = 20  # along the chain: JSON: a snapshot's description; its arrays follow
+    NEXT = 21  # worker to coordinator: JSON: call, count, clock: which data shard now?
+    DONE = 22  # worker to coordinator: JSON: call, shard, clock: that data shard is done, and so is its clock
+    SAVED = 23  # server to coordinator: JSON: clock, partition: its part of the checkpoint is on disk
+
+
+@dataclass(frozen=True)
+class Saving:
+    """Where checkpoints are, and when there is one.
+
+    Attributes:
+        folder: Seen by the coordinator and every server.
+        every: Clocks; 0 writes none.
+        clock: That of the checkpoint in ``folder`` that the run goes on from; 0 when it begins anew.
+    """
+
+    folder: str
+    every: int = 0
+    clock: int = 0
 
 
 @dataclass(frozen=True)
@@ -43,9 +76,11 @@ class Scene:
         hyperparameters: Seen by the program as ``hp``.
         variables: Pushed notebook variables, by name.
         world_size: Workers.
-        servers: Servers.
+        servers: Servers at the start, and so partitions.
         consistency: What a pull may miss.
         token: The run's secret; every connection proves that it holds it.
+        replicas: Copies of a partition beside its primary.
+        saving: Checkpoints; None for none.
     """
 
     run: str
@@ -56,6 +91,32 @@ class Scene:
     servers: int
     consistency: Consistency
     token: bytes = field(repr=False)
+    replicas: int = 0
+    saving: Saving | None = None
+
+    @property
+    def clock(self) -> int:
+        """The clock at which the run begins."""
+        return 0 if self.saving is None else self.saving.clock
+
+
+@dataclass(frozen=True)
+class CoordinatorJob:
+    """What the coordinator does.
+
+    Attributes:
+        scene: As above.
+        toward: A host that must reach it, which tells the address to listen on; empty for loopback.
+        until: The stop condition.
+        log: Path of the file that a successor of its process goes on from; None where there can be no successor.
+        port: Where its predecessor listened, and so it does; 0 for any.
+    """
+
+    scene: Scene
+    toward: str = ""
+    until: str | None = None
+    log: str | None = None
+    port: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,15 +125,17 @@ class ServerJob:
 
     Attributes:
         scene: As above.
-        rank: Its rank among the servers; server 0 also decides when training ends.
-        toward: A host that must reach it, which tells the address to listen on; empty for loopback.
-        until: The stop condition, on server 0 only.
+        rank: Its rank among the servers.
+        coordinator: Where the coordinator listens.
+        incarnation: Counts the processes that had this rank.
+        toward: As for the coordinator.
     """
 
     scene: Scene
     rank: int
+    coordinator: tuple[str, int]
+    incarnation: int = 0
     toward: str = ""
-    until: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,15 +144,19 @@ class WorkerJob:
 
     Attributes:
         scene: As above.
-        addresses: The servers' (host, port), in rank order.
-        watched: Metrics that the stop condition names; they go to server 0 with every clock.
+        coordinator: Where the coordinator listens.
+        watched: Metrics that the stop condition names; they go to the coordinator with every clock.
+        decides: Whether there is a stop condition.
         pull: Variables to send back when ``train`` has returned.
+        incarnation: Counts the processes that had this worker's rank.
     """
 
     scene: Scene
-    addresses: tuple[tuple[str, int], ...]
+    coordinator: tuple[str, int]
     watched: tuple[str, ...] = ()
+    decides: bool = False
     pull: Wanted = ()
+    incarnation: int = 0
 
 
 @dataclass(frozen=True)

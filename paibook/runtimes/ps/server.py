@@ -1,59 +1,52 @@
-"""A parameter server: one thread per connection, each a loop over requests; ``serve`` runs inside a server rank."""
+"""A parameter server: the partitions that it holds, and its part in the chains; ``serve`` runs inside a server rank."""
 
 from __future__ import annotations
 
-import contextvars
-import logging
-import selectors
 import socket
-import threading
-import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from paibook.clusters.contract import Place
-from paibook.comms.shared_channel import offer
-from paibook.comms.wire import Channel, ChannelClosed, HandshakeError, Header, accept, address_toward, listen
-from paibook.errors import PaibookError, RunError, TableError
+from paibook.comms.wire import Channel, Header, address_toward, listen
+from paibook.errors import RunError
 from paibook.hyperparameters import HyperParameters
 from paibook.metrics import Recorder, recording
 from paibook.program import capture_error
 from paibook.runtimes.ps.board import ClockBoard
-from paibook.runtimes.ps.coordinator import Until
-from paibook.runtimes.ps.messages import GO_ON, SERVER_MIME, WHOLE, Op, Scene, ServerJob
+from paibook.runtimes.ps.chain import Successor, follow
+from paibook.runtimes.ps.checkpoints import Saver, restore
+from paibook.runtimes.ps.membership import Membership
+from paibook.runtimes.ps.messages import Op, Scene, ServerJob
+from paibook.runtimes.ps.partition import Partition
+from paibook.runtimes.ps.service import Service
 from paibook.runtimes.ps.shards import TableSpec
 from paibook.runtimes.ps.tables import DenseTable, Shard, SparseTable
+from paibook.runtimes.ps.views import View
+from paibook.runtimes.ps.worker_link import WorkerLink
 
-log = logging.getLogger(__name__)
-
-DRIVER_SECONDS = 60.0  # a driver that does not come within this time will not come
-_POLL_SECONDS = 0.2  # how soon an interrupt of an inline rank, a thread, is noticed
+PRIMARY_SECONDS = 10.0  # a worker may know of a view before the server does, but not for long
 
 
 def serve(place: Place, job: ServerJob) -> None:
-    """Serve one run: announce the address, answer until the driver says that the run is over or is gone.
+    """Serve one run: join it, answer until the driver says that the run is over or is gone.
 
     Raises:
         UserCodeError: The cell's definitions or its ``update`` raised.
         RunError: No driver came, or it went away in the middle.
+        Evicted: The coordinator took this server for dead.
     """
     recorder = Recorder(lambda batch: place.emit("metric", batch), place.rank)
     with recording(recorder):
         listener = listen(address_toward(job.toward) if job.toward else "127.0.0.1")
         try:
-            server = Server(job, listener, _user_update(place, job.scene))
-            host, port = listener.getsockname()[:2]
-            place.emit("display", {SERVER_MIME: {"rank": job.rank, "host": host, "port": port}})
-            server.run()
+            Server(job, listener, _user_update(place, job.scene)).run()
         finally:
             listener.close()
 
 
-class Server:
-    """The tables of one server rank and the connections to them.
+class Server(Service):
+    """The partitions of one server rank and the connections to them.
 
     Args:
         job: What to serve.
@@ -62,239 +55,134 @@ class Server:
     """
 
     def __init__(self, job: ServerJob, listener: socket.socket, update: Callable[..., Any] | None) -> None:
+        super().__init__(f"server rank {job.rank}", listener, job.scene.token)
+        scene = job.scene
         self.job = job
-        self.scene = job.scene
-        self.tables: list[Shard] = []
-        self.board = ClockBoard(
-            job.scene.consistency,
-            job.scene.world_size,
-            self._apply_clock,
-            None if job.until is None else Until.parse(job.until),
-        )
-        listener.setblocking(False)  # a peer may vanish between select and accept
-        self._listener = listener
+        self.scene = scene
+        self.board = ClockBoard(scene.consistency, scene.world_size, self._moved, clock=scene.clock)
+        buffers = scene.consistency.buffers
+        self.partitions = [Partition(p, self._make_shard, buffers, scene.clock) for p in range(scene.servers)]
+        self._followers: list[Successor | None] = [None] * scene.servers
+        self._workers: dict[int, tuple[int, int]] = {}  # by rank: the incarnation, and the clock at which it began
         self._update = update
-        self._channels: set[Channel] = set()
-        self._lock = threading.Lock()
-        self._over = False
-        self._failure: BaseException | None = None
-        self._driver_came = False
-        self._wake_read, self._wake_write = socket.socketpair()
+        self._membership = Membership(self, listener.getsockname()[:2])
+        self._saver = (
+            Saver(scene.saving, scene.servers, self._membership.saved, self.end) if scene.saving is not None else None
+        )
 
     def run(self) -> None:
-        """Accept connections until the run is over; raises what went wrong."""
-        threads: list[threading.Thread] = []
-        deadline = time.monotonic() + DRIVER_SECONDS
-        try:
-            with selectors.DefaultSelector() as selector:
-                selector.register(self._listener, selectors.EVENT_READ)
-                selector.register(self._wake_read, selectors.EVENT_READ)
-                while not self._over:
-                    for key, _ in selector.select(_POLL_SECONDS):
-                        if key.fileobj is self._listener and not self._over:
-                            self._accept(threads)
-                    if not self._driver_came and time.monotonic() > deadline:
-                        self.end(RunError(f"no driver came to server rank {self.job.rank} in {DRIVER_SECONDS:.0f} s"))
-        finally:
-            self.end()
-            for thread in threads:
-                thread.join(5.0)
-            self._wake_read.close()
-            self._wake_write.close()
-        if self._failure is not None:
-            raise self._failure
+        """Join the run and serve it to its end; raises what went wrong."""
+        self._membership.start()
+        super().run()
 
-    def end(self, failure: BaseException | None = None) -> None:
-        """Stop serving and free every peer; the first failure is what ``run`` raises. For any thread."""
-        with self._lock:
-            if self._over:
-                return
-            self._over, self._failure = True, failure
-            channels = tuple(self._channels)
-            self._wake_write.send(b"\0")
+    def attend(self, channel: Channel, sequence: int, peer: dict[str, Any]) -> None:
+        """Serve a worker, or a server before this one in a chain."""
+        if peer["role"] == "replica":
+            follow(channel, self.partitions[int(peer["partition"])])
+            return
+        rank, incarnation = int(peer["rank"]), int(peer["incarnation"])
+        told = self.board.join(rank, incarnation)
+        # A clock that is applied was finished by all, whoever has forgotten it.
+        told["clock"] = max(told["clock"], *(partition.applied for partition in self.partitions))
+        channel.send_json(Header(Op.OK, sequence=sequence), told)
+        WorkerLink(self, channel, rank, incarnation).loop()
+
+    def attend_driver(self, channel: Channel, sequence: int) -> None:
+        """Answer the driver until it says that the run is over."""
+        channel.send(Header(Op.OK, sequence=sequence))
+        DriverLink(self, channel).loop()
+
+    def release(self) -> None:
+        """Let go of everybody."""
         self.board.close()
-        for channel in channels:
-            channel.close()
+        self._membership.close()
+        for follower in self._followers:
+            if follower is not None:
+                follower.close()
+        if self._saver is not None:
+            self._saver.close()
 
-    def add_table(self, spec: TableSpec) -> int:
-        """The number of a declared table, made on its first declaration.
+    def finish(self) -> None:
+        """Training is over: wait until the checkpoints that were begun are written."""
+        if self._saver is not None:
+            self._saver.close(wait=True)
 
-        Raises:
-            TableError: It was declared otherwise before.
-        """
-        with self._lock:
-            for number, table in enumerate(self.tables):
-                if table.spec.name == spec.name:
-                    if difference := table.spec.differs_from(spec):
-                        raise TableError(f"table {spec.name!r} was declared before, and differently: now {difference}")
-                    return number
-            self.tables.append(self._make_table(spec))
-            return len(self.tables) - 1
-
-    def _make_table(self, spec: TableSpec) -> Shard:
-        try:
-            if spec.sparse:
-                return SparseTable(spec, self._update)
-            return DenseTable(spec, self._update, self.job.rank, self.scene.servers)
-        except TableError as error:
-            raise TableError(f"table {spec.name!r}: {error}") from error
-
-    def _apply_clock(self, clock: int) -> None:
-        for table in tuple(self.tables):
-            table.apply_kept(clock)
-
-    def _accept(self, threads: list[threading.Thread]) -> None:
-        try:
-            sock, address = self._listener.accept()
-        except OSError as error:
-            log.warning("a connection came to nothing: %s", error)
-            return
-        # Each thread gets a copy of this context, so that what `update` prints and logs finds its way.
-        context = contextvars.copy_context()
-        thread = threading.Thread(target=context.run, args=(self._attend, sock, address), daemon=True)
-        thread.start()
-        threads.append(thread)
-
-    def _attend(self, sock: socket.socket, address: tuple[str, int]) -> None:
-        """One connection, from its first byte to its last; nothing it sends may end the server by accident."""
-        try:
-            channel = offer(accept(sock, self.scene.token))
-        except (HandshakeError, ChannelClosed) as error:
-            if not self._over:
-                log.warning("dropped a connection from %s:%s: %s", *address[:2], error)
-            return
-        with self._lock:
-            if self._over:
-                channel.close()
+    def begin(self, rank: int, incarnation: int, base: int, clock: int) -> None:
+        """A worker's process, which began at clock ``base``, is at ``clock``."""
+        with self.board.changed:
+            if incarnation < self._workers.get(rank, (0, 0))[0]:
                 return
-            self._channels.add(channel)
-        try:
-            self._answer(channel)
-        except ChannelClosed:
-            pass  # the peer's own rank, or the driver, tells why
-        except PaibookError as error:
-            self.end(error)
-        except Exception as error:
-            self.end(capture_error(error, f"server rank {self.job.rank}"))
-        finally:
-            channel.close()
-            with self._lock:
-                self._channels.discard(channel)
+            self._workers[rank] = (incarnation, base)
+            for partition in self.partitions:
+                partition.renew(rank, incarnation, base)
+            self.board.advance(rank, incarnation, clock)
 
-    def _answer(self, channel: Channel) -> None:
-        header = channel.receive()
-        peer = channel.receive_json(header)
-        if header.op != Op.JOIN:
-            raise RunError(f"a peer of server rank {self.job.rank} began with operation {header.op} instead of JOIN")
-        if peer["role"] == "driver":
-            self._driver_came = True
-            channel.send(Header(Op.OK, sequence=header.sequence))
-            try:
-                DriverLink(self, channel).loop()
-            finally:
-                self.end(RunError("the notebook's side of the run is gone"))
-        else:
-            self.board.begin()
-            channel.send(Header(Op.OK, sequence=header.sequence))
-            WorkerLink(self, channel, int(peer["rank"])).loop()
+    def adopt(self, view: View, known: dict[str, Any]) -> None:
+        """Take the place that a new view gives this server; ``known`` is what the coordinator knows of clocks."""
+        with self.board.changed:
+            self.board.learn(**known)
+            for partition in self.partitions:
+                with partition.lock:  # one step: a primary must not answer before it waits for its followers
+                    if view.primaries[partition.number] == self.job.rank and not partition.primary:
+                        self._promote(partition)
+                    partition.member = self.job.rank in view.chain(partition.number)
+                    if not partition.member:
+                        partition.clear()
+                    self._chain(view, partition)
+            self.board.changed.notify_all()
 
-
-class WorkerLink:
-    """The server's side of one worker's connection."""
-
-    def __init__(self, server: Server, channel: Channel, rank: int) -> None:
-        self._server = server
-        self._channel = channel
-        self._rank = rank
-        self._stable = server.scene.consistency.buffers
-        self._do: dict[int, Callable[[Header], None]] = {
-            Op.PULL: self._pull,
-            Op.PUSH: self._push,
-            Op.CLOCK: self._clock,
-            Op.DECLARE: self._declare,
-            Op.RETIRE: self._retire,
-        }
-
-    def loop(self) -> None:
-        """Answer requests in order until the worker is gone.
+    def primary(self, number: int) -> Partition:
+        """A partition for which this server answers; waits where the view that says so is still on its way.
 
         Raises:
-            ChannelClosed: It is.
-            UserCodeError: The cell's ``update`` raised.
+            RunError: It does not come.
         """
-        while True:
-            header = self._channel.receive()
-            act = self._do.get(header.op)
-            if act is None:
-                raise RunError(f"worker rank {self._rank} asked for operation {header.op}, which is not one")
-            act(header)
+        partition = self.partitions[number]
+        if not partition.primary:
+            with self.board.changed:
+                if not self.board.wait(lambda: partition.primary, PRIMARY_SECONDS):
+                    raise RunError(f"{self.name} was asked for partition {number}, which is not its own")
+        return partition
 
-    def _pull(self, header: Header) -> None:
-        table = self._server.tables[header.table]
-        keys = self._keys(header)
-        slowest = self._server.board.wait_to_read(header.clock)
-        try:
-            rows = table.read(keys, self._stable)
-        except TableError as error:
-            self._refuse(header, error)
+    def _promote(self, partition: Partition) -> None:
+        partition.primary, partition.source = True, None
+        for rank, (incarnation, base) in self._workers.items():
+            partition.renew(rank, incarnation, base)
+        partition.apply_until(self.board.vector.slowest)
+
+    def _chain(self, view: View, partition: Partition) -> None:
+        number = partition.number
+        server = view.successor(number, self.job.rank)
+        address = None if server is None else view.addresses[server]
+        present = self._followers[number]
+        if address == (None if present is None else present.address):
             return
-        self._channel.send(Header(Op.OK, sequence=header.sequence, clock=slowest), rows)
+        link = None
+        if server is not None and address is not None:
+            told = partial(self._membership.in_sync, number, server, address.incarnation)
+            link = Successor(partition, address, self.token, told)
+        self._followers[number] = link
+        partition.attach(link, server in view.backups[number])
 
-    def _push(self, header: Header) -> None:
-        table = self._server.tables[header.table]
-        keys = self._keys(header)
-        rows = table.rows if keys is None else len(keys)
-        if header.length != (0 if keys is None else keys.nbytes) + rows * table.spec.row_bytes:
-            raise RunError(f"a push of worker rank {self._rank} to table {table.spec.name!r} has an unexpected length")
-        gradient = self._channel.receive_array((rows, *table.spec.row_shape), table.spec.dtype)
-        try:
-            if self._stable:
-                table.keep(header.clock, self._rank, keys, gradient)
-            else:
-                self._guard(lambda: table.apply(keys, gradient))
-        except TableError as error:
-            self._refuse(header, error)
-            return
-        self._channel.send(Header(Op.OK, sequence=header.sequence))
+    def _moved(self, slowest: int) -> None:
+        saver = None if self.board.vector.finished else self._saver  # then it is no clock that was finished
+        for partition in self.partitions:
+            if partition.primary:
+                partition.apply_until(slowest)
+                if saver is not None and saver.due(slowest):
+                    with partition.lock:
+                        saver.save(slowest, partition)
 
-    def _clock(self, header: Header) -> None:
-        board = self._server.board
-        metrics = self._metrics(header)
-        self._guard(lambda: board.tick(self._rank, metrics))
-        # Server 0 alone says whether training goes on, so that all workers hear one decision.
-        goes_on = board.goes_on(header.clock) if self._server.job.rank == 0 else True
-        self._channel.send(Header(Op.OK, flags=GO_ON if goes_on else 0, sequence=header.sequence))
-
-    def _retire(self, header: Header) -> None:
-        metrics = self._metrics(header)
-        self._guard(lambda: self._server.board.retire(self._rank, metrics))
-        self._channel.send(Header(Op.OK, sequence=header.sequence))
-
-    def _declare(self, header: Header) -> None:
-        try:
-            number = self._server.add_table(TableSpec.from_wire(self._channel.receive_json(header)))
-        except TableError as error:
-            self._refuse(header, error)
-            return
-        self._channel.send(Header(Op.OK, sequence=header.sequence, table=number))
-
-    def _keys(self, header: Header) -> NDArray[np.int64] | None:
-        return None if header.flags & WHOLE else self._channel.receive_array(header.keys, np.int64)
-
-    def _metrics(self, header: Header) -> dict[str, float]:
-        return self._channel.receive_json(header) if header.length else {}
-
-    def _refuse(self, header: Header, error: TableError) -> None:
-        self._channel.send_json(Header(Op.ERROR, sequence=header.sequence), {"message": str(error)})
-
-    def _guard(self, act: Callable[[], None]) -> None:
-        """Do what may run the cell's ``update``; when it raises, that is the run's error, wherever it surfaces."""
-        try:
-            act()
-        except ChannelClosed:
-            raise
-        except Exception as error:
-            raise capture_error(error, f"server rank {self._server.job.rank}") from error
+    def _make_shard(self, spec: TableSpec, partition: int) -> Shard:
+        servers = self.scene.servers
+        shard: Shard
+        if spec.sparse:
+            shard = SparseTable(spec, self._update)
+        else:
+            shard = DenseTable(spec, self._update, partition, servers)
+        if self.scene.clock and self.scene.saving is not None:
+            restore(self.scene.saving, shard, partition, servers)
+        return shard
 
 
 class DriverLink:
@@ -309,28 +197,23 @@ class DriverLink:
         while True:
             header = self._channel.receive()
             answer = Header(Op.OK, sequence=header.sequence, table=header.table)
-            if header.op == Op.STATUS:
-                self._channel.send_json(answer, self._status())
-            elif header.op == Op.DESCRIBE:
-                self._channel.send_json(answer, [self._shard(table) for table in self._server.tables])
+            if header.op == Op.DESCRIBE:
+                shards = self._server.primary(header.table).shards
+                self._channel.send_json(answer, [self._shard(number, shards[number]) for number in sorted(shards)])
             elif header.op == Op.FETCH:
-                keys, rows = self._server.tables[header.table].export()
+                number, partition = divmod(header.table, len(self._server.partitions))
+                keys, rows = self._server.partitions[partition].shards[number].export()
                 self._channel.send(answer, *(() if keys is None else (keys,)), rows)
             elif header.op == Op.SHUTDOWN:
+                self._server.finish()
                 self._channel.send(answer)
                 self._server.end()
                 return
 
-    def _status(self) -> dict[str, Any]:
-        vector = self._server.board.vector
-        return {
-            "clock": max(vector.clocks) if vector.finished else vector.slowest,
-            "reason": self._server.board.reason,
-        }
-
     @staticmethod
-    def _shard(table: Shard) -> dict[str, Any]:
-        return {"spec": table.spec.to_wire(), "rows": table.rows, "bytes": table.rows * table.spec.row_bytes}
+    def _shard(number: int, table: Shard) -> dict[str, Any]:
+        size = table.rows * table.spec.row_bytes
+        return {"number": number, "spec": table.spec.to_wire(), "rows": table.rows, "bytes": size}
 
 
 def _user_update(place: Place, scene: Scene) -> Callable[..., Any] | None:

@@ -85,6 +85,51 @@ class Shard:
             if pushes:
                 self._step(pushes)
 
+    @property
+    def waits(self) -> bool:
+        """Whether any push waits for its clock."""
+        return bool(self._waiting)
+
+    def forget(self, rank: int, clock: int) -> None:
+        """Drop what waits of a worker's pushes for ``clock`` and later ones: they will be pushed anew."""
+        with self.lock:
+            for later in [c for c in self._waiting if c >= clock]:
+                self._waiting[later].pop(rank, None)
+
+    def dump(self) -> dict[str, Array]:
+        """All there is, for ``load``: ``keys`` when sparse, ``weights``, ``state.<name>``, ``waiting.*``."""
+        with self.lock:
+            keys, weights = self.export()
+            found: dict[str, Array] = {} if keys is None else {"keys": keys.copy()}
+            found["weights"] = weights.copy()
+            for name, array in zip(self._optimizer.state, self._state, strict=True):
+                found[f"state.{name}"] = array[: self.rows].copy()
+            for clock, by_rank in self._waiting.items():
+                for rank, pushes in by_rank.items():
+                    for number, (slots, gradient) in enumerate(pushes):
+                        name = f"waiting.{clock}.{rank}.{number}"
+                        found[f"{name}.gradient"] = gradient.copy()
+                        if slots is not None:
+                            found[f"{name}.slots"] = slots
+            return found
+
+    def load(self, arrays: dict[str, Array]) -> None:
+        """Take in what ``dump`` gave of a shard of the same spec; a checkpoint leaves out what waited."""
+        with self.lock:
+            slots = self._place(arrays)
+            self._weights[slots] = arrays["weights"]
+            for name, array in zip(self._optimizer.state, self._state, strict=True):
+                array[slots] = arrays[f"state.{name}"]
+            for name in arrays:
+                if name.startswith("waiting.") and name.endswith(".gradient"):
+                    clock, rank = map(int, name.split(".")[1:3])
+                    pushes = self._waiting.setdefault(clock, {}).setdefault(rank, [])
+                    pushes.append((arrays.get(name.replace("gradient", "slots")), arrays[name]))
+
+    def _place(self, arrays: dict[str, Array]) -> Slots | slice:
+        """Where the rows of ``load`` go."""
+        return slice(None)
+
     def _step(self, pushes: list[Push]) -> None:
         if all(slots is not None for slots, _ in pushes):
             slots = np.concatenate([s for s, _ in pushes if s is not None]) if len(pushes) > 1 else pushes[0][0]
@@ -158,6 +203,9 @@ class SparseTable(Shard):
     def export(self) -> tuple[Slots | None, Array]:
         """Keys and rows, in the order they were made."""
         return self._keys[: self.rows], self._weights[: self.rows]
+
+    def _place(self, arrays: dict[str, Array]) -> Slots | slice:
+        return self.slots(arrays["keys"])
 
     def _make(self, keys: list[int]) -> None:
         first = self.rows

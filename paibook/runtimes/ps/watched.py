@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from paibook.metrics import Emit, Recorder
-from paibook.runtimes.ps.coordinator import BUILT_IN
+from paibook.runtimes.ps.until import BUILT_IN
 
 
 class WatchedRecorder(Recorder):

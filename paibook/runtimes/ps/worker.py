@@ -57,7 +57,7 @@ def _train(place: Place, job: WorkerJob, recorder: WatchedRecorder) -> Any:
     if not callable(train):
         raise ProgramError(f"%%pai_ps needs a function named 'train'; the cell makes it a {type(train).__name__}")
     _check_pull(place, job)
-    ps = ParameterServer.connect(place.rank, scene.world_size, job.addresses, scene.token, recorder.take)
+    ps = ParameterServer(job, place.rank, recorder.take)
     try:
         returned = train(ps)
         ps.retire()

@@ -68,6 +68,29 @@ def peer() -> Iterator[tuple[Channel, subprocess.Popen[bytes]]]:
     child.wait(10)
 
 
+def test_two_threads_of_each_side_send_and_receive_at_once(sockets: tuple[Channel, Channel]) -> None:
+    pair = both(sockets)
+    frame = np.arange(RING_BYTES // 3, dtype=np.uint8)
+    sums = []
+
+    def send(channel: Channel) -> None:
+        for number in range(30):
+            channel.send(Header(1, sequence=number), frame)
+
+    def receive(channel: Channel) -> None:
+        for _ in range(30):
+            header = channel.receive()
+            sums.append((header.sequence, int(channel.receive_array(header.length, np.uint8).sum())))
+
+    threads = [threading.Thread(target=act, args=(end,), daemon=True) for end in pair for act in (send, receive)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert sorted(sums) == sorted(2 * [(number, int(frame.sum())) for number in range(30)])
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_what_goes_in_comes_out(sockets: tuple[Channel, Channel], seed: int) -> None:
     client, server = both(sockets)

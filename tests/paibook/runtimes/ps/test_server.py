@@ -6,6 +6,7 @@ import contextlib
 import logging
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,11 +17,12 @@ from paibook.comms.shared_channel import take_up
 from paibook.comms.wire import ChannelClosed, HandshakeError, Header
 from paibook.errors import RunError
 from paibook.program import Program
-from paibook.runtimes.ps import server as server_module
+from paibook.runtimes.ps import service as service_module
 from paibook.runtimes.ps.client import ParameterServer
 from paibook.runtimes.ps.consistency import Consistency
 from paibook.runtimes.ps.control import Control
-from paibook.runtimes.ps.messages import Op, Scene, ServerJob
+from paibook.runtimes.ps.coordinator import Coordinator
+from paibook.runtimes.ps.messages import CoordinatorJob, Op, Scene, ServerJob, WorkerJob
 from paibook.runtimes.ps.optimizers import SGD
 from paibook.runtimes.ps.server import Server
 
@@ -28,41 +30,64 @@ TOKEN = wire.new_token()
 
 
 class Serving:
-    """A server in a thread."""
+    """A coordinator and a server, each in a thread."""
 
     def __init__(self) -> None:
-        scene = Scene("r", Program(""), {}, {}, 1, 1, Consistency("asp"), TOKEN)
-        self.listener = wire.listen()
-        self.address = self.listener.getsockname()
-        self.server = Server(ServerJob(scene, 0), self.listener, None)
+        self.scene = Scene("r", Program(""), {}, {}, 1, 1, Consistency("asp"), TOKEN)
+        self.listeners = [wire.listen(), wire.listen()]
+        self.coordinator_address, self.address = (listener.getsockname() for listener in self.listeners)
+        self.coordinator = Coordinator(CoordinatorJob(self.scene), self.listeners[0])
+        self.server = Server(ServerJob(self.scene, 0, self.coordinator_address), self.listeners[1], None)
         self.error: BaseException | None = None
-        self.thread = threading.Thread(target=self._run)
-        self.thread.start()
+        self.threads = [threading.Thread(target=self._run, args=(s,)) for s in (self.coordinator, self.server)]
+        for thread in self.threads:
+            thread.start()
 
-    def _run(self) -> None:
+    def _run(self, service: Coordinator | Server) -> None:
         try:
-            self.server.run()
+            service.run()
         except RunError as error:
             self.error = error
 
+    def ended(self) -> bool:
+        self.threads[1].join(10)
+        return not self.threads[1].is_alive()
+
+    def close(self) -> None:
+        self.server.end()
+        self.coordinator.end()
+        for thread in self.threads:
+            thread.join(10)
+        for listener in self.listeners:
+            listener.close()
+
+    def worker(self) -> ParameterServer:
+        return ParameterServer(WorkerJob(self.scene, self.coordinator_address), 0)
+
+    def driver(self) -> Control:
+        control = Control(self.coordinator_address, TOKEN)
+        end = time.monotonic() + 10
+        while control.status()["view"] is None and time.monotonic() < end:
+            time.sleep(0.01)
+        return control
+
     def works(self) -> bool:
-        ps = ParameterServer.connect(0, 1, [self.address], TOKEN)
+        ps = self.worker()
         table = ps.table("w", shape=2, optimizer=SGD(1.0))
+        before = table.pull()
         table.wait(table.push([1.0, 2.0]))
         weights = table.pull()
-        table.wait(table.push(-weights * 0 - [1.0, 2.0]))
+        table.wait(table.push([-1.0, -2.0]))
         ps.close()
-        return bool(np.array_equal(weights, [-1, -2]))
+        return bool(np.array_equal(weights - before, [-1, -2]))
 
 
 @pytest.fixture
 def serving() -> Iterator[Serving]:
     serving = Serving()
     yield serving
-    serving.server.end()
-    serving.thread.join(10)
-    serving.listener.close()
-    assert not serving.thread.is_alive()
+    serving.close()
+    assert not any(thread.is_alive() for thread in serving.threads)
 
 
 def test_strangers_are_dropped_and_logged(serving: Serving, caplog: pytest.LogCaptureFixture) -> None:
@@ -81,11 +106,12 @@ def test_strangers_are_dropped_and_logged(serving: Serving, caplog: pytest.LogCa
 
 
 def test_it_ends_when_its_driver_is_gone_and_frees_the_workers(serving: Serving) -> None:
-    control = Control((serving.address,), TOKEN)
+    control = serving.driver()
     assert serving.works()
     worker = take_up(wire.connect(serving.address, TOKEN))
     control.close()
-    serving.thread.join(10)
+    assert serving.ended()
+    serving.threads[0].join(10)  # either notices first, and the other ends with it
     assert isinstance(serving.error, RunError)
     assert "notebook's side" in str(serving.error)
     with pytest.raises(ChannelClosed):
@@ -93,27 +119,27 @@ def test_it_ends_when_its_driver_is_gone_and_frees_the_workers(serving: Serving)
 
 
 def test_it_ends_in_order_when_told(serving: Serving) -> None:
-    control = Control((serving.address,), TOKEN)
+    control = serving.driver()
     assert serving.works()
     size, tables = control.fetch()
     assert size == 8
     assert tables is not None
     assert tables["w"].tolist() == [0, 0]
     control.shutdown()
-    serving.thread.join(10)
+    assert serving.ended()
     assert serving.error is None
 
 
 def test_it_does_not_wait_for_a_driver_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "DRIVER_SECONDS", 0.1)
+    monkeypatch.setattr(service_module, "DRIVER_SECONDS", 0.1)
     serving = Serving()
-    serving.thread.join(10)
-    serving.listener.close()
+    assert serving.ended()
+    serving.close()
     assert "no driver came" in str(serving.error)
 
 
 def test_many_unawaited_pushes_do_not_block(serving: Serving) -> None:
-    ps = ParameterServer.connect(0, 1, [serving.address], TOKEN)
+    ps = serving.worker()
     table = ps.table("w", shape=2, dtype="float64", optimizer=SGD(1.0))
     for _ in range(3000):
         ticket = table.push([1.0, 0.0])
@@ -126,8 +152,8 @@ def test_many_unawaited_pushes_do_not_block(serving: Serving) -> None:
 
 def test_an_operation_that_is_not_one_ends_the_run_with_a_reason(serving: Serving) -> None:
     channel = take_up(wire.connect(serving.address, TOKEN))
-    channel.send(Header(Op.JOIN), b'{"role": "worker", "rank": 0}')
-    channel.receive()
+    channel.send(Header(Op.JOIN), b'{"role": "worker", "rank": 0, "incarnation": 0}')
+    channel.receive_json(channel.receive())
     channel.send(Header(99))
-    serving.thread.join(10)
+    assert serving.ended()
     assert "operation 99" in str(serving.error)

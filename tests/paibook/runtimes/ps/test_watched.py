@@ -1,4 +1,4 @@
-"""Watched metrics: remembered on the worker, sent with its clock, averaged on server 0; free when none is named."""
+"""Watched metrics: remembered on the worker, sent with its clock, averaged by the coordinator; free when unnamed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from paibook.metrics import Metric
+from paibook.runtimes.ps import board as board_module
 from paibook.runtimes.ps.board import ClockBoard
-from paibook.runtimes.ps.client import ServerLink
 from paibook.runtimes.ps.consistency import Consistency
-from paibook.runtimes.ps.coordinator import Until
+from paibook.runtimes.ps.coordinator_link import CoordinatorLink
 from paibook.runtimes.ps.messages import Op
+from paibook.runtimes.ps.until import Until
 from paibook.runtimes.ps.watched import WatchedMeans, WatchedRecorder, never_logged
 
 CELL = """
@@ -60,49 +61,82 @@ def board(kind: str) -> ClockBoard:
 
 def test_under_bsp_the_last_worker_of_a_clock_brings_the_decision() -> None:
     bsp = board("bsp")
-    bsp.tick(0, {"loss": 0.5})
+    bsp.advance(0, 0, 1, {"loss": 0.5})
     assert bsp.reason is None
-    bsp.tick(1, {"loss": 3.0})
+    bsp.advance(1, 0, 1, {"loss": 3.0})
     assert bsp.reason is None
-    bsp.tick(0, {"loss": 0.5})
-    bsp.tick(1, {"loss": 1.0})
+    bsp.advance(0, 0, 2, {"loss": 0.5})
+    bsp.advance(1, 0, 2, {"loss": 1.0})
     assert bsp.reason == "loss < 1 (loss = 0.75)"
 
 
 def test_under_bsp_a_worker_that_leaves_may_bring_it_too() -> None:
     bsp = board("bsp")
-    bsp.tick(0, {"loss": 1.5})
-    bsp.retire(1, {"loss": 0.1})
+    bsp.advance(0, 0, 1, {"loss": 1.5})
+    bsp.retire(1, 0, {"loss": 0.1})
     assert bsp.reason == "loss < 1 (loss = 0.8)"
 
 
 def test_otherwise_every_clock_of_a_worker_does() -> None:
     for kind in ("ssp", "asp"):
         free = board(kind)
-        free.tick(0, {"loss": 0.5})
+        free.advance(0, 0, 1, {"loss": 0.5})
         assert free.reason == "loss < 1 (loss = 0.5)"
 
 
-def clock_payloads(bench: Any, monkeypatch: pytest.MonkeyPatch, until: str) -> list[bytes]:
-    """What a worker sends with its six clocks and its leave, to two servers each."""
-    sent: list[bytes] = []
-    ask = ServerLink.ask
+def test_the_decision_is_written_down_before_anybody_hears_of_it() -> None:
+    heard: list[tuple[str, str | None]] = []
+    decider = ClockBoard(
+        Consistency("asp"),
+        1,
+        lambda clock: None,
+        Until.parse("clock >= 2"),
+        decided=lambda reason: heard.append((reason, decider.reason)),
+    )
+    decider.advance(0, 0, 1)
+    decider.advance(0, 0, 2)
+    decider.advance(0, 0, 3)
+    assert heard == [("clock >= 2 (clock = 2)", None)]
 
-    def spy(link: ServerLink, header: Any, *buffers: Any) -> int:
+
+def test_what_a_dead_process_still_says_counts_no_more() -> None:
+    asp = board("asp")
+    asp.join(0, 0)
+    asp.advance(0, 0, 3)
+    assert asp.join(0, 1) == {"clock": 3, "retired": False}
+    asp.advance(0, 0, 4, {"loss": 0.5})
+    asp.retire(0, 0)
+    assert (asp.vector.clocks, asp.vector.retired, asp.reason) == ((3, 0), frozenset(), None)
+    asp.advance(0, 1, 4)
+    assert asp.vector.clocks == (4, 0)
+
+
+def test_a_worker_waits_for_the_others_for_a_moment_where_nothing_is_decided(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(board_module, "BARRIER_SECONDS", 0.01)
+    barrier = ClockBoard(Consistency("bsp"), 2, lambda clock: None)
+    barrier.advance(0, 0, 1)
+    assert barrier.goes_on(1)  # the other one is not heard of: a coordinator that is new knows nobody
+
+
+def clock_payloads(bench: Any, monkeypatch: pytest.MonkeyPatch, until: str) -> list[Any]:
+    """What a worker sends with its six clocks and its leave."""
+    sent: list[Any] = []
+    exchange = CoordinatorLink._exchange
+
+    def spy(link: CoordinatorLink, header: Any, value: Any) -> Any:
         if header.op in (Op.CLOCK, Op.RETIRE):
-            sent.append(b"".join(buffers))
-        return ask(link, header, *buffers)
+            sent.append(value)
+        return exchange(link, header, value)
 
-    monkeypatch.setattr(ServerLink, "ask", spy)
+    monkeypatch.setattr(CoordinatorLink, "_exchange", spy)
     bench.run(CELL, workers=1, until=until)
     return sent
 
 
-def test_only_changed_values_travel_and_to_server_0_alone(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_changed_values_travel(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     sent = clock_payloads(bench, monkeypatch, "loss < 0")
-    assert sent[0::2] == [b"", b'{"loss": 0.1}', b"", b'{"loss": 0.3}', b"", b'{"loss": 0.5}', b""]
-    assert sent[1::2] == [b""] * 7
+    assert sent == [{}, {"loss": 0.1}, {}, {"loss": 0.3}, {}, {"loss": 0.5}, {}]
 
 
 def test_nothing_travels_when_no_metric_is_named(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert clock_payloads(bench, monkeypatch, "epoch >= 99") == [b""] * 14
+    assert clock_payloads(bench, monkeypatch, "epoch >= 99") == [{}] * 7

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from paibook.errors import PlanError
-from paibook.runtimes.ps.coordinator import Until
+from paibook.runtimes.ps.until import Until
 
 
 @pytest.mark.parametrize(

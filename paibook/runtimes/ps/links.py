@@ -1,0 +1,386 @@
+"""A worker's connections: to every server of the present view, and what it has asked of them and not heard yet.
+
+Requests to a server are answered by number. Pushes are numbered by partition and acknowledged up to a number; one
+that is not acknowledged is kept, and sent again to whoever answers for its partition when a server dies.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paibook.comms.ready import ready
+from paibook.comms.shared_channel import take_up
+from paibook.comms.wire import Channel, ChannelClosed, HandshakeError, Header, connect
+from paibook.runtimes.ps.coordinator_link import CoordinatorLink
+from paibook.runtimes.ps.messages import MASK, PUSHED, Op
+from paibook.runtimes.ps.views import Address, View
+
+WINDOW = 256  # pushes that may wait for their acknowledgement
+WINDOW_BYTES = 64 << 20  # and what they may hold, where they are kept to be sent again
+FAIL_OVER_SECONDS = 60.0  # for a dead server's partitions to be answered for by others
+
+Buffers = tuple[NDArray[Any] | bytes, ...]
+
+
+@dataclass
+class Request:
+    """Something asked of a server, to be asked again where that dies.
+
+    Attributes:
+        header: As sent, but for its number.
+        buffers: The payload.
+        partition: Whose primary is asked; None where every server is.
+        into: Where the answer's payload goes.
+        answer: The answer's header, once it is here; of what died with its server, a mere OK.
+    """
+
+    header: Header
+    buffers: Buffers = ()
+    partition: int | None = None
+    into: NDArray[Any] | None = None
+    answer: Header | None = None
+
+
+@dataclass
+class Window:
+    """The pushes to one partition that are not acknowledged.
+
+    Attributes:
+        sent: Number of the last.
+        acknowledged: Number of the last acknowledged.
+        kept: Those between: number, header, buffers (empty where nothing is to be sent again), bytes.
+    """
+
+    sent: int = 0
+    acknowledged: int = 0
+    kept: deque[tuple[int, Header, Buffers, int]] = field(default_factory=deque)
+
+
+class ServerLink:
+    """One connection to a server and the requests that it has not answered."""
+
+    def __init__(self, rank: int, address: Address, channel: Channel) -> None:
+        self.rank = rank
+        self.address = address
+        self.channel = channel
+        self.asked: deque[tuple[int, Request]] = deque()
+        self.broken = False
+        self._number = 0
+
+    def send(self, header: Header, *buffers: NDArray[Any] | bytes) -> None:
+        """Send a frame that is not answered.
+
+        Raises:
+            ChannelClosed: The server is gone.
+        """
+        try:
+            self.channel.send(header, *buffers)
+        except ChannelClosed:
+            self.broken = True
+            raise
+
+    def receive(self) -> Header:
+        """The next frame's header.
+
+        Raises:
+            ChannelClosed: The server is gone.
+        """
+        try:
+            return self.channel.receive()
+        except ChannelClosed:
+            self.broken = True
+            raise
+
+    def ask(self, request: Request) -> None:
+        """Send a request.
+
+        Raises:
+            ChannelClosed: The server is gone.
+        """
+        self._number += 1
+        number = self._number & MASK
+        self.asked.append((number, request))
+        self.send(request.header._replace(sequence=number), *request.buffers)
+
+    def take_answer(self, header: Header) -> Request:
+        """The request that an answer's header belongs to; its payload has been read then, but for an ERROR's."""
+        # Not always the first: what a server's partitions have to confirm to each other is answered as they do.
+        request = next((asked for number, asked in self.asked if number == header.sequence), None)
+        if request is None:
+            self.broken = True
+            raise ChannelClosed("a server answered what it was not asked")
+        self.asked = deque(entry for entry in self.asked if entry[1] is not request)
+        if header.op == Op.OK and header.length:
+            if request.into is None or request.into.nbytes != header.length:
+                self.broken = True
+                raise ChannelClosed("a server answered at an unexpected length")
+            try:
+                self.channel.receive_into(request.into)
+            except ChannelClosed:
+                self.broken = True
+                self.asked.appendleft((header.sequence, request))
+                raise
+        request.answer = header
+        return request
+
+
+class Links:
+    """The servers as one worker reaches them. For one thread.
+
+    Args:
+        coordinator: Knows the views.
+        token: The run's.
+        replicas: 0 where a server's death cannot be made good.
+
+    Attributes:
+        base: The clock at which this worker's process began.
+        clock: The one it is in.
+        retired: Whether its rank had left the run before.
+        refusals: What servers refused, in their words.
+    """
+
+    def __init__(self, coordinator: CoordinatorLink, token: bytes, replicas: int) -> None:
+        self._coordinator = coordinator
+        self._token = token
+        self._keeps = replicas > 0
+        self._links: dict[int, ServerLink] = {}
+        self._last: dict[int, ServerLink] = {}  # by partition: where its pushes went
+        self._again: list[Request] = []  # what servers that died had not answered
+        self._held = 0
+        self._heard = coordinator.clock
+        self.retired = coordinator.retired
+        self.refusals: list[str] = []
+        self._view = self._wait_for_view()
+        self._windows = [Window() for _ in self._view.primaries]
+        try:
+            self._join()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def partitions(self) -> int:
+        """How many there are."""
+        return len(self._windows)
+
+    @property
+    def view(self) -> View:
+        """The present one."""
+        return self._view
+
+    def ask(self, requests: Iterable[Request]) -> list[Request]:
+        """Ask all, then wait for the answers; gives the requests back."""
+        asked = list(requests)
+        for request in asked:
+            assert request.partition is not None
+            self._send(self._primary(request.partition), request)
+        self._wait(lambda: all(request.answer is not None for request in asked))
+        return asked
+
+    def ask_everyone(self, op: Op) -> None:
+        """Ask every server, and wait until each has answered or is dead."""
+        asked = [Request(Header(op, clock=self.clock)) for _ in self._links]
+        for link, request in zip(list(self._links.values()), asked, strict=True):
+            self._send(link, request)
+        self._wait(lambda: all(request.answer is not None for request in asked))
+
+    def push(self, partition: int, header: Header, buffers: Buffers, shared: bool) -> int:
+        """Send a push; returns its number in its partition.
+
+        Args:
+            shared: Whether somebody else may change the buffers later.
+        """
+        window = self._windows[partition]
+        window.sent = window.sent % MASK + 1
+        size = sum(b.nbytes if isinstance(b, np.ndarray) else len(b) for b in buffers) if self._keeps else 0
+        if self._keeps and shared:
+            buffers = tuple(b.copy() if isinstance(b, np.ndarray) else b for b in buffers)
+        header = header._replace(sequence=window.sent)
+        window.kept.append((window.sent, header, buffers if self._keeps else (), size))
+        self._held += size
+        try:
+            self._primary(partition).send(header, *buffers)
+        except ChannelClosed as error:
+            self._recover(error)
+        self._wait(lambda: sum(len(w.kept) for w in self._windows) <= WINDOW and self._held <= WINDOW_BYTES)
+        return window.sent
+
+    def acknowledged(self, partition: int, number: int) -> bool:
+        """Whether a push is where it has to be."""
+        return all(number != kept[0] for kept in self._windows[partition].kept)
+
+    def wait_for(self, pushes: Iterable[tuple[int, int]]) -> None:
+        """Block until pushes, as (partition, number), are acknowledged."""
+        waiting = list(pushes)
+        self._wait(lambda: all(self.acknowledged(*push) for push in waiting))
+
+    def flush(self) -> None:
+        """Block until every push is acknowledged."""
+        self._wait(lambda: not any(window.kept for window in self._windows))
+
+    def tick(self, clock: int) -> None:
+        """Tell every server that this worker has come to ``clock``."""
+        self.clock = clock
+        for link in list(self._links.values()):
+            if self._links.get(link.rank) is link:  # else it died meanwhile, and its successor was told
+                try:
+                    link.send(Header(Op.CLOCK, clock=clock))
+                except ChannelClosed as error:
+                    self._recover(error)
+
+    def refresh(self, number: int) -> None:
+        """Take up the coordinator's view where it is newer than ours."""
+        if number > self._view.number:
+            try:
+                self._follow(self._coordinator.view(self._view.number))
+            except (ChannelClosed, HandshakeError) as error:
+                self._recover(ChannelClosed(str(error)))
+
+    def close(self) -> None:
+        """End the connections."""
+        for link in self._links.values():
+            link.channel.close()
+
+    def _wait_for_view(self) -> View:
+        while (view := self._coordinator.view(0)) is None:
+            pass
+        return view
+
+    def _join(self) -> None:
+        """Join every server, and begin at the clock that any of them knows this rank to have come to."""
+        deadline = time.monotonic() + FAIL_OVER_SECONDS
+        while True:
+            try:
+                self._connect()
+                break
+            except (ChannelClosed, HandshakeError):
+                if not self._keeps or time.monotonic() > deadline:
+                    raise
+                self._view = self._coordinator.view(self._view.number) or self._view
+                for rank in [r for r, link in self._links.items() if self._view.addresses.get(r) != link.address]:
+                    self._links.pop(rank).channel.close()
+        self.base = self.clock = self._heard
+        try:
+            for link in self._links.values():
+                self._begin(link)
+        except ChannelClosed as error:
+            self._recover(error)
+
+    def _primary(self, partition: int) -> ServerLink:
+        link = self._links[self._view.primaries[partition]]
+        self._last[partition] = link
+        return link
+
+    def _send(self, link: ServerLink, request: Request) -> None:
+        try:
+            link.ask(request)
+        except ChannelClosed as error:
+            self._recover(error)
+
+    def _wait(self, done: Callable[[], bool]) -> None:
+        """Read what servers say until something holds."""
+        while not done():
+            try:
+                for link in self._speaking():
+                    self._read(link)
+            except ChannelClosed as error:
+                self._recover(error)
+
+    def _speaking(self) -> list[ServerLink]:
+        """Links to be read from: the only one that owes us something, or those with something to say."""
+        pushed = {self._view.primaries[p] for p, window in enumerate(self._windows) if window.kept}
+        owing = [link for rank, link in self._links.items() if link.asked or rank in pushed]
+        if len(owing) == 1:
+            return owing
+        if not owing:
+            raise ChannelClosed("a worker waits for servers that owe it nothing")
+        return [owing[n] for n in ready([link.channel for link in owing])]
+
+    def _read(self, link: ServerLink) -> None:
+        header = link.receive()
+        if header.op == Op.ACK:
+            self._acknowledge(header.table, header.sequence)
+        elif header.op == Op.ERROR and header.flags & PUSHED:
+            self.refusals.append(str(link.channel.receive_json(header)["message"]))
+            window = self._windows[header.table]
+            window.kept = deque(kept for kept in window.kept if kept[0] != header.sequence)
+        else:
+            link.take_answer(header)
+            if header.op == Op.ERROR:
+                self.refusals.append(str(link.channel.receive_json(header)["message"]))
+
+    def _acknowledge(self, partition: int, number: int) -> None:
+        kept = self._windows[partition].kept
+        while kept and (number - kept[0][0]) & MASK < 1 << 31:
+            self._held -= kept.popleft()[3]
+
+    def _recover(self, error: ChannelClosed) -> None:
+        """A connection is broken: go on with the servers that the coordinator names.
+
+        Raises:
+            ChannelClosed: There is no going on.
+        """
+        if not self._keeps:
+            raise error
+        deadline = time.monotonic() + FAIL_OVER_SECONDS
+        while True:
+            view = self._coordinator.view(self._view.number)
+            try:
+                self._follow(view)
+                return
+            except (ChannelClosed, HandshakeError):
+                if time.monotonic() > deadline:
+                    raise error from None
+
+    def _follow(self, view: View | None) -> None:
+        """Be connected to the servers of a view, and send again what those that are gone had not answered."""
+        self._view = view or self._view
+        for rank, link in list(self._links.items()):
+            if link.broken or self._view.addresses.get(rank) != link.address:
+                link.channel.close()
+                self._again.extend(request for _, request in link.asked)
+                del self._links[rank]
+        for link in self._connect():
+            self._begin(link)
+        for partition, window in enumerate(self._windows):
+            if self._last.get(partition) is not self._links[self._view.primaries[partition]]:
+                link = self._primary(partition)
+                for _, header, buffers, _ in window.kept:
+                    link.send(header, *buffers)
+        while self._again:
+            request = self._again.pop()
+            if request.partition is None:
+                request.answer = Header(Op.OK)  # its successor was told with BEGIN, or by the coordinator
+            else:
+                self._primary(request.partition).ask(request)
+
+    def _connect(self) -> list[ServerLink]:
+        """Join the servers of the view that are not connected yet; gives the new links."""
+        fresh = []
+        for rank, address in self._view.addresses.items():
+            if rank in self._links:
+                continue
+            channel = take_up(connect(address[:2], self._token))
+            try:
+                channel.send_json(Header(Op.JOIN), {"role": "worker", **self._coordinator.identity})
+                told = channel.receive_json(channel.receive())
+            except BaseException:
+                channel.close()
+                raise
+            self._links[rank] = ServerLink(rank, address, channel)
+            fresh.append(self._links[rank])
+            self._heard = max(self._heard, told["clock"])
+            self.retired = self.retired or told["retired"]
+        return fresh
+
+    def _begin(self, link: ServerLink) -> None:
+        told = json.dumps({"base": self.base, "clock": self.clock}).encode()
+        link.send(Header(Op.BEGIN), told)

@@ -1,0 +1,142 @@
+"""A partition by itself: pushes are done once, count when they are confirmed, and a copy is the whole of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from paibook.comms.wire import ChannelClosed, Header
+from paibook.runtimes.ps.chain import Successor, follow
+from paibook.runtimes.ps.messages import MASK, Op
+from paibook.runtimes.ps.partition import Partition
+from paibook.runtimes.ps.shards import TableSpec
+from paibook.runtimes.ps.tables import DenseTable
+from paibook.runtimes.ps.views import Address
+
+SPEC = TableSpec.declare("w", 3, None, False, "int64", None, 0)
+
+
+def make(spec: TableSpec, partition: int) -> DenseTable:
+    return DenseTable(spec, lambda weight, grad: weight + grad, 0, 1)
+
+
+class Follower:
+    """Remembers what it is passed."""
+
+    def __init__(self) -> None:
+        self.passed: list[Header] = []
+
+    def forward(self, header: Header, *buffers: Any) -> None:
+        self.passed.append(header)
+
+    def restart(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def primary(buffers: bool = False) -> Partition:
+    partition = Partition(0, make, buffers)
+    partition.primary = partition.member = True
+    partition.declare(0, SPEC, lambda index: None)
+    return partition
+
+
+def push(partition: Partition, sequence: int, done: list[int], incarnation: int = 0, clock: int = 0) -> None:
+    header = Header(Op.PUSH, sequence=sequence, keys=1, clock=clock)
+    keys, gradient = np.array([1]), np.array([1])
+    partition.push(0, (7, incarnation), header, keys, gradient, lambda index: done.append(sequence))
+
+
+def weight(partition: Partition) -> int:
+    return int(partition.shards[0].read(None, stable=False)[1])
+
+
+def test_a_push_sent_again_is_done_once_and_acknowledged_again() -> None:
+    partition, done = primary(), []
+    for sequence in (1, 2, 1, 2, 3):
+        push(partition, sequence, done)
+    assert (weight(partition), done) == (3, [1, 2, 1, 2, 3])
+
+
+def test_numbers_wrap() -> None:
+    partition, done = primary(), []
+    partition._last[7] = (0, MASK - 1)
+    for sequence in (MASK, 1, MASK, 1):
+        push(partition, sequence, done)
+    assert weight(partition) == 2
+
+
+def test_it_counts_once_the_follower_has_it_or_is_gone() -> None:
+    partition, done, follower = primary(), [], Follower()
+    partition.attach(follower, required=True)
+    push(partition, 1, done)
+    push(partition, 2, done)
+    assert done == []
+    partition.confirm(partition.index - 1)
+    assert done == [1]
+    partition.attach(None, required=False)
+    assert done == [1, 2]
+    assert [header.sequence for header in follower.passed] == [1, 2]
+
+
+def test_who_leaves_the_chain_confirms_nothing() -> None:
+    partition, done = primary(), []
+    partition.attach(Follower(), required=True)
+    push(partition, 1, done)
+    partition.clear()
+    partition.attach(None, required=False)
+    assert done == []
+
+
+def test_a_dead_workers_unfinished_clock_is_dropped_and_its_late_pushes_with_it() -> None:
+    partition, done = primary(buffers=True), []
+    push(partition, 1, done, clock=0)
+    push(partition, 2, done, clock=1)
+    partition.renew(7, 1, 1)
+    push(partition, 3, done, clock=1)  # still on its way when the process had died
+    partition.apply_until(2)
+    assert weight(partition) == 1
+    push(partition, 1, done, incarnation=1, clock=2)
+    partition.apply_until(3)
+    assert weight(partition) == 2
+
+
+def test_a_copy_is_the_whole_and_knows_what_was_done() -> None:
+    first, done = primary(buffers=True), []
+    push(first, 1, done)
+    first.apply_until(1)
+    push(first, 2, done, clock=1)
+    second = Partition(0, make, True)
+    second.source = source = object()
+    with first.lock:
+        described, arrays = first.snapshot()
+    confirmed: list[int] = []
+    second.load(source, described, arrays, confirmed.append)
+    assert confirmed == [first.index]
+    with pytest.raises(ChannelClosed, match="told what to do by another server"):
+        second.follow(object(), Header(Op.APPLY, clock=1), None, None, confirmed.append)
+    second.primary = True
+    push(second, 2, done, clock=1)  # sent again to the new primary
+    for partition in (first, second):
+        partition.apply_until(2)
+        assert weight(partition) == 2
+
+
+def test_a_link_that_is_replaced_while_it_catches_up_makes_nobody_wait() -> None:
+    partition, done = primary(), []
+    link = Successor(partition, Address("127.0.0.1", 1), b"", lambda: None)  # nobody listens there
+    partition.attach(link, required=False)
+    partition.attach(None, required=False)
+    with pytest.raises(ChannelClosed, match="has changed"):
+        link._catch_up(None)  # type: ignore[arg-type]
+    push(partition, 1, done)
+    assert (partition.required, done) == (False, [1])
+
+
+def test_a_server_that_is_not_in_the_chain_follows_nobody() -> None:
+    with pytest.raises(ChannelClosed, match="does not follow"):
+        follow(None, Partition(0, make, False))  # type: ignore[arg-type]
