@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import repeat
 from typing import Any
 
@@ -62,6 +62,64 @@ class Shard:
                 slots = self.slots(keys)  # may replace the arrays by larger ones
                 return self._weights[slots]
             return self._weights if stable else self._weights.copy()
+
+    def dump(self) -> dict[str, Array]:
+        """The complete state as arrays of its own, for a replica or a checkpoint; ``load`` takes them back.
+
+        Returns:
+            ``"keys"`` (int64, sparse only), ``"weights"`` (rows, ...), ``"state.<name>"`` for each of the optimiser's
+            arrays, and the pushes that wait for their clock: ``"waiting"`` (pushes, 3) with clock, rank and number of
+            keys (-1: every row), ``"waiting.keys"`` and ``"waiting.gradients"``, one push's after the other's.
+        """
+        with self.lock:
+            keys, weights = self.export()
+            arrays = {} if keys is None else {"keys": keys.copy()}
+            arrays["weights"] = weights.copy()
+            for name, array in zip(self._optimizer.state, self._state, strict=True):
+                arrays[f"state.{name}"] = array[: len(weights)].copy()
+            return arrays | self._dump_waiting()
+
+    def load(self, arrays: Mapping[str, Array]) -> None:
+        """Become what ``dump`` described; what was here before is forgotten."""
+        with self.lock:
+            self._place(arrays)
+            rows = len(arrays["weights"])
+            self._weights[:rows] = arrays["weights"]
+            for name, array in zip(self._optimizer.state, self._state, strict=True):
+                array[:rows] = arrays[f"state.{name}"]
+            self._load_waiting(arrays)
+
+    def _place(self, arrays: Mapping[str, Array]) -> None:
+        """Make room for the dumped rows, in their order."""
+        raise NotImplementedError
+
+    def _keys_of(self, slots: Slots) -> Slots:
+        return slots
+
+    def _dump_waiting(self) -> dict[str, Array]:
+        head: list[tuple[int, int, int]] = []
+        keys, gradients = [np.empty(0, np.int64)], [np.empty((0, *self.spec.row_shape), self.spec.dtype)]
+        for clock, by_rank in sorted(self._waiting.items()):
+            for rank, pushes in sorted(by_rank.items()):
+                for slots, gradient in pushes:
+                    head.append((clock, rank, -1 if slots is None else len(slots)))
+                    gradients.append(gradient)
+                    if slots is not None:
+                        keys.append(self._keys_of(slots))
+        return {
+            "waiting": np.array(head, np.int64).reshape(-1, 3),
+            "waiting.keys": np.concatenate(keys),
+            "waiting.gradients": np.concatenate(gradients),
+        }
+
+    def _load_waiting(self, arrays: Mapping[str, Array]) -> None:
+        self._waiting = {}
+        keys, gradients = arrays["waiting.keys"], arrays["waiting.gradients"]
+        for clock, rank, count in arrays["waiting"].tolist():
+            rows = self.rows if count < 0 else count
+            slots = None if count < 0 else keys[:count]
+            self.keep(clock, rank, slots, gradients[:rows].copy())
+            keys, gradients = keys[max(count, 0) :], gradients[rows:]
 
     def apply(self, keys: Slots | None, gradient: Array) -> None:
         """Do one push now."""
@@ -131,6 +189,13 @@ class DenseTable(Shard):
         """Every row."""
         return None, self._weights
 
+    def _place(self, arrays: Mapping[str, Array]) -> None:
+        if arrays["weights"].shape != self._weights.shape:
+            raise TableError(
+                f"table {self.spec.name!r}: this shard's weights are of shape {self._weights.shape}; "
+                f"the saved ones of shape {arrays['weights'].shape}"
+            )
+
 
 class SparseTable(Shard):
     """Rows by int64 key, made by the initialiser when a key is first pulled or pushed."""
@@ -158,6 +223,13 @@ class SparseTable(Shard):
     def export(self) -> tuple[Slots | None, Array]:
         """Keys and rows, in the order they were made."""
         return self._keys[: self.rows], self._weights[: self.rows]
+
+    def _place(self, arrays: Mapping[str, Array]) -> None:
+        self._index.clear()
+        self.slots(np.ascontiguousarray(arrays["keys"], np.int64))
+
+    def _keys_of(self, slots: Slots) -> Slots:
+        return self._keys[slots]
 
     def _make(self, keys: list[int]) -> None:
         first = self.rows

@@ -133,6 +133,30 @@ def test_kept_rows_of_several_ranks_add_up_in_a_sparse_table() -> None:
     assert np.allclose(table.read(array([3, 4]), True), [[-1], [-1]])  # one Adagrad step on the sum 3, not two
 
 
+@pytest.mark.parametrize("sparsely", [False, True])
+def test_a_loaded_shard_goes_on_as_the_dumped_one_would_have(sparsely: bool) -> None:
+    def make() -> DenseTable | SparseTable:
+        optimizer = Adagrad(lr=1.0)
+        return SparseTable(sparse(2, optimizer), None) if sparsely else DenseTable(dense((9, 2), optimizer), None, 0, 1)
+
+    first, second = make(), make()
+    second.apply(array([1]), np.ones((1, 2)))  # to be forgotten
+    first.apply(array([5, 3]), np.ones((2, 2)))
+    first.keep(4, 1, array([8, 3, 3]), np.full((3, 2), 2.0))
+    first.keep(4, 0, array([8]), np.full((1, 2), 3.0))
+    if not sparsely:
+        first.keep(4, 0, None, np.ones((9, 2)))
+    dumped = first.dump()
+    assert {"weights", "state.squares"} <= dumped.keys()
+    second.load(dumped)
+    for shard in (first, second):
+        shard.apply_kept(4)
+        shard.apply(array([3]), np.ones((1, 2)))
+    again = second.dump()
+    assert all(np.array_equal(again[name], value) for name, value in first.dump().items())
+    assert not len(again["waiting"])
+
+
 @pytest.mark.parametrize("init", [Uniform(-1, 1, seed=3), Normal(scale=2.0, seed=3)])
 def test_initial_weights_do_not_depend_on_the_number_of_servers(init: Uniform | Normal) -> None:
     whole = DenseTable(dense((1000, 5), init=init), None, 0, 1).read(None, True)
