@@ -98,7 +98,12 @@ def _ps(options: argparse.Namespace) -> dict[str, Any]:
     if options.staleness is not None and options.consistency != "ssp":
         raise PlanError(f"--staleness goes with --consistency ssp; this cell says {options.consistency}")
     staleness = options.staleness if options.staleness is not None else 1
-    return {"consistency": options.consistency, "staleness": staleness, "until": options.until}
+    return {
+        "consistency": options.consistency,
+        "staleness": staleness,
+        "until": options.until,
+        "nan": options.nan,
+    }
 
 
 def _need_variable(options: argparse.Namespace) -> None:

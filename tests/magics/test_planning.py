@@ -393,7 +393,7 @@ class TestSql:
 class TestParameterServer:
     def test_defaults(self) -> None:
         plan = planned("pai_ps", "-n 2", TRAIN)
-        assert plan.options == {"consistency": "bsp", "staleness": 1, "until": None}
+        assert plan.options == {"consistency": "bsp", "staleness": 1, "until": None, "nan": "stop"}
         assert plan.resources.servers == 1
 
     @pytest.mark.parametrize(("line", "staleness"), [("", 1), ("--staleness 0", 0), ("--staleness 4", 4)])

@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from paibook.comms.wire import Channel, ChannelClosed, Header, connect
 from paibook.errors import TableError
 from paibook.runtimes.ps.messages import GO_ON, WHOLE, Op
-from paibook.runtimes.ps.shards import TableSpec, exceed, owners, row_ranges, split
+from paibook.runtimes.ps.shards import TableSpec, exceed, hash_texts, owners, row_ranges, split
 
 MAX_UNANSWERED = 256  # acknowledgements that may pile up in the socket's buffer before we read them
 _MASK = 0xFFFFFFFF
@@ -137,22 +137,32 @@ class ParameterServer:
         init: Any = 0.0,
         sparse: bool = False,
         width: int | None = None,
+        admit: Any = None,
+        expire_after: int | None = None,
+        max_rows: int | None = None,
+        evict: str = "lru",
     ) -> Table:
         """Declare a table; every worker declares it alike.
 
         Args:
             name: Names it in messages and in the run's result.
             shape: Dense: (rows, ...); rows are cut into contiguous ranges over the servers.
-            dtype: float16, float32, float64, int32 or int64.
+            dtype: float16, bfloat16, float32, float64, int32 or int64.
             optimizer: ``pai.SGD(lr=0.1)``, ``pai.Adagrad(...)``, ``pai.FTRL(...)``, or None for the cell's ``update``.
             init: A number, ``pai.Normal(...)`` or ``pai.Uniform(...)``.
-            sparse: Rows of ``width`` elements by int64 key, made when first used.
-            width: Sparse only; 1 by default.
+            sparse: Rows of ``width`` elements by int64 key (or text), made when first pushed; a pull of a key without
+                a row gives what ``init`` would make.
+            width: Sparse only; 1 by default. So are the next three:
+            admit: Which pushed keys are given a row: ``pai.ByCount(3)``, ``pai.ByProbability(0.1)``, or None for all.
+            expire_after: Rows that were not pushed for so many clocks are deleted.
+            max_rows: Beyond so many rows, divided among the servers, some are deleted at the end of a push ...
+            evict: ... ``"lru"``: those whose last push is longest ago.
 
         Raises:
             TableError: An argument that cannot be meant, or one other than in an earlier declaration.
         """
-        spec = TableSpec.declare(name, shape, width, sparse, dtype, optimizer, init)
+        life = (admit, expire_after, max_rows, evict)
+        spec = TableSpec.declare(name, shape, width, sparse, dtype, optimizer, init, *life)
         payload = json.dumps(spec.to_wire()).encode()
         headers = self._ask_all([(Header(Op.DECLARE), (payload,))] * len(self._links))
         table = Table(self, spec, [0 if header is None else header.table for header in headers])
@@ -324,6 +334,8 @@ class Table:
 
     def _rows(self, keys: Any) -> NDArray[np.int64]:
         array = np.asarray(keys)
+        if array.dtype.kind in "OUT" and self._spec.sparse:
+            array = hash_texts(array)
         if array.size == 0:
             array = array.astype(np.int64)
         if array.ndim != 1 or array.dtype.kind not in "iu":
@@ -340,7 +352,9 @@ class Table:
 
     def _gradient(self, value: Any, shape: tuple[int, ...]) -> NDArray[Any]:
         array = np.asarray(value)
-        if not np.can_cast(array.dtype, self.dtype, "same_kind"):
+        if not np.can_cast(array.dtype, self.dtype, "same_kind") and not (
+            self.dtype.name == "bfloat16" and array.dtype.kind == "f"  # no subtype of NumPy's floating
+        ):
             raise TableError(f"table {self.name!r} holds {self.dtype}; got a gradient of {array.dtype}")
         if array.shape != shape and not (self.shape == (1,) and self._spec.sparse and array.shape == shape[:1]):
             raise TableError(f"table {self.name!r} expects a gradient of shape {shape}; got {array.shape}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,14 @@ class Control:
         # Workers may have declared their tables in another order on each server, so go by name.
         names = dict.fromkeys(shard["spec"]["name"] for shards in described for shard in shards)
         return size, {name: self._fetch_table(name, described) for name in names}
+
+    def skipped(self) -> dict[str, int]:
+        """Table to rows of gradients that its servers dropped under ``--nan skip``, where there were any."""
+        found: Counter[str] = Counter()
+        for channel in self._channels:
+            for shard in self._describe(channel):
+                found[shard["spec"]["name"]] += shard["skipped"]
+        return {name: rows for name, rows in found.items() if rows}
 
     def shutdown(self) -> None:
         """Tell every server that the run is over."""

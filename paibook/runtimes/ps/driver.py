@@ -18,7 +18,7 @@ from paibook.runtimes.ps import server, worker
 from paibook.runtimes.ps.consistency import Consistency
 from paibook.runtimes.ps.control import AddressBook, Control
 from paibook.runtimes.ps.coordinator import Until
-from paibook.runtimes.ps.messages import Scene, ServerJob, WorkerJob, WorkerReport
+from paibook.runtimes.ps.messages import Scene, ServerJob, Storage, WorkerJob, WorkerReport
 from paibook.runtimes.ps.result import PSResult
 from paibook.runtimes.ps.watched import never_logged
 from paibook.runtimes.turns import check_before, kept, turn
@@ -47,6 +47,7 @@ class Driver:
             raise PlanError(f"%%pai_ps needs a server at least, as in --servers 1; got {plan.resources.servers}")
         if plan.targets is not None:
             raise PlanError("%%pai_ps runs on all its workers; choose how many with -n, not which with --targets")
+        _nan(plan)
         _wanted(plan, plan.resources.workers)
 
     def run(self, plan: Plan, cluster: Cluster, context: RunContext) -> PSResult:
@@ -83,6 +84,7 @@ class _Run:
             consistency=_consistency(plan),
             token=new_token(),
         )
+        self._storage = Storage(plan.resources.memory, str(context.directory), _nan(plan))
         self._timeout = plan.timeout
         self._deadline = None if plan.timeout is None else time.monotonic() + plan.timeout
         self._serving: list[Pending[None]] = []
@@ -120,7 +122,9 @@ class _Run:
         until = None if self._until is None else self._until.text
         self._serving = self._servers.apply(
             server.serve,
-            each=lambda rank: (ServerJob(self._scene, rank, toward(rank), until if rank == 0 else None),),
+            each=lambda rank: (
+                ServerJob(self._scene, rank, toward(rank), until if rank == 0 else None, self._storage),
+            ),
             on_event=book.on_event,
         )
         self._note_ends(self._serving)
@@ -153,6 +157,9 @@ class _Run:
             reason = f"{reason}. {unseen}"
             self._context.emit(Event("stderr", "ps", -1, unseen + "\n"))
         size, tables = control.fetch()
+        for name, rows in control.skipped().items():
+            text = f"table {name!r}: {rows} rows of gradients with NaN or infinity were skipped\n"
+            self._context.emit(Event("stderr", "ps", -1, text))
         reports: list[WorkerReport] = [pending.result(0) for pending in self._working]
         returned = tuple(report.returned for report in reports)
         pulled, differs = pulls.unpack(self._wanted, {rank: report.parcel for rank, report in enumerate(reports)})
@@ -232,6 +239,13 @@ class _Run:
 
 def _consistency(plan: Plan) -> Consistency:
     return Consistency.parse(plan.options.get("consistency", "bsp"), plan.options.get("staleness", 0))
+
+
+def _nan(plan: Plan) -> str:
+    asked = plan.options.get("nan", "stop")
+    if asked not in ("stop", "skip"):
+        raise PlanError(f"--nan takes stop or skip; got {asked!r}")
+    return str(asked)
 
 
 def _wanted(plan: Plan, size: int) -> pulls.Wanted:

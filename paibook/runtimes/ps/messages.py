@@ -59,6 +59,21 @@ class Scene:
 
 
 @dataclass(frozen=True)
+class Storage:
+    """How servers keep their tables.
+
+    Attributes:
+        memory: Bytes each server may use; rows of sparse tables beyond go to disk. None: no bound.
+        folder: Where they go; where there is no such folder on a server's host, to that for temporary files.
+        nan: What a gradient with NaN or an infinity does: ``"stop"`` the run, or ``"skip"`` its rows.
+    """
+
+    memory: int | None = None
+    folder: str = ""
+    nan: str = "stop"
+
+
+@dataclass(frozen=True)
 class ServerJob:
     """What one server does.
 
@@ -67,12 +82,14 @@ class ServerJob:
         rank: Its rank among the servers; server 0 also decides when training ends.
         toward: A host that must reach it, which tells the address to listen on; empty for loopback.
         until: The stop condition, on server 0 only.
+        storage: How it keeps its tables.
     """
 
     scene: Scene
     rank: int
     toward: str = ""
     until: str | None = None
+    storage: Storage = Storage()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,13 @@ from paibook.hyperparameters import HyperParameters
 from paibook.metrics import Recorder, recording
 from paibook.program import capture_error
 from paibook.runtimes.ps.board import ClockBoard
+from paibook.runtimes.ps.budget import MemoryBudget
 from paibook.runtimes.ps.coordinator import Until
 from paibook.runtimes.ps.messages import GO_ON, SERVER_MIME, WHOLE, Op, Scene, ServerJob
 from paibook.runtimes.ps.shards import TableSpec
-from paibook.runtimes.ps.tables import DenseTable, Shard, SparseTable
+
+if TYPE_CHECKING:
+    from paibook.runtimes.ps.tables import Shard
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +76,7 @@ class Server:
         listener.setblocking(False)  # a peer may vanish between select and accept
         self._listener = listener
         self._update = update
+        self._budget: MemoryBudget | None = None
         self._channels: set[Channel] = set()
         self._lock = threading.Lock()
         self._over = False
@@ -98,6 +102,8 @@ class Server:
             self.end()
             for thread in threads:
                 thread.join(5.0)
+            for table in self.tables:
+                table.close()
             self._wake_read.close()
             self._wake_write.close()
         if self._failure is not None:
@@ -131,12 +137,26 @@ class Server:
             return len(self.tables) - 1
 
     def _make_table(self, spec: TableSpec) -> Shard:
+        # They load numba: here, so that only servers do.
+        from paibook.runtimes.ps.sparse import SparseTable
+        from paibook.runtimes.ps.tables import DenseTable
+
+        storage, servers = self.job.storage, self.scene.servers
         try:
             if spec.sparse:
-                return SparseTable(spec, self._update)
-            return DenseTable(spec, self._update, self.job.rank, self.scene.servers)
+                return SparseTable(spec, self._update, servers, self._memory(), storage.folder, storage.nan)
+            table = DenseTable(spec, self._update, self.job.rank, servers, storage.nan)
         except TableError as error:
             raise TableError(f"table {spec.name!r}: {error}") from error
+        if (budget := self._memory()) is not None:
+            budget.take(table.usage()["bytes_in_memory"])
+        return table
+
+    def _memory(self) -> MemoryBudget | None:
+        """What sparse tables may hold; counted from what the process takes when its first table comes."""
+        if self._budget is None and self.job.storage.memory is not None:
+            self._budget = MemoryBudget(self.job.storage.memory)
+        return self._budget
 
     def _apply_clock(self, clock: int) -> None:
         for table in tuple(self.tables):
@@ -246,11 +266,12 @@ class WorkerLink:
         if header.length != (0 if keys is None else keys.nbytes) + rows * table.spec.row_bytes:
             raise RunError(f"a push of worker rank {self._rank} to table {table.spec.name!r} has an unexpected length")
         gradient = self._channel.receive_array((rows, *table.spec.row_shape), table.spec.dtype)
+        keys, gradient = table.finite(keys, gradient, self._rank, header.clock)
         try:
             if self._stable:
                 table.keep(header.clock, self._rank, keys, gradient)
             else:
-                self._guard(lambda: table.apply(keys, gradient))
+                self._guard(lambda: table.apply(keys, gradient, header.clock))
         except TableError as error:
             self._refuse(header, error)
             return
@@ -290,7 +311,7 @@ class WorkerLink:
         """Do what may run the cell's ``update``; when it raises, that is the run's error, wherever it surfaces."""
         try:
             act()
-        except ChannelClosed:
+        except (ChannelClosed, RunError):
             raise
         except Exception as error:
             raise capture_error(error, f"server rank {self._server.job.rank}") from error
@@ -329,7 +350,8 @@ class DriverLink:
 
     @staticmethod
     def _shard(table: Shard) -> dict[str, Any]:
-        return {"spec": table.spec.to_wire(), "rows": table.rows, "bytes": table.rows * table.spec.row_bytes}
+        size = table.rows * table.spec.row_bytes
+        return {"spec": table.spec.to_wire(), "rows": table.rows, "bytes": size, **table.usage()}
 
 
 def _user_update(place: Place, scene: Scene) -> Callable[..., Any] | None:
