@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -79,13 +78,13 @@ class Control:
         names = dict.fromkeys(shard["spec"]["name"] for shards in described for shard in shards)
         return size, {name: self._fetch_table(name, described) for name in names}
 
-    def skipped(self) -> dict[str, int]:
-        """Table to rows of gradients that its servers dropped under ``--nan skip``, where there were any."""
-        found: Counter[str] = Counter()
-        for channel in self._channels:
-            for shard in self._describe(channel):
-                found[shard["spec"]["name"]] += shard["skipped"]
-        return {name: rows for name, rows in found.items() if rows}
+    def shards(self) -> tuple[dict[str, Any], ...]:
+        """How each shard stands now: ``table``, ``server``, ``rows``, and what ``Shard.usage`` says."""
+        return tuple(
+            {"table": shard.pop("spec")["name"], "server": server, **shard}
+            for server, channel in enumerate(self._channels)
+            for shard in self._describe(channel)
+        )
 
     def shutdown(self) -> None:
         """Tell every server that the run is over."""

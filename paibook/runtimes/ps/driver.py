@@ -157,13 +157,16 @@ class _Run:
             reason = f"{reason}. {unseen}"
             self._context.emit(Event("stderr", "ps", -1, unseen + "\n"))
         size, tables = control.fetch()
-        for name, rows in control.skipped().items():
-            text = f"table {name!r}: {rows} rows of gradients with NaN or infinity were skipped\n"
-            self._context.emit(Event("stderr", "ps", -1, text))
+        shards = control.shards()
+        for shard in shards:
+            if shard["skipped"]:
+                what = f"{shard['skipped']} rows of gradients with NaN or infinity"
+                text = f"table {shard['table']!r}: server {shard['server']} skipped {what}\n"
+                self._context.emit(Event("stderr", "ps", -1, text))
         reports: list[WorkerReport] = [pending.result(0) for pending in self._working]
         returned = tuple(report.returned for report in reports)
         pulled, differs = pulls.unpack(self._wanted, {rank: report.parcel for rank, report in enumerate(reports)})
-        return PSResult(status["clock"], reason, returned, size, pulled, differs, tables)
+        return PSResult(status["clock"], reason, returned, size, pulled, differs, shards, tables)
 
     def _check(self) -> None:
         """Raise what has gone wrong so far."""

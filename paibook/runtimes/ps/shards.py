@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from paibook.errors import TableError
 from paibook.runtimes.ps import admission, initializers, optimizers
 from paibook.runtimes.ps.initializers import splitmix64
 
+_IMPORTING = threading.Lock()  # two threads that first import pandas at once may meet in the middle of it
 DTYPES = ("float16", "bfloat16", "float32", "float64", "int32", "int64")
 
 
@@ -151,7 +153,8 @@ def hash_texts(texts: NDArray[Any]) -> NDArray[np.int64]:
     """
     if not all(isinstance(text, str) for text in texts.flat):
         return texts
-    from pandas.util import hash_array  # slow to import, and few workers need it
+    with _IMPORTING:
+        from pandas.util import hash_array  # slow to import, and few workers need it
 
     return hash_array(texts.astype(object).ravel(), categorize=False).view(np.int64).reshape(texts.shape)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 Slots = NDArray[np.int64]
-_STOCK = 1 << 14  # slots never used that are put among the free ones at once
+_STOCK = 1 << 12  # slots never used that are put among the free ones at once
 
 
 class SlotPool:

@@ -162,12 +162,12 @@ class SparseTable(Shard):
         self._index.delete(pool.columns["key"][slots])
         pool.give(slots)
 
-    def _end_clock(self, clock: int) -> None:
+    def _expire(self, clock: int) -> None:
         if self.spec.expire_after is None:
             return
         for pool in (self._memory, self._disk):
             clocks = pool.columns["clock"][: pool.end]
-            self._remove(pool, np.flatnonzero((clocks >= 0) & (clocks <= clock - self.spec.expire_after)))
+            self._remove(pool, np.flatnonzero((clocks >= 0) & (clocks < clock - self.spec.expire_after)))
 
     def _evict(self, count: int) -> None:
         """Delete the rows whose last push is longest ago; of those of one step, the smallest keys."""

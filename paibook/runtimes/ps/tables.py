@@ -115,9 +115,7 @@ class Shard:
         """Do one push now, made in ``clock``; owns ``gradient`` from now on."""
         with self.lock:
             self._check(keys)
-            if clock > self._clock:
-                self._end_clock(clock - 1)
-                self._clock = clock
+            self._come_to(clock)
             self._step([(keys, self._flat(gradient))])
 
     def keep(self, clock: int, rank: int, keys: Keys | None, gradient: Array) -> None:
@@ -135,10 +133,9 @@ class Shard:
         with self.lock:
             by_rank = self._waiting.pop(clock, {})
             pushes = [push for rank in sorted(by_rank) for push in by_rank[rank]]
-            self._clock = max(self._clock, clock)
             if pushes:
+                self._come_to(clock)
                 self._step(pushes)
-            self._end_clock(clock)
 
     @property
     def waits(self) -> bool:
@@ -187,8 +184,14 @@ class Shard:
     def _named(self, key: int) -> str:
         return f"key {key}"
 
-    def _end_clock(self, clock: int) -> None:
-        """Every push of ``clock`` has been applied, or as good as every one under SSP and ASP."""
+    def _come_to(self, clock: int) -> None:
+        """A push of a later clock is here, so those before have ended (under SSP and ASP: for the fastest worker)."""
+        if clock > self._clock:
+            self._clock = clock
+            self._expire(clock)
+
+    def _expire(self, clock: int) -> None:
+        """Delete rows that are too old in ``clock``."""
 
     def _read_rows(self, keys: Keys) -> Array:
         raise NotImplementedError
