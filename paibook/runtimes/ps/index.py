@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from paibook.runtimes.ps.jit import jit
 from paibook.runtimes.ps.prefetch import AHEAD, prefetch
 
 Keys = NDArray[np.int64]
@@ -127,7 +128,7 @@ def _seek(entries: Any, key: int) -> int:
     return row
 
 
-@njit(nogil=True, cache=True)
+@jit
 def _find(entries: Any, keys: Any, places: Any) -> None:
     count = len(keys)
     for i in range(count):
@@ -137,7 +138,7 @@ def _find(entries: Any, keys: Any, places: Any) -> None:
         places[i] = MISSING if place == _EMPTY else place
 
 
-@njit(nogil=True, cache=True)
+@jit
 def _add(
     entries: Any, keys: Any, places: Any, done: int, free: Any, left: int, room: int, added: Any, count: int
 ) -> tuple[int, int]:
@@ -157,7 +158,7 @@ def _add(
     return len(keys), given
 
 
-@njit(nogil=True, cache=True)
+@jit
 def _put(entries: Any, keys: Any, places: Any) -> int:
     new = 0
     for i in range(len(keys)):
@@ -168,7 +169,7 @@ def _put(entries: Any, keys: Any, places: Any) -> int:
     return new
 
 
-@njit(nogil=True, cache=True)
+@jit
 def _delete(entries: Any, keys: Any) -> int:
     mask = len(entries) - 1
     gone = 0
@@ -191,7 +192,7 @@ def _delete(entries: Any, keys: Any) -> int:
     return gone
 
 
-@njit(nogil=True, cache=True)
+@jit
 def _move(entries: Any, larger: Any) -> None:
     for i in range(len(entries)):
         if entries[i, 1] != _EMPTY:

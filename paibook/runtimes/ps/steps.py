@@ -14,10 +14,10 @@ from math import copysign, sqrt
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numba.extending import register_jitable
 from numpy.typing import NDArray
 
+from paibook.runtimes.ps.jit import jit
 from paibook.runtimes.ps.prefetch import AHEAD, prefetch
 
 Stepped = tuple[float, float, float]  # the new weight and its state
@@ -98,7 +98,7 @@ def compiled(name: str) -> Callable[..., None]:
     # The cache on disk knows the function by its name, so it must stand in this file, whose date guards the cache.
     step = register_jitable(BY_NAME[name])
 
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @jit
     def over_rows(weights: Any, a: Any, b: Any, slots: Any, gradient: Any, numbers: Any) -> None:
         zero = gradient.dtype.type(0)
         count, width = gradient.shape
@@ -126,7 +126,7 @@ def compiled(name: str) -> Callable[..., None]:
     return over_rows
 
 
-@njit(nogil=True, cache=True)
+@jit
 def _gather(rows: Any, slots: Any, out: Any) -> None:
     count, width = out.shape
     for i in range(count):
@@ -137,7 +137,7 @@ def _gather(rows: Any, slots: Any, out: Any) -> None:
                 out[i, j] = rows[slots[i], j]
 
 
-@njit(nogil=True, cache=True)
+@jit
 def sum_duplicates(slots: Any, gradient: Any, marker: Any) -> int:
     """Add up the gradients of equal slots, in place and in their order.
 
@@ -167,7 +167,7 @@ def sum_duplicates(slots: Any, gradient: Any, marker: Any) -> int:
     return different
 
 
-@njit(nogil=True, cache=True)
+@jit
 def add_rows(total: Any, slots: Any, gradient: Any) -> None:
     """``total[slots] += gradient``, duplicates added up, in their order."""
     count, width = gradient.shape
@@ -176,7 +176,7 @@ def add_rows(total: Any, slots: Any, gradient: Any) -> None:
             total[slots[i], j] += gradient[i, j]
 
 
-@njit(nogil=True, cache=True)
+@jit
 def _wild_rows(bits: Any, exponent: Any, wild: Any) -> int:
     found = 0
     for i in range(bits.shape[0]):
