@@ -22,7 +22,7 @@ DEVELOPMENT = ("test", "lint")
 STORAGE = ("oss", "s3")  # drivers for a site's own storage: whoever has it installs them, nobody else needs them
 PINNED_BY_TORCH = ("nvidia-", "cuda-", "triton")
 KEPT = ("nvidia-ml-py",)
-CONDA_NAMES = {"duckdb": "python-duckdb", "torch": "pytorch"}
+CONDA_NAMES = {"duckdb": "python-duckdb", "ml-dtypes": "ml_dtypes", "torch": "pytorch"}
 # Not on conda-forge, or late there: conda users get these from pip.
 PIP_ONLY = (
     "anywidget",

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
-CONDA_NAMES = {"python-duckdb": "duckdb", "pytorch": "torch"}
+CONDA_NAMES = {"ml_dtypes": "ml-dtypes", "python-duckdb": "duckdb", "pytorch": "torch"}
 TOP_LEVEL = {
     ".ci",
     ".gitignore",

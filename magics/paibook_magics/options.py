@@ -235,6 +235,13 @@ def _add_ps(group: Any) -> None:
     add("--servers", type=at_least(1), default=1, metavar="N", help="processes that hold the model; 1")
     add("--consistency", choices=["bsp", "ssp", "asp"], default="bsp", help="how far workers may drift apart; bsp")
     add("--staleness", type=at_least(0), default=None, metavar="S", help="clocks a pull may miss under ssp")
+    add("--memory", type=size, default=None, metavar="512MB", help="bytes each server may use before rows go to disk")
+    add(
+        "--nan",
+        choices=["stop", "skip"],
+        default="stop",
+        help="what a gradient with NaN or infinity does: stop the run, or skip its rows; stop",
+    )
     add("--until", default=None, metavar="EXPR", help='when to stop, such as "loss < 0.3 or epoch >= 20"')
     add(
         "--replicas",

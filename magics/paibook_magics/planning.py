@@ -112,6 +112,7 @@ def _ps(options: argparse.Namespace) -> dict[str, Any]:
         "max_restarts": options.max_restarts,
         "checkpoint": options.checkpoint,
         "checkpoint_every": options.checkpoint_every,
+        "nan": options.nan,
     }
 
 

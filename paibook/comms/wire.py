@@ -362,4 +362,6 @@ def _size(buffer: Buffer) -> int:
 
 
 def _bytes_of(buffer: Buffer) -> memoryview:
+    if isinstance(buffer, np.ndarray):
+        buffer = buffer.reshape(-1).view(np.uint8)  # the buffer protocol does not know every type, such as bfloat16
     return memoryview(buffer).cast("B")  # type: ignore[arg-type]  # NumPy's stubs leave the buffer protocol out

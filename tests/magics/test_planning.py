@@ -402,6 +402,7 @@ class TestParameterServer:
             "max_restarts": 3,
             "checkpoint": None,
             "checkpoint_every": None,
+            "nan": "stop",
         }
         assert plan.resources.servers == 1
 

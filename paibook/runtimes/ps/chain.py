@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,10 @@ from paibook.errors import RunError
 from paibook.runtimes.ps.messages import WHOLE, Op
 from paibook.runtimes.ps.partition import Partition
 from paibook.runtimes.ps.shards import TableSpec
-from paibook.runtimes.ps.tables import Shard
 from paibook.runtimes.ps.views import Address
+
+if TYPE_CHECKING:
+    from paibook.runtimes.ps.tables import Shard
 
 log = logging.getLogger(__name__)
 

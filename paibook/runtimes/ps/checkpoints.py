@@ -15,9 +15,10 @@ import queue
 import re
 import shutil
 import threading
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow
@@ -28,11 +29,14 @@ from paibook.errors import PlanError, RunError, TableError
 from paibook.runtimes.ps.messages import Saving
 from paibook.runtimes.ps.partition import Partition
 from paibook.runtimes.ps.shards import TableSpec, owners, row_ranges
-from paibook.runtimes.ps.tables import Shard
+
+if TYPE_CHECKING:
+    from paibook.runtimes.ps.tables import Shard
 
 FORMAT = "paibook parameter-server checkpoint"
 VERSION = 1
 MANIFEST = "manifest.json"
+_OF_SHARD = ("counters", "admission.counters")  # what a shard keeps of no row in particular
 WRITE_SECONDS = 600.0  # for the last checkpoint to be on disk when the run ends
 
 Array = NDArray[Any]
@@ -178,7 +182,8 @@ def restore(saving: Saving, shard: Shard, partition: int, partitions: int) -> No
     ]
     try:
         parts = [_read_table(path, spec, partition, partitions) for path in paths]
-    except (OSError, pyarrow.ArrowException) as error:
+        others = [dict(np.load(path.with_suffix(".npz"))) for path in paths]
+    except (OSError, ValueError, zipfile.BadZipFile, pyarrow.ArrowException) as error:
         raise RunError(f"{where} is damaged: {error}") from error
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     if not spec.sparse and len(arrays["keys"]) != shard.rows:
@@ -187,6 +192,8 @@ def restore(saving: Saving, shard: Shard, partition: int, partitions: int) -> No
     arrays = {name: array[order] for name, array in arrays.items()}
     if not spec.sparse:
         del arrays["keys"]
+    # Each of the old shards counted for itself; keys that waited for admission may come in early, and never late.
+    arrays |= {name: np.max([other[name] for other in others], axis=0) for name in others[0]}
     shard.load(arrays)
 
 
@@ -203,7 +210,7 @@ def _part(folder: str, clock: int, number: int, partition: int) -> Path:
 
 
 def _write_table(path: Path, arrays: Arrays, first: int) -> None:
-    rows = {name: array for name, array in arrays.items() if not name.startswith("waiting")}
+    rows = {name: array for name, array in arrays.items() if not name.startswith(("waiting", *_OF_SHARD))}
     keys = rows.pop("keys", None)
     if keys is None:
         keys = np.arange(first, first + len(rows["weights"]), dtype=np.int64)
@@ -211,6 +218,13 @@ def _write_table(path: Path, arrays: Arrays, first: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     table = pyarrow.table(columns)
     _replace(path, lambda beside: pyarrow.parquet.write_table(table, beside, compression="zstd"))
+    others = {name: arrays[name] for name in _OF_SHARD if name in arrays}
+    _replace(path.with_suffix(".npz"), lambda beside: _write_arrays(beside, others))
+
+
+def _write_arrays(path: Path, arrays: Arrays) -> None:
+    with path.open("wb") as file:  # given a path, NumPy appends a suffix to it
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # its stubs take no array by name
 
 
 def _read_table(path: Path, spec: TableSpec, partition: int, partitions: int) -> Arrays:
@@ -227,7 +241,9 @@ def _read_table(path: Path, spec: TableSpec, partition: int, partitions: int) ->
         flat = column.flatten().to_numpy(zero_copy_only=False).reshape(len(keys), column.type.list_size)[mine]
         dtype = np.dtype(spec.dtype) if flat.dtype.itemsize == np.dtype(spec.dtype).itemsize else flat.dtype
         found[name] = flat.view(dtype) if flat.dtype.kind == "u" else flat
-        if found[name].shape[1] == spec.width:
+        if name.startswith("pushed."):
+            found[name] = found[name].reshape(-1)
+        elif found[name].shape[1] == spec.width:
             found[name] = found[name].reshape(len(mine), *spec.row_shape)
     return found
 

@@ -61,22 +61,32 @@ class ParameterServer:
         init: Any = 0.0,
         sparse: bool = False,
         width: int | None = None,
+        admit: Any = None,
+        expire_after: int | None = None,
+        max_rows: int | None = None,
+        evict: str = "lru",
     ) -> Table:
         """Declare a table; every worker declares it alike.
 
         Args:
             name: Names it in messages and in the run's result.
             shape: Dense: (rows, ...); rows are cut into contiguous ranges over the servers.
-            dtype: float16, float32, float64, int32 or int64.
+            dtype: float16, bfloat16, float32, float64, int32 or int64.
             optimizer: ``pai.SGD(lr=0.1)``, ``pai.Adagrad(...)``, ``pai.FTRL(...)``, or None for the cell's ``update``.
             init: A number, ``pai.Normal(...)`` or ``pai.Uniform(...)``.
-            sparse: Rows of ``width`` elements by int64 key, made when first used.
-            width: Sparse only; 1 by default.
+            sparse: Rows of ``width`` elements by int64 key (or text), made when first pushed; a pull of a key without
+                a row gives what ``init`` would make.
+            width: Sparse only; 1 by default. So are the next three:
+            admit: Which pushed keys are given a row: ``pai.ByCount(3)``, ``pai.ByProbability(0.1)``, or None for all.
+            expire_after: Rows that were not pushed for so many clocks are deleted.
+            max_rows: Beyond so many rows, divided among the servers, some are deleted at the end of a push ...
+            evict: ... ``"lru"``: those whose last push is longest ago.
 
         Raises:
             TableError: An argument that cannot be meant, or one other than in an earlier declaration.
         """
-        spec = TableSpec.declare(name, shape, width, sparse, dtype, optimizer, init)
+        life = (admit, expire_after, max_rows, evict)
+        spec = TableSpec.declare(name, shape, width, sparse, dtype, optimizer, init, *life)
         wire = spec.to_wire()
         number = self._coordinator.declare(wire)
         payload, partitions = json.dumps(wire).encode(), self._links.partitions

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,21 @@ class AddressBook:
             return self._found
 
 
+@dataclass(frozen=True)
+class Model:
+    """What the servers hold.
+
+    Attributes:
+        size: Bytes of all tables' weights.
+        shards: For each shard: ``table``, ``server``, ``rows``, and what ``Shard.usage`` says.
+        tables: Name to weights; None where they were not asked for.
+    """
+
+    size: int
+    shards: tuple[dict[str, Any], ...]
+    tables: dict[str, Any] | None
+
+
 class Control:
     """Authenticated channels to the coordinator and the servers; when they close, those end.
 
@@ -81,8 +97,8 @@ class Control:
         """
         self._ask(Op.LOST, {"role": role, "rank": rank, "incarnation": incarnation})
 
-    def fetch(self, limit: int = FETCH_BYTES) -> tuple[int, dict[str, Any] | None]:
-        """The bytes of all tables, and the tables themselves unless they are more than ``limit``.
+    def fetch(self, limit: int = FETCH_BYTES) -> Model:
+        """What the servers hold; without the tables' weights where they are more than ``limit`` bytes.
 
         Raises:
             ChannelClosed: A server has died; once it is replaced, ask again.
@@ -95,10 +111,16 @@ class Control:
             raise ChannelClosed("the notebook cannot reach every parameter server at present")
         described = [_describe(channel, partition) for partition, channel in enumerate(channels)]
         size = sum(shard["bytes"] for shards in described for shard in shards)
+        usage = tuple(
+            {"table": shard["spec"]["name"], "server": server, **{k: v for k, v in shard.items() if k != "spec"}}
+            for server, shards in zip(self._view.primaries, described, strict=True)
+            for shard in shards
+        )
         if size > limit:
-            return size, None
+            return Model(size, usage, None)
         names = {shard["number"]: shard["spec"]["name"] for shards in described for shard in shards}
-        return size, {names[number]: _fetch_table(channels, number, described) for number in sorted(names)}
+        tables = {names[number]: _fetch_table(channels, number, described) for number in sorted(names)}
+        return Model(size, usage, tables)
 
     def shutdown(self) -> None:
         """Tell everybody that the run is over."""

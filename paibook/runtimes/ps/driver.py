@@ -18,10 +18,10 @@ from paibook.runtimes import pulls
 from paibook.runtimes.contract import Progress, RunContext
 from paibook.runtimes.ps import checkpoints, coordinator, server, worker
 from paibook.runtimes.ps.consistency import Consistency
-from paibook.runtimes.ps.control import AddressBook, Control
+from paibook.runtimes.ps.control import AddressBook, Control, Model
 from paibook.runtimes.ps.group import Group
 from paibook.runtimes.ps.membership import Evicted
-from paibook.runtimes.ps.messages import CoordinatorJob, Saving, Scene, ServerJob, WorkerJob, WorkerReport
+from paibook.runtimes.ps.messages import CoordinatorJob, Saving, Scene, ServerJob, Storage, WorkerJob, WorkerReport
 from paibook.runtimes.ps.result import PSResult
 from paibook.runtimes.ps.until import Until
 from paibook.runtimes.ps.watched import never_logged
@@ -56,6 +56,7 @@ class Driver:
             raise PlanError(f"%%pai_ps needs a server at least, as in --servers 1; got {plan.resources.servers}")
         if plan.targets is not None:
             raise PlanError("%%pai_ps runs on all its workers; choose how many with -n, not which with --targets")
+        _nan(plan)
         _wanted(plan, plan.resources.workers)
         _replicas(plan)
         _saving(plan)
@@ -102,6 +103,7 @@ class _Run:
             replicas=self._replicas,
             saving=_saving(plan),
         )
+        self._storage = Storage(plan.resources.memory, str(context.directory), _nan(plan))
         self._timeout = plan.timeout
         self._deadline = None if plan.timeout is None else time.monotonic() + plan.timeout
         self._changed = threading.Event()
@@ -177,7 +179,8 @@ class _Run:
         return CoordinatorJob(self._scene, toward, until, self._log, self._address[1])
 
     def _server_job(self, rank: int, incarnation: int) -> ServerJob:
-        return ServerJob(self._scene, rank, self._address, incarnation, self._toward(self._servers.ranks, rank))
+        toward = self._toward(self._servers.ranks, rank)
+        return ServerJob(self._scene, rank, self._address, incarnation, toward, self._storage)
 
     def _worker_job(self, rank: int, incarnation: int) -> WorkerJob:
         decides = self._until is not None
@@ -237,13 +240,18 @@ class _Run:
         if unseen := never_logged(self._watched, self._context.metrics.names):
             reason = f"{reason}. {unseen}"
             self._context.emit(Event("stderr", "ps", -1, unseen + "\n"))
-        size, tables = self._fetch()
+        model = self._fetch()
+        for shard in model.shards:
+            if shard["skipped"]:
+                what = f"{shard['skipped']} rows of gradients with NaN or infinity"
+                text = f"table {shard['table']!r}: server {shard['server']} skipped {what}\n"
+                self._context.emit(Event("stderr", "ps", -1, text))
         reports: list[WorkerReport] = [pending.result(0) for pending in self._workers.pending]
         returned = tuple(report.returned for report in reports)
         pulled, differs = pulls.unpack(self._wanted, {rank: report.parcel for rank, report in enumerate(reports)})
-        return PSResult(status["clock"], reason, returned, size, pulled, differs, tables)
+        return PSResult(status["clock"], reason, returned, model.size, pulled, differs, model.shards, model.tables)
 
-    def _fetch(self) -> tuple[int, dict[str, Any] | None]:
+    def _fetch(self) -> Model:
         assert self._control is not None
         deadline = time.monotonic() + FETCH_SECONDS
         while True:
@@ -365,6 +373,13 @@ def _importance(error: BaseException) -> int:
     if isinstance(error, (UserCodeError, RankLost, RunCancelled, PlanError)):
         return 0
     return 2 if isinstance(error, (ChannelClosed, HandshakeError, KeyboardInterrupt)) else 1
+
+
+def _nan(plan: Plan) -> str:
+    asked = plan.options.get("nan", "stop")
+    if asked not in ("stop", "skip"):
+        raise PlanError(f"--nan takes stop or skip; got {asked!r}")
+    return str(asked)
 
 
 def _replicas(plan: Plan) -> int:

@@ -120,6 +120,21 @@ class CoordinatorJob:
 
 
 @dataclass(frozen=True)
+class Storage:
+    """How servers keep their tables.
+
+    Attributes:
+        memory: Bytes each server may use; rows of sparse tables beyond go to disk. None: no bound.
+        folder: Where they go; where there is no such folder on a server's host, to that for temporary files.
+        nan: What a gradient with NaN or an infinity does: ``"stop"`` the run, or ``"skip"`` its rows.
+    """
+
+    memory: int | None = None
+    folder: str = ""
+    nan: str = "stop"
+
+
+@dataclass(frozen=True)
 class ServerJob:
     """What one server does.
 
@@ -129,6 +144,7 @@ class ServerJob:
         coordinator: Where the coordinator listens.
         incarnation: Counts the processes that had this rank.
         toward: As for the coordinator.
+        storage: How it keeps its tables.
     """
 
     scene: Scene
@@ -136,6 +152,7 @@ class ServerJob:
     coordinator: tuple[str, int]
     incarnation: int = 0
     toward: str = ""
+    storage: Storage = Storage()
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""Server-side optimisers: what a push does to the weights. Each is one short function over arrays of equal shape.
+"""Server-side optimisers as a table's declaration names them: their numbers, and what they keep beside the weights.
 
-``step`` changes ``weight`` and its state arrays in place: a whole dense shard, or just the rows that were pushed.
+What a step does to a weight is one short function each in ``steps``, with its source; only servers load that.
 """
 
 from __future__ import annotations
@@ -18,8 +18,24 @@ from paibook.errors import TableError
 Array = NDArray[Any]
 
 
+class Optimizer:
+    """What all optimisers have.
+
+    Attributes:
+        state: Names of the numbers kept beside each weight; all begin as 0.
+        every_row: Whether a step moves rows that were not pushed, too.
+    """
+
+    state: ClassVar[tuple[str, ...]] = ()
+    every_row: ClassVar[bool] = False
+
+    def numbers(self, step: int) -> tuple[float, ...]:
+        """What the function in ``steps`` is given for a table's step number ``step``, counted from 1."""
+        return dataclasses.astuple(self)  # type: ignore[call-overload]
+
+
 @dataclass(frozen=True)
-class SGD:
+class SGD(Optimizer):
     """Stochastic gradient descent: ``w -= lr * g``.
 
     Attributes:
@@ -27,16 +43,29 @@ class SGD:
     """
 
     lr: float = 0.01
-    state: ClassVar[tuple[str, ...]] = ()
-
-    def step(self, weight: Array, gradient: Array) -> None:
-        """One step, in place."""
-        weight -= self.lr * gradient
 
 
 @dataclass(frozen=True)
-class Adagrad:
-    """Adagrad (Duchi, Hazan and Singer, JMLR 12, 2011): ``a += g**2; w -= lr * g / (sqrt(a) + epsilon)``.
+class Momentum(Optimizer):
+    """Gradient descent with momentum: ``v = momentum * v + g; w -= lr * v``.
+
+    Of a row that is not pushed, the velocity rests until it is.
+
+    Attributes:
+        lr: Learning rate.
+        momentum: What is kept of the velocity, 0 to 1.
+        nesterov: Step by ``g + momentum * v`` instead of ``v``.
+    """
+
+    lr: float = 0.01
+    momentum: float = 0.9
+    nesterov: bool = False
+    state: ClassVar[tuple[str, ...]] = ("velocity",)
+
+
+@dataclass(frozen=True)
+class Adagrad(Optimizer):
+    """Adagrad: ``a += g**2; w -= lr * g / (sqrt(a) + epsilon)``.
 
     Attributes:
         lr: Learning rate.
@@ -47,15 +76,84 @@ class Adagrad:
     epsilon: float = 1e-10
     state: ClassVar[tuple[str, ...]] = ("squares",)
 
-    def step(self, weight: Array, gradient: Array, squares: Array) -> None:
-        """One step, in place."""
-        squares += gradient * gradient
-        weight -= self.lr * gradient / (np.sqrt(squares) + self.epsilon)
+
+@dataclass(frozen=True)
+class RMSProp(Optimizer):
+    """RMSProp: ``a = rho * a + (1 - rho) * g**2; w -= lr * g / (sqrt(a) + epsilon)``.
+
+    Attributes:
+        lr: Learning rate.
+        rho: What is kept of the squares, 0 to 1.
+        epsilon: Keeps small steps finite.
+    """
+
+    lr: float = 0.01
+    rho: float = 0.99
+    epsilon: float = 1e-8
+    state: ClassVar[tuple[str, ...]] = ("squares",)
+
+    def numbers(self, step: int) -> tuple[float, ...]:
+        """As described there."""
+        return self.lr, 1 - self.rho, self.epsilon
 
 
 @dataclass(frozen=True)
-class FTRL:
-    """FTRL-Proximal, per coordinate (McMahan et al., "Ad click prediction", KDD 2013, algorithm 1).
+class Adam(Optimizer):
+    """Adam, for dense tables: a step moves every row, those that were not pushed by their mean gradient so far.
+
+    Attributes:
+        lr: Learning rate.
+        beta1, beta2: What is kept of the means of gradients and of their squares, 0 to 1.
+        epsilon: Keeps small steps finite.
+    """
+
+    lr: float = 0.001
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    state: ClassVar[tuple[str, ...]] = ("m", "v")
+    every_row: ClassVar[bool] = True
+
+    def numbers(self, step: int) -> tuple[float, ...]:
+        """As described there."""
+        rate = self.lr / (1 - self.beta1**step)
+        return rate, 1 - self.beta1, 1 - self.beta2, (1 - self.beta2**step) ** -0.5, self.epsilon
+
+
+@dataclass(frozen=True)
+class LazyAdam(Adam):
+    """Adam on pushed rows only; the means of the others rest.
+
+    Where dense Adam would go on moving a row for a while after its last push, this does not. ``t`` counts the steps of
+    the shard, not those of a row (as torch's SparseAdam does). For attributes see ``Adam``.
+    """
+
+    every_row: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class AdaDelta(Optimizer):
+    """AdaDelta: steps as large as the last ones were, in proportion to the gradient's usual size.
+
+    Attributes:
+        lr: Multiplies the step; 1 in the paper.
+        rho: What is kept of the means of squares, 0 to 1.
+        epsilon: Makes the first steps possible.
+    """
+
+    lr: float = 1.0
+    rho: float = 0.9
+    epsilon: float = 1e-6
+    state: ClassVar[tuple[str, ...]] = ("squares", "deltas")
+
+    def numbers(self, step: int) -> tuple[float, ...]:
+        """As described there."""
+        return self.lr, 1 - self.rho, self.epsilon
+
+
+@dataclass(frozen=True)
+class FTRL(Optimizer):
+    """FTRL-Proximal.
 
     The weight is a function of ``z``, so a table's ``init`` holds only until its first push.
 
@@ -70,18 +168,9 @@ class FTRL:
     l2: float = 0.0
     state: ClassVar[tuple[str, ...]] = ("z", "n")
 
-    def step(self, weight: Array, gradient: Array, z: Array, n: Array) -> None:
-        """One step, in place."""
-        squares = gradient * gradient
-        sigma = (np.sqrt(n + squares) - np.sqrt(n)) / self.alpha
-        z += gradient - sigma * weight
-        n += squares
-        rate = (self.beta + np.sqrt(n)) / self.alpha + self.l2
-        weight[...] = np.where(np.abs(z) <= self.l1, 0, -(z - np.sign(z) * self.l1) / rate)
-
 
 @dataclass(frozen=True)
-class UserUpdate:
+class UserUpdate(Optimizer):
     """The cell's own ``update(weight, grad)``, which returns the new weight.
 
     Attributes:
@@ -89,7 +178,6 @@ class UserUpdate:
     """
 
     update: Callable[[Array, Array], Any]
-    state: ClassVar[tuple[str, ...]] = ()
 
     def step(self, weight: Array, gradient: Array) -> None:
         """Replace the weight by what the function returns.
@@ -106,8 +194,11 @@ class UserUpdate:
         weight[...] = new
 
 
-Optimizer = SGD | Adagrad | FTRL | UserUpdate
-BY_NAME: dict[str, type[SGD] | type[Adagrad] | type[FTRL]] = {kind.__name__: kind for kind in (SGD, Adagrad, FTRL)}
+BY_NAME: dict[str, type[Optimizer]] = {
+    kind.__name__: kind for kind in (SGD, Momentum, Adagrad, RMSProp, Adam, LazyAdam, AdaDelta, FTRL)
+}
+
+_SHARES = ("momentum", "rho", "beta1", "beta2")
 
 
 def to_wire(optimizer: Any) -> dict[str, Any] | None:
@@ -125,9 +216,14 @@ def to_wire(optimizer: Any) -> dict[str, Any] | None:
         )
     values = dataclasses.asdict(optimizer)
     for name, value in values.items():
+        if name == "nesterov":
+            values[name] = bool(value)
+            continue
         if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
             raise TableError(f"{type(optimizer).__name__}({name}=...) takes a number; got {value!r}")
         values[name] = float(value)
+        if name in _SHARES and not 0 <= value < 1:
+            raise TableError(f"{type(optimizer).__name__}({name}=...) takes a number from 0 to below 1; got {value!r}")
     return {"name": type(optimizer).__name__, **values}
 
 

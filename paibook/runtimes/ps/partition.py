@@ -11,15 +11,17 @@ import json
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from numpy.typing import NDArray
 
 from paibook.comms.wire import ChannelClosed, Header
 from paibook.errors import RunError, TableError
-from paibook.runtimes.ps.messages import MASK, Op
+from paibook.runtimes.ps.messages import MASK, WHOLE, Op
 from paibook.runtimes.ps.shards import TableSpec
-from paibook.runtimes.ps.tables import Shard
+
+if TYPE_CHECKING:
+    from paibook.runtimes.ps.tables import Shard
 
 Array = NDArray[Any]
 Then = Callable[[int], None]  # called with the number of an operation that the whole chain has done
@@ -102,7 +104,8 @@ class Partition:
         with self.lock:
             if self._fresh(rank, incarnation, header.sequence):
                 identity = rank << 32 | incarnation
-                told = header._replace(table=number, key_set=identity)
+                count = 0 if keys is None else len(keys)
+                told = Header(Op.PUSH, header.flags & WHOLE, number, header.sequence, count, header.clock, identity)
                 # Passed on first: the follower does it meanwhile, and what `update` does to a gradient is its own.
                 self._log(told, *(() if keys is None else (keys,)), gradient)
                 self._push(told, keys, gradient)
@@ -193,6 +196,7 @@ class Partition:
                 shard = self._make(TableSpec.from_wire(table["spec"]), self.number)
                 shard.load({name: next(rest) for name, _, _ in table["arrays"]})
                 shards[int(table["number"])] = shard
+            self._let_go()
             self.shards = shards
             self.index, self.applied = described["index"], described["applied"]
             self._last = {rank: (incarnation, sequence) for rank, incarnation, sequence in described["last"]}
@@ -208,9 +212,15 @@ class Partition:
     def clear(self) -> None:
         """Let go of it: others hold it. What waits to be confirmed is theirs to confirm, and no longer ours."""
         with self.lock:
-            self.shards, self.source = {}, None
+            self._let_go()
+            self.source = None
             with self._confirming:
                 self._unconfirmed.clear()
+
+    def _let_go(self) -> None:
+        for shard in self.shards.values():
+            shard.close()
+        self.shards = {}
 
     # The chain after this server.
 
@@ -267,7 +277,7 @@ class Partition:
         self._last[rank] = (incarnation, header.sequence)
         shard = self.shards[header.table]
         if not self._buffers:
-            shard.apply(keys, gradient)
+            shard.apply(keys, gradient, header.clock)
         elif header.clock < self.applied:
             raise RunError(f"worker rank {rank} pushed for clock {header.clock}, which is over")
         else:

@@ -20,6 +20,8 @@ class PSResult:
         size: Bytes of all tables.
         pulled: Values of the pulled variables, by name.
         differs: Pulled names whose values disagree between workers.
+        shards: How each shard stood at the end: table, server, rows, rows and bytes in memory and on disk, and rows of
+            gradients skipped.
     """
 
     clock: int
@@ -28,6 +30,7 @@ class PSResult:
     size: int = 0
     pulled: Mapping[str, Any] = field(default_factory=dict)
     differs: frozenset[str] = frozenset()
+    shards: tuple[Mapping[str, Any], ...] = ()
     _tables: Mapping[str, Any] | None = field(default=None, repr=False)
 
     @property
@@ -52,4 +55,10 @@ class PSResult:
             sparse = isinstance(value, tuple)
             what = f"{len(value[0])} keys, rows of {value[1].shape[1]}" if sparse else f"shape {value.shape}"
             lines.append(f"  table {name!r}: {what}, {(value[1] if sparse else value).dtype}")
+        for shard in self.shards:
+            if shard["rows_on_disk"]:
+                lines.append(
+                    f"  server {shard['server']}: {shard['rows_on_disk']} of {shard['rows']} rows of "
+                    f"{shard['table']!r} on disk, {shard['bytes_on_disk'] / 2**20:.0f} MiB"
+                )
         return "\n".join(lines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from paibook.clusters.contract import Place
 from paibook.comms.wire import Channel, Header, address_toward, listen
@@ -14,6 +14,7 @@ from paibook.hyperparameters import HyperParameters
 from paibook.metrics import Recorder, recording
 from paibook.program import capture_error
 from paibook.runtimes.ps.board import ClockBoard
+from paibook.runtimes.ps.budget import MemoryBudget
 from paibook.runtimes.ps.chain import Successor, follow
 from paibook.runtimes.ps.checkpoints import Saver, restore
 from paibook.runtimes.ps.membership import Membership
@@ -21,9 +22,11 @@ from paibook.runtimes.ps.messages import Op, Scene, ServerJob
 from paibook.runtimes.ps.partition import Partition
 from paibook.runtimes.ps.service import Service
 from paibook.runtimes.ps.shards import TableSpec
-from paibook.runtimes.ps.tables import DenseTable, Shard, SparseTable
 from paibook.runtimes.ps.views import View
 from paibook.runtimes.ps.worker_link import WorkerLink
+
+if TYPE_CHECKING:
+    from paibook.runtimes.ps.tables import Shard
 
 PRIMARY_SECONDS = 10.0  # a worker may know of a view before the server does, but not for long
 
@@ -65,6 +68,7 @@ class Server(Service):
         self._followers: list[Successor | None] = [None] * scene.servers
         self._workers: dict[int, tuple[int, int]] = {}  # by rank: the incarnation, and the clock at which it began
         self._update = update
+        self._budget: MemoryBudget | None = None
         self._membership = Membership(self, listener.getsockname()[:2])
         self._saver = (
             Saver(scene.saving, scene.servers, self._membership.saved, self.end) if scene.saving is not None else None
@@ -101,6 +105,8 @@ class Server(Service):
                 follower.close()
         if self._saver is not None:
             self._saver.close()
+        for partition in self.partitions:
+            partition.clear()
 
     def finish(self) -> None:
         """Training is over: wait until the checkpoints that were begun are written."""
@@ -174,15 +180,25 @@ class Server(Service):
                         saver.save(slowest, partition)
 
     def _make_shard(self, spec: TableSpec, partition: int) -> Shard:
-        servers = self.scene.servers
+        # They load numba: here, so that only servers do.
+        from paibook.runtimes.ps.sparse import SparseTable
+        from paibook.runtimes.ps.tables import DenseTable
+
+        storage, servers = self.job.storage, self.scene.servers
         shard: Shard
         if spec.sparse:
-            shard = SparseTable(spec, self._update)
+            shard = SparseTable(spec, self._update, servers, self._memory(), storage.folder, storage.nan)
         else:
-            shard = DenseTable(spec, self._update, partition, servers)
+            shard = DenseTable(spec, self._update, partition, servers, self._memory(), storage.nan)
         if self.scene.clock and self.scene.saving is not None:
             restore(self.scene.saving, shard, partition, servers)
         return shard
+
+    def _memory(self) -> MemoryBudget | None:
+        """What tables may hold; counted from what the process takes when its first table comes."""
+        if self._budget is None and self.job.storage.memory is not None:
+            self._budget = MemoryBudget(self.job.storage.memory)
+        return self._budget
 
 
 class DriverLink:
@@ -213,7 +229,7 @@ class DriverLink:
     @staticmethod
     def _shard(number: int, table: Shard) -> dict[str, Any]:
         size = table.rows * table.spec.row_bytes
-        return {"number": number, "spec": table.spec.to_wire(), "rows": table.rows, "bytes": size}
+        return {"number": number, "spec": table.spec.to_wire(), "rows": table.rows, "bytes": size, **table.usage()}
 
 
 def _user_update(place: Place, scene: Scene) -> Callable[..., Any] | None:

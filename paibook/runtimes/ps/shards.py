@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,10 +13,11 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from paibook.errors import TableError
-from paibook.runtimes.ps import initializers, optimizers
+from paibook.runtimes.ps import admission, initializers, optimizers
 from paibook.runtimes.ps.initializers import splitmix64
 
-DTYPES = ("float16", "float32", "float64", "int32", "int64")
+_IMPORTING = threading.Lock()  # two threads that first import pandas at once may meet in the middle of it
+DTYPES = ("float16", "bfloat16", "float32", "float64", "int32", "int64")
 
 
 @dataclass(frozen=True)
@@ -25,9 +28,12 @@ class TableSpec:
         name: For messages and for the result.
         shape: Of the whole when dense, (rows, ...); of one row when sparse, (width,).
         dtype: Name of the element type.
-        sparse: Rows by int64 key, created on first use.
+        sparse: Rows by int64 key, created on first push.
         optimizer: As ``optimizers.to_wire`` made it, or None for the cell's ``update``.
         init: As ``initializers.to_wire`` made it.
+        admit: As ``admission.to_wire`` made it; None admits every key.
+        expire_after: Clocks without a push after which a row is deleted, or None.
+        max_rows: Rows of all servers together, beyond which those pushed longest ago are deleted, or None.
     """
 
     name: str
@@ -36,10 +42,24 @@ class TableSpec:
     sparse: bool
     optimizer: dict[str, Any] | None
     init: dict[str, Any]
+    admit: dict[str, Any] | None = None
+    expire_after: int | None = None
+    max_rows: int | None = None
 
     @classmethod
     def declare(
-        cls, name: str, shape: Any, width: Any, sparse: bool, dtype: DTypeLike, optimizer: Any, init: Any
+        cls,
+        name: str,
+        shape: Any,
+        width: Any,
+        sparse: bool,
+        dtype: DTypeLike,
+        optimizer: Any,
+        init: Any,
+        admit: Any = None,
+        expire_after: Any = None,
+        max_rows: Any = None,
+        evict: str = "lru",
     ) -> TableSpec:
         """Check what ``ps.table`` was given.
 
@@ -59,13 +79,20 @@ class TableSpec:
                 raise TableError(
                     f"dtype {kind} needs the cell's own update(weight, grad); optimizers want a float dtype"
                 )
-            return cls(name, sizes, kind, sparse, optimizers.to_wire(optimizer), initializers.to_wire(init))
+            life = _life(sparse, admit, expire_after, max_rows, evict)
+            asked = optimizers.to_wire(optimizer)
+            if sparse and asked is not None and asked["name"] == "Adam":
+                raise TableError(
+                    "Adam moves every row at every step, pushed or not; a sparse table takes pai.LazyAdam(...)"
+                )
+            return cls(name, sizes, kind, sparse, asked, initializers.to_wire(init), *life)
         except TableError as error:
             raise TableError(f"table {name!r}: {error}") from None
 
     @classmethod
     def from_wire(cls, values: dict[str, Any]) -> TableSpec:
         """Read back what ``to_wire`` made."""
+        _dtype(values["dtype"])  # NumPy is told of bfloat16 by that
         return cls(**{**values, "shape": tuple(values["shape"])})
 
     def to_wire(self) -> dict[str, Any]:
@@ -118,6 +145,20 @@ def owners(keys: NDArray[np.int64], servers: int) -> NDArray[np.int64]:
     return (splitmix64(keys.view(np.uint64)) % np.uint64(servers)).astype(np.int64)
 
 
+def hash_texts(texts: NDArray[Any]) -> NDArray[np.int64]:
+    """Keys of texts: a 64-bit hash (SipHash-2-4, as pandas' ``hash_array`` computes it), alike in every process.
+
+    Two of n texts share a key, and so a row, with probability n**2 / 2**65: 1 in 3700 for 100 million texts.
+    Whatever holds something else than texts is returned as it is.
+    """
+    if not all(isinstance(text, str) for text in texts.flat):
+        return texts
+    with _IMPORTING:
+        from pandas.util import hash_array  # slow to import, and few workers need it
+
+    return hash_array(texts.astype(object).ravel(), categorize=False).view(np.int64).reshape(texts.shape)
+
+
 def split(owner: NDArray[np.int64], servers: int) -> Iterator[tuple[int, NDArray[np.intp]]]:
     """For each server concerned, the positions it owns, in their order."""
     order = np.argsort(owner, kind="stable")
@@ -144,7 +185,28 @@ def _shape(value: Any, name: str) -> tuple[int, ...]:
     return tuple(int(s) for s in sizes)
 
 
+def _life(
+    sparse: bool, admit: Any, expire_after: Any, max_rows: Any, evict: str
+) -> tuple[dict[str, Any] | None, int | None, int | None]:
+    """How rows of a sparse table come and go: ``admit``, ``expire_after`` and ``max_rows``, checked."""
+    limits = {"expire_after": expire_after, "max_rows": max_rows}
+    for name, value in limits.items():
+        if value is not None and (
+            isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1 or not sparse
+        ):
+            what = "a whole number, 1 or more" if sparse else "nothing: only rows of sparse tables come and go"
+            raise TableError(f"{name} takes {what}; got {value!r}")
+    if admit is not None and not sparse:
+        raise TableError(f"admit takes nothing: only rows of sparse tables come and go; got {admit!r}")
+    if evict != "lru":
+        raise TableError(f"evict takes 'lru', least recently pushed; got {evict!r}")
+    expire_after, max_rows = (None if value is None else int(value) for value in limits.values())
+    return admission.to_wire(admit), expire_after, max_rows
+
+
 def _dtype(value: DTypeLike) -> str:
+    if isinstance(value, str) and value == "bfloat16":
+        importlib.import_module("ml_dtypes")  # it tells NumPy of the type; few tables need it
     try:
         name = np.dtype(value).name
     except TypeError:

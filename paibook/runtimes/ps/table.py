@@ -13,7 +13,7 @@ from paibook.comms.wire import Header
 from paibook.errors import TableError
 from paibook.runtimes.ps.links import Links, Request
 from paibook.runtimes.ps.messages import WHOLE, Op
-from paibook.runtimes.ps.shards import TableSpec, exceed, owners, row_ranges, split
+from paibook.runtimes.ps.shards import TableSpec, exceed, hash_texts, owners, row_ranges, split
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,8 @@ class Table:
 
     def _rows(self, keys: Any) -> NDArray[np.int64]:
         array = np.asarray(keys)
+        if array.dtype.kind in "OUT" and self._spec.sparse:
+            array = hash_texts(array)
         if array.size == 0:
             array = array.astype(np.int64)
         if array.ndim != 1 or array.dtype.kind not in "iu":
@@ -160,7 +162,9 @@ class Table:
 
     def _gradient(self, value: Any, shape: tuple[int, ...]) -> NDArray[Any]:
         array = np.asarray(value)
-        if not np.can_cast(array.dtype, self.dtype, "same_kind"):
+        if not np.can_cast(array.dtype, self.dtype, "same_kind") and not (
+            self.dtype.name == "bfloat16" and array.dtype.kind == "f"  # no subtype of NumPy's floating
+        ):
             raise TableError(f"table {self.name!r} holds {self.dtype}; got a gradient of {array.dtype}")
         if array.shape != shape and not (self.shape == (1,) and self._spec.sparse and array.shape == shape[:1]):
             raise TableError(f"table {self.name!r} expects a gradient of shape {shape}; got {array.shape}")

@@ -1,41 +1,58 @@
-"""A server's shards: rows of weights, what the optimiser keeps beside them, and pushes that wait for their clock."""
+"""A server's shards: rows of weights, what the optimiser keeps beside them, and pushes that wait for their clock.
+
+Loads numba, so it is imported where tables are made: in servers.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from itertools import repeat
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from paibook.errors import TableError
-from paibook.runtimes.ps import initializers, optimizers
+from paibook.errors import RunError, TableError
+from paibook.runtimes.ps import initializers, optimizers, steps
+from paibook.runtimes.ps.budget import MemoryBudget
+from paibook.runtimes.ps.optimizers import UserUpdate
 from paibook.runtimes.ps.shards import TableSpec, exceed, row_ranges
 
 Array = NDArray[Any]
+Keys = NDArray[np.int64]
 Slots = NDArray[np.int64]
-Push = tuple[Slots | None, Array]  # slots (None: every row) and their gradients
+Push = tuple[Keys | None, Array]  # keys (None: every row) and their gradients, of shape (n, width)
 
 
 class Shard:
-    """Rows in one array and the optimiser's state in arrays beside it; ``lock`` guards all of them.
+    """Rows in one array and each of the optimiser's numbers in an array beside it; ``lock`` guards all of them.
+
+    Rows lie flat, as (rows, width), whatever their shape. Tables of 16 bits are stepped in float32.
 
     Args:
         spec: The table's declaration.
         update: The cell's own ``update(weight, grad)``, if any.
         rows: Rows to make room for.
+        nan: What a gradient with NaN or an infinity does: ``"stop"`` the run, or ``"skip"`` that row.
+
+    Attributes:
+        skipped: Rows of gradients dropped under ``"skip"``.
     """
 
-    def __init__(self, spec: TableSpec, update: Callable[..., Any] | None, rows: int) -> None:
+    def __init__(self, spec: TableSpec, update: Callable[..., Any] | None, rows: int, nan: str = "stop") -> None:
         self.spec = spec
         self.lock = threading.RLock()
+        self.skipped = 0
+        self._nan = nan
         self._optimizer = optimizers.from_wire(spec.optimizer, update)
         self._init = initializers.from_wire(spec.init)
-        self._weights = np.empty((rows, *spec.row_shape), spec.dtype)
-        self._state = [np.zeros_like(self._weights) for _ in self._optimizer.state]
-        self._marker = np.zeros(rows, np.int64)
+        dtype = np.dtype(spec.dtype)
+        self._arithmetic = np.dtype(np.float32) if dtype.itemsize == 2 else dtype
+        self._weights = np.empty((rows, spec.width), dtype)
+        self._state = [np.zeros((rows, spec.width), self._arithmetic) for _ in self._optimizer.state]
+        self._marker = np.empty(rows, np.int32)
+        self._steps = 0
+        self._clock = 0
         self._waiting: dict[int, dict[int, list[Push]]] = {}
 
     @property
@@ -43,39 +60,74 @@ class Shard:
         """Rows held."""
         return len(self._weights)
 
-    def slots(self, keys: Slots) -> Slots:
-        """Where the rows of ``keys`` lie."""
-        raise NotImplementedError
+    def usage(self) -> dict[str, int]:
+        """Live numbers: rows in memory and on disk, the bytes they take there, and gradients skipped."""
+        used = self._weights.nbytes + sum(array.nbytes for array in self._state)
+        return {
+            "rows_in_memory": self.rows,
+            "rows_on_disk": 0,
+            "bytes_in_memory": used,
+            "bytes_on_disk": 0,
+            "skipped": self.skipped,
+        }
 
-    def export(self) -> tuple[Slots | None, Array]:
+    def export(self) -> tuple[Keys | None, Array]:
         """The keys (None when dense) and the rows, for the run's result."""
         raise NotImplementedError
 
-    def read(self, keys: Slots | None, stable: bool) -> Array:
+    def read(self, keys: Keys | None, stable: bool) -> Array:
         """Weights of ``keys``, or of every row.
 
         Args:
+            keys: Those without a row read as the initialiser would make them; reading makes none.
             stable: Nobody may change the shard before the caller is done, so every row may go without a copy.
         """
         with self.lock:
             if keys is not None:
-                slots = self.slots(keys)  # may replace the arrays by larger ones
-                return self._weights[slots]
-            return self._weights if stable else self._weights.copy()
+                return self._shaped(self._read_rows(keys))
+            return self._shaped(self._weights if stable else self._weights.copy())
 
-    def apply(self, keys: Slots | None, gradient: Array) -> None:
-        """Do one push now."""
+    def finite(self, keys: Keys | None, gradient: Array, rank: int, clock: int) -> tuple[Keys | None, Array]:
+        """What may be kept or applied of a push that has just arrived.
+
+        Raises:
+            RunError: It holds NaN or an infinity, and the policy is to stop.
+        """
+        wild = steps.wild_rows(gradient.reshape(-1, self.spec.width))
+        if wild is None:
+            return keys, gradient
+        count = int(wild.sum())
+        if self._nan == "stop":
+            first = int(np.flatnonzero(wild)[0])
+            row = first if keys is None else int(keys[first])
+            raise RunError(
+                f"table {self.spec.name!r}: worker rank {rank} pushed a gradient with NaN or infinity in clock {clock} "
+                f"({self._named(row)}, {count} of {len(wild)} rows). Look at the loss there, or lower the learning "
+                "rate; --nan skip drops such rows and goes on"
+            )
         with self.lock:
-            self._step([(None if keys is None else self.slots(keys), gradient)])
+            self.skipped += count
+        if keys is None:
+            gradient[wild] = 0
+            return None, gradient
+        return keys[~wild], gradient[~wild]
 
-    def keep(self, clock: int, rank: int, keys: Slots | None, gradient: Array) -> None:
+    def apply(self, keys: Keys | None, gradient: Array, clock: int = 0) -> None:
+        """Do one push now, made in ``clock``; owns ``gradient`` from now on."""
+        with self.lock:
+            self._check(keys)
+            self._come_to(clock)
+            self._step([(keys, self._flat(gradient))])
+
+    def keep(self, clock: int, rank: int, keys: Keys | None, gradient: Array) -> None:
         """Hold a push back until its clock is over; owns ``gradient`` from now on."""
         with self.lock:
+            self._check(keys)
             pushes = self._waiting.setdefault(clock, {}).setdefault(rank, [])
             if keys is None and pushes and pushes[-1][0] is None:
-                pushes[-1][1].__iadd__(gradient)
+                pushes[-1][1].__iadd__(self._flat(gradient))
             else:
-                pushes.append((None if keys is None else self.slots(keys), gradient))
+                pushes.append((keys, self._flat(gradient)))
 
     def apply_kept(self, clock: int) -> None:
         """Do the pushes of ``clock`` as one step on their sum, added in rank order so that the result is exact."""
@@ -83,12 +135,13 @@ class Shard:
             by_rank = self._waiting.pop(clock, {})
             pushes = [push for rank in sorted(by_rank) for push in by_rank[rank]]
             if pushes:
+                self._come_to(clock)
                 self._step(pushes)
 
     @property
     def waits(self) -> bool:
         """Whether any push waits for its clock."""
-        return bool(self._waiting)
+        return any(by_rank for by_rank in self._waiting.values())
 
     def forget(self, rank: int, clock: int) -> None:
         """Drop what waits of a worker's pushes for ``clock`` and later ones: they will be pushed anew."""
@@ -97,156 +150,205 @@ class Shard:
                 self._waiting[later].pop(rank, None)
 
     def dump(self) -> dict[str, Array]:
-        """All there is, for ``load``: ``keys`` when sparse, ``weights``, ``state.<name>``, ``waiting.*``."""
-        with self.lock:
-            keys, weights = self.export()
-            found: dict[str, Array] = {} if keys is None else {"keys": keys.copy()}
-            found["weights"] = weights.copy()
-            for name, array in zip(self._optimizer.state, self._state, strict=True):
-                found[f"state.{name}"] = array[: self.rows].copy()
-            for clock, by_rank in self._waiting.items():
-                for rank, pushes in by_rank.items():
-                    for number, (slots, gradient) in enumerate(pushes):
-                        name = f"waiting.{clock}.{rank}.{number}"
-                        found[f"{name}.gradient"] = gradient.copy()
-                        if slots is not None:
-                            found[f"{name}.slots"] = slots
-            return found
+        """The complete state as arrays of its own, for a replica or a checkpoint; ``load`` takes them back.
 
-    def load(self, arrays: dict[str, Array]) -> None:
-        """Take in what ``dump`` gave of a shard of the same spec; a checkpoint leaves out what waited."""
+        Returns:
+            ``"keys"`` (int64, sparse only), ``"weights"`` (rows, ...), ``"state.<name>"`` for each of the optimiser's
+            arrays, ``"counters"`` (int64: steps, clock, skipped), and the pushes that wait for their clock:
+            ``"waiting"`` (pushes, 3) with clock, rank and number of keys (-1: every row), ``"waiting.keys"`` and
+            ``"waiting.gradients"``, one push's after the other's. Sparse tables with a limited life add to these.
+        """
         with self.lock:
-            slots = self._place(arrays)
-            self._weights[slots] = arrays["weights"]
-            for name, array in zip(self._optimizer.state, self._state, strict=True):
-                array[slots] = arrays[f"state.{name}"]
-            for name in arrays:
-                if name.startswith("waiting.") and name.endswith(".gradient"):
-                    clock, rank = map(int, name.split(".")[1:3])
-                    pushes = self._waiting.setdefault(clock, {}).setdefault(rank, [])
-                    pushes.append((arrays.get(name.replace("gradient", "slots")), arrays[name]))
+            counters = np.array([self._steps, self._clock, self.skipped], np.int64)
+            return {**self._dump_rows(), "counters": counters, **self._dump_waiting()}
 
-    def _place(self, arrays: dict[str, Array]) -> Slots | slice:
-        """Where the rows of ``load`` go."""
-        return slice(None)
+    def load(self, arrays: Mapping[str, Array]) -> None:
+        """Become what ``dump`` described; what was here before is forgotten.
+
+        Args:
+            arrays: Without ``"waiting"``, nothing waits; without ``"counters"``, they begin anew.
+
+        Raises:
+            TableError: The arrays are not of this table's shape.
+        """
+        with self.lock:
+            self._steps, self._clock, self.skipped = arrays["counters"].tolist() if "counters" in arrays else (0, 0, 0)
+            self._load_rows(arrays)
+            self._load_waiting(arrays)
+
+    def close(self) -> None:
+        """Let go of what is not memory."""
+
+    def _check(self, keys: Keys | None) -> None:
+        """Refuse keys that are none."""
+
+    def _named(self, key: int) -> str:
+        return f"key {key}"
+
+    def _come_to(self, clock: int) -> None:
+        """A push of a later clock is here, so those before have ended (under SSP and ASP: for the fastest worker)."""
+        if clock > self._clock:
+            self._clock = clock
+            self._expire(clock)
+
+    def _expire(self, clock: int) -> None:
+        """Delete rows that are too old in ``clock``."""
+
+    def _read_rows(self, keys: Keys) -> Array:
+        raise NotImplementedError
+
+    def _step_rows(self, keys: Keys, gradient: Array) -> None:
+        raise NotImplementedError
+
+    def _dump_rows(self) -> dict[str, Array]:
+        raise NotImplementedError
+
+    def _load_rows(self, arrays: Mapping[str, Array]) -> None:
+        raise NotImplementedError
+
+    def _flat(self, gradient: Array) -> Array:
+        return np.require(gradient.reshape(-1, self.spec.width), self._arithmetic, ["C", "W"])
+
+    def _shaped(self, rows: Array) -> Array:
+        return rows.reshape(-1, *self.spec.row_shape)
 
     def _step(self, pushes: list[Push]) -> None:
-        if all(slots is not None for slots, _ in pushes):
-            slots = np.concatenate([s for s, _ in pushes if s is not None]) if len(pushes) > 1 else pushes[0][0]
-            assert slots is not None
-            gradient = np.concatenate([g for _, g in pushes]) if len(pushes) > 1 else pushes[0][1]
-            self._step_rows(*sum_duplicates(slots, gradient, self._marker))
+        self._steps += 1
+        keys = [k for k, _ in pushes if k is not None]
+        if len(keys) == len(pushes) and not self._optimizer.every_row:
+            self._step_rows(_joined(keys), _joined([gradient for _, gradient in pushes]))
             return
-        total = pushes[0][1] if pushes[0][0] is None else np.zeros_like(self._weights)
-        for slots, gradient in pushes if pushes[0][0] is not None else pushes[1:]:
-            if slots is None:
+        first, gradient = pushes[0]
+        total = gradient if first is None else np.zeros(self._weights.shape, self._arithmetic)
+        for where, gradient in pushes if first is not None else pushes[1:]:
+            if where is None:
                 total += gradient
             else:
-                np.add.at(total, slots, gradient)
-        self._optimizer.step(self._weights, total, *self._state)
+                steps.add_rows(total, where, gradient)
+        self._move(None, total)
 
-    def _step_rows(self, slots: Slots, gradient: Array) -> None:
-        arrays = (self._weights, *self._state)
-        rows = [array[slots] for array in arrays]
-        self._optimizer.step(rows[0], gradient, *rows[1:])
-        for array, changed in zip(arrays, rows, strict=True):
-            array[slots] = changed
+    def _move(self, slots: Slots | None, gradient: Array) -> None:
+        """One step of the optimiser on rows without duplicates, or on all of them."""
+        if isinstance(self._optimizer, UserUpdate):
+            self._move_by_user(self._optimizer, slots, gradient)
+            return
+        kind = self._arithmetic.type
+        numbers = tuple(kind(number) for number in self._optimizer.numbers(self._steps))
+        run = steps.compiled(type(self._optimizer).__name__)
+        if self._weights.dtype == self._arithmetic:
+            run(self._weights, *self._two(self._state), slots, gradient, numbers)
+            return
+        rows: Any = slice(None) if slots is None else slots
+        weights, state = self._weights[rows].astype(kind), [array[rows] for array in self._state]
+        run(weights, *self._two(state), None, gradient, numbers)
+        self._weights[rows] = weights.astype(self._weights.dtype)
+        for array, changed in zip(self._state, state, strict=True):
+            array[rows] = changed
+
+    def _move_by_user(self, optimizer: UserUpdate, slots: Slots | None, gradient: Array) -> None:
+        rows: Any = slice(None) if slots is None else slots
+        weights = self._shaped(self._weights[rows].astype(self._arithmetic, copy=False))
+        optimizer.step(weights, self._shaped(gradient))
+        self._weights[rows] = weights.reshape(gradient.shape)
+
+    @staticmethod
+    def _two(state: list[Array]) -> tuple[Array | None, Array | None]:
+        a, b, *_ = (*state, None, None)
+        return a, b
+
+    def _dump_waiting(self) -> dict[str, Array]:
+        head: list[tuple[int, int, int]] = []
+        keys, gradients = [np.empty(0, np.int64)], [np.empty((0, self.spec.width), self._arithmetic)]
+        for clock, by_rank in sorted(self._waiting.items()):
+            for rank, pushes in sorted(by_rank.items()):
+                for where, gradient in pushes:
+                    head.append((clock, rank, -1 if where is None else len(where)))
+                    gradients.append(gradient)
+                    if where is not None:
+                        keys.append(where)
+        return {
+            "waiting": np.array(head, np.int64).reshape(-1, 3),
+            "waiting.keys": np.concatenate(keys),
+            "waiting.gradients": np.concatenate(gradients),
+        }
+
+    def _load_waiting(self, arrays: Mapping[str, Array]) -> None:
+        self._waiting = {}
+        if "waiting" not in arrays:
+            return
+        keys, gradients = arrays["waiting.keys"], arrays["waiting.gradients"]
+        for clock, rank, count in arrays["waiting"].tolist():
+            rows = self.rows if count < 0 else count
+            where = None if count < 0 else keys[:count].copy()
+            self.keep(clock, rank, where, gradients[:rows].copy())
+            keys, gradients = keys[max(count, 0) :], gradients[rows:]
 
 
 class DenseTable(Shard):
     """One server's contiguous rows of a dense table; its keys are row numbers counted from its first row."""
 
-    def __init__(self, spec: TableSpec, update: Callable[..., Any] | None, rank: int, servers: int) -> None:
+    def __init__(
+        self,
+        spec: TableSpec,
+        update: Callable[..., Any] | None,
+        rank: int,
+        servers: int,
+        budget: MemoryBudget | None = None,
+        nan: str = "stop",
+    ) -> None:
         mine = row_ranges(spec.shape[0], servers)[rank]
-        super().__init__(spec, update, len(mine))
+        super().__init__(spec, update, len(mine), nan)
+        self._first = mine.start
         rows = np.arange(mine.start, mine.stop, dtype=np.int64)
-        self._weights[...] = self._init.fill(rows, spec.width, spec.dtype).reshape(self._weights.shape)
+        self._weights[...] = self._init.fill(rows, spec.width, spec.dtype)
+        self._budget = budget
+        if budget is not None:
+            budget.take(id(self), self.usage()["bytes_in_memory"])
 
-    def slots(self, keys: Slots) -> Slots:
-        """The keys themselves.
+    def close(self) -> None:
+        """Count no more as what the server holds."""
+        if self._budget is not None:
+            self._budget.leave(id(self))
 
-        Raises:
-            TableError: A row outside the shard.
-        """
-        if exceed(keys, self.rows):
-            raise TableError(f"table {self.spec.name!r}: a row number outside this shard of {self.rows} rows")
-        return keys
-
-    def export(self) -> tuple[Slots | None, Array]:
+    def export(self) -> tuple[Keys | None, Array]:
         """Every row."""
-        return None, self._weights
+        return None, self._shaped(self._weights)
+
+    def _check(self, keys: Keys | None) -> None:
+        if keys is not None and exceed(keys, self.rows):
+            raise TableError(f"table {self.spec.name!r}: a row number outside this shard of {self.rows} rows")
+
+    def _named(self, key: int) -> str:
+        return f"row {self._first + key}"
+
+    def _read_rows(self, keys: Keys) -> Array:
+        self._check(keys)
+        out = np.empty((len(keys), self.spec.width), self._weights.dtype)
+        steps.gather(self._weights, keys, out)
+        return out
+
+    def _step_rows(self, keys: Keys, gradient: Array) -> None:
+        slots = keys.copy()
+        count = steps.sum_duplicates(slots, gradient, self._marker)
+        self._move(slots[:count], gradient[:count])
+
+    def _dump_rows(self) -> dict[str, Array]:
+        state = zip(self._optimizer.state, self._state, strict=True)
+        return {
+            "weights": self._shaped(self._weights).copy(),
+            **{f"state.{name}": self._shaped(array).copy() for name, array in state},
+        }
+
+    def _load_rows(self, arrays: Mapping[str, Array]) -> None:
+        mine, saved = self._shaped(self._weights).shape, arrays["weights"].shape
+        if mine != saved:
+            raise TableError(
+                f"table {self.spec.name!r}: this shard's weights are of shape {mine}; the saved ones of shape {saved}"
+            )
+        self._weights[...] = arrays["weights"].reshape(self._weights.shape)
+        for name, array in zip(self._optimizer.state, self._state, strict=True):
+            array[...] = arrays[f"state.{name}"].reshape(array.shape)
 
 
-class SparseTable(Shard):
-    """Rows by int64 key, made by the initialiser when a key is first pulled or pushed."""
-
-    def __init__(self, spec: TableSpec, update: Callable[..., Any] | None) -> None:
-        super().__init__(spec, update, rows=1024)
-        self._index: dict[int, int] = {}
-        self._keys = np.empty(1024, np.int64)
-
-    @property
-    def rows(self) -> int:
-        """Rows made so far."""
-        return len(self._index)
-
-    def slots(self, keys: Slots) -> Slots:
-        """Where the rows of ``keys`` lie, making those that are missing."""
-        found = np.fromiter(map(self._index.get, keys.tolist(), repeat(-1)), np.int64, len(keys))
-        missing = np.flatnonzero(found < 0)
-        if len(missing):
-            wanted = keys[missing].tolist()
-            self._make(list(dict.fromkeys(wanted)))
-            found[missing] = np.fromiter(map(self._index.__getitem__, wanted), np.int64, len(wanted))
-        return found
-
-    def export(self) -> tuple[Slots | None, Array]:
-        """Keys and rows, in the order they were made."""
-        return self._keys[: self.rows], self._weights[: self.rows]
-
-    def _place(self, arrays: dict[str, Array]) -> Slots | slice:
-        return self.slots(arrays["keys"])
-
-    def _make(self, keys: list[int]) -> None:
-        first = self.rows
-        last = first + len(keys)
-        if last > len(self._keys):
-            self._grow(max(last, 2 * len(self._keys)))
-        self._index.update(zip(keys, range(first, last), strict=True))
-        self._keys[first:last] = keys
-        self._weights[first:last] = self._init.fill(self._keys[first:last], self.spec.width, self.spec.dtype)
-
-    def _grow(self, capacity: int) -> None:
-        self._weights = _larger(self._weights, capacity)
-        self._state = [_larger(array, capacity) for array in self._state]
-        self._keys = _larger(self._keys, capacity)
-        self._marker = np.zeros(capacity, np.int64)
-
-
-def sum_duplicates(slots: Slots, gradient: Array, marker: Slots) -> tuple[Slots, Array]:
-    """Add up the gradients of equal slots.
-
-    Args:
-        slots: Row numbers, shape (n,).
-        gradient: Shape (n, ...).
-        marker: Scratch memory with an element for every row; finds duplicates without sorting.
-
-    Returns:
-        Slots without duplicates and a gradient for each; the arguments themselves when there were none.
-    """
-    order = np.arange(len(slots))
-    marker[slots] = order
-    winner = marker[slots]
-    last = winner == order  # one position for each slot: the last that wrote its marker
-    if last.all():
-        return slots, gradient
-    place = np.cumsum(last) - 1
-    total = np.zeros((int(last.sum()), *gradient.shape[1:]), gradient.dtype)
-    np.add.at(total, place[winner], gradient)
-    return slots[last], total
-
-
-def _larger(array: Array, capacity: int) -> Array:
-    grown = np.zeros((capacity, *array.shape[1:]), array.dtype)
-    grown[: len(array)] = array
-    return grown
+def _joined(arrays: list[Array]) -> Array:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)

@@ -16,10 +16,10 @@ from paibook.runtimes.ps.chain import receive_push
 from paibook.runtimes.ps.messages import PUSHED, WHOLE, Op
 from paibook.runtimes.ps.partition import Partition
 from paibook.runtimes.ps.shards import TableSpec
-from paibook.runtimes.ps.tables import Shard
 
 if TYPE_CHECKING:
     from paibook.runtimes.ps.server import Server
+    from paibook.runtimes.ps.tables import Shard
 
 
 class WorkerLink:
@@ -75,7 +75,7 @@ class WorkerLink:
 
     def _push(self, header: Header) -> None:
         partition, number, shard = self._shard(header)
-        keys, gradient = receive_push(self._channel, header, shard)
+        keys, gradient = shard.finite(*receive_push(self._channel, header, shard), self._rank, header.clock)
         worker = (self._rank, self._incarnation)
         answer = Header(Op.ACK, table=partition.number, sequence=header.sequence)
         try:
@@ -134,7 +134,7 @@ class WorkerLink:
         """Do what may run the cell's ``update``; when it raises, that is the run's error, wherever it surfaces."""
         try:
             act()
-        except (ChannelClosed, TableError):
+        except (ChannelClosed, TableError, RunError):
             raise
         except Exception as error:
             raise capture_error(error, self._server.name) from error

@@ -1,0 +1,67 @@
+"""How much memory a server's sparse tables may take, and each one's share of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Hashable
+
+import psutil
+
+from paibook.errors import RunError
+
+SHARE = 0.7  # of what is free under the bound; the rest is for messages, waiting pushes and what moves to disk
+LEAST = 4 << 20  # a smaller bound is nothing but spilling
+
+
+class MemoryBudget:
+    """Shared by the tables of one server; for any thread.
+
+    Args:
+        memory: Bytes the process may use, as ``--memory`` says.
+
+    Attributes:
+        limit: Bytes for all tables; known once the first asks for its share, when what compiled code takes is loaded.
+    """
+
+    def __init__(self, memory: int) -> None:
+        self.limit: int | None = None
+        self._memory = memory
+        self._taken: dict[Hashable, int] = {}
+        self._sharers: set[Hashable] = set()
+        self._lock = threading.Lock()
+
+    def take(self, table: Hashable, nbytes: int) -> None:
+        """A dense table holds these bytes, always."""
+        with self._lock:
+            self._taken[table] = 0 if self.limit is None else nbytes  # before, they count as the process's own
+
+    def join(self, table: Hashable) -> None:
+        """A sparse table asks for a share."""
+        with self._lock:
+            self._sharers.add(table)
+
+    def leave(self, table: Hashable) -> None:
+        """A table is no more. Safe to repeat."""
+        with self._lock:
+            self._taken.pop(table, None)
+            self._sharers.discard(table)
+
+    def share(self) -> int:
+        """Bytes that each sparse table may hold now; less when another one has joined.
+
+        Raises:
+            RunError: The process alone takes all of the memory.
+        """
+        with self._lock:
+            if self.limit is None:
+                self.limit = self._free()
+            return max(LEAST // 4, self.limit - sum(self._taken.values())) // max(1, len(self._sharers))
+
+    def _free(self) -> int:
+        own = int(psutil.Process().memory_info().rss)
+        if self._memory - own < LEAST:
+            raise RunError(
+                f"--memory {self._memory / 2**20:.0f}MB is less than a server takes without any sparse table; "
+                f"give it {own / 2**20 + 64:.0f}MB or more"
+            )
+        return int((self._memory - own) * SHARE)

@@ -1,0 +1,333 @@
+"""A server's shard of a sparse table: rows by key, which are made, expire, are evicted, and go to disk and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paibook.runtimes.ps import steps
+from paibook.runtimes.ps.admission import Admission
+from paibook.runtimes.ps.budget import MemoryBudget
+from paibook.runtimes.ps.index import MISSING, KeyIndex
+from paibook.runtimes.ps.shards import TableSpec
+from paibook.runtimes.ps.slots import SlotPool
+from paibook.runtimes.ps.spill import RowFile
+from paibook.runtimes.ps.tables import Array, Keys, Shard, Slots
+
+_FIRST = 1024  # rows to make room for
+_SPARED = 16  # one part in so many is evicted beyond the limit, so that the next keys find room
+_COLD = 8  # one part in so many of the rows in memory goes to disk at once
+_BATCH = 1 << 13  # rows loaded or moved to or from disk at once
+
+
+class SparseTable(Shard):
+    """Rows by int64 key, made by the initialiser when a key is first pushed.
+
+    The index gives a key's place: a slot in memory, 0 or more, or ``-2 - number`` of a record on disk. Slots change
+    hands when rows are deleted or go to disk, so nobody may remember them from one call to the next.
+
+    Which rows live depends on pushes and clocks alone, not on pulls or memory: replicas agree.
+
+    Args:
+        spec, update, nan: As for any shard.
+        servers: How many share ``max_rows``.
+        budget: What the server's sparse tables may hold in memory; without one nothing goes to disk.
+        folder: Where rows go to disk.
+    """
+
+    def __init__(
+        self,
+        spec: TableSpec,
+        update: Callable[..., Any] | None,
+        servers: int = 1,
+        budget: MemoryBudget | None = None,
+        folder: str = "",
+        nan: str = "stop",
+    ) -> None:
+        super().__init__(spec, update, _FIRST, nan)
+        self._index = KeyIndex()
+        self._limit = None if spec.max_rows is None else -(-spec.max_rows // servers)
+        self._admission = None if spec.admit is None else Admission(spec.admit)
+        self._budget, self._folder = budget, folder
+        if budget is not None:
+            budget.join(id(self))
+        self._file: RowFile | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._index = KeyIndex()
+        columns = {"key": "i8"}
+        if self._limit is not None or self._budget is not None:
+            columns["step"] = "i8"  # of the last push
+        if self.spec.expire_after is not None:
+            columns["clock"] = "i8"
+        self._memory, self._disk = SlotPool(columns), SlotPool(columns)
+        self._memory.grow(len(self._weights))
+        self._drop_file()
+
+    @property
+    def rows(self) -> int:
+        """Rows held, in memory and on disk."""
+        return len(self._index)
+
+    def usage(self) -> dict[str, int]:
+        """Live numbers: rows in memory and on disk, the bytes they take there, and gradients skipped."""
+        with self.lock:
+            kept = self._index.nbytes + self._memory.nbytes + self._disk.nbytes
+            return {
+                "rows_in_memory": len(self._memory),
+                "rows_on_disk": len(self._disk),
+                "bytes_in_memory": kept + len(self._memory) * self._row_bytes,
+                "bytes_on_disk": 0 if self._file is None else self._file.nbytes,
+                "skipped": self.skipped,
+            }
+
+    def export(self) -> tuple[Keys | None, Array]:
+        """Keys and rows, in no order that means anything."""
+        with self.lock:
+            keys, places = self._index.items()
+            return keys, self._shaped(self._rows_at(places, self._planes[:1])[0])
+
+    def close(self) -> None:
+        """Give the disk's space back, and the share of memory."""
+        self._drop_file()
+        if self._budget is not None:
+            self._budget.leave(id(self))
+
+    def _drop_file(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    @property
+    def _planes(self) -> list[Array]:
+        return [self._weights, *self._state]
+
+    @property
+    def _row_bytes(self) -> int:
+        return sum(plane.shape[1] * plane.dtype.itemsize for plane in self._planes) + self._marker.dtype.itemsize
+
+    def _read_rows(self, keys: Keys) -> Array:
+        places = self._index.find(keys)
+        out = np.empty((len(keys), self.spec.width), self._weights.dtype)
+        steps.gather(self._weights, places, out)
+        if len(places) and places.min() < 0:
+            missing, away = places == MISSING, places < MISSING
+            if missing.any():
+                out[missing] = self._init.fill(keys[missing], self.spec.width, self.spec.dtype)
+            if away.any():
+                out[away] = self._recorded(places[away])[0]
+        return out
+
+    def _step_rows(self, keys: Keys, gradient: Array) -> None:
+        if self._budget is not None:
+            self._shrink(self._budget)
+        slots = self._index.find(keys)
+        self._touch(slots[slots >= 0])
+        if len(slots) and slots.min() < 0:
+            self._recall(keys, slots)
+            self._create(keys, slots)
+            admitted = slots >= 0
+            slots, gradient = slots[admitted], gradient[admitted]
+        count = steps.sum_duplicates(slots, gradient, self._marker)
+        if count:
+            self._move(slots[:count], gradient[:count])
+        if self._limit is not None and self.rows > self._limit:
+            self._evict(self.rows - self._limit + self._limit // _SPARED)
+
+    def _touch(self, slots: Slots) -> None:
+        """These rows are pushed now; until the step is over they also stay in memory."""
+        self._memory.note(slots, step=self._steps, clock=self._clock)
+
+    def _create(self, keys: Keys, slots: Slots) -> None:
+        """Make rows for the keys without a slot that are admitted; fills in their slots."""
+        missing = np.flatnonzero(slots == MISSING)
+        if self._admission is not None and len(missing):
+            missing = missing[self._admission.admit(keys[missing], self._steps)]
+        if not len(missing):
+            return
+        self._make_room(len(missing))
+        wanted = keys[missing]
+        places, added, left = self._index.add(wanted, *self._memory.stock(len(missing)))
+        self._memory.left = left
+        slots[missing] = places
+        self._fill(wanted[added], places[added])
+
+    def _fill(self, keys: Keys, slots: Slots) -> None:
+        self._memory.columns["key"][slots] = keys
+        self._weights[slots] = self._init.fill(keys, self.spec.width, self.spec.dtype)
+        for array in self._state:
+            array[slots] = 0
+        self._touch(slots)
+
+    def _remove(self, pool: SlotPool, slots: Slots) -> None:
+        self._index.delete(pool.columns["key"][slots])
+        pool.give(slots)
+
+    def _expire(self, clock: int) -> None:
+        if self.spec.expire_after is None:
+            return
+        for pool in (self._memory, self._disk):
+            clocks = pool.columns["clock"][: pool.end]
+            self._remove(pool, np.flatnonzero((clocks >= 0) & (clocks < clock - self.spec.expire_after)))
+
+    def _evict(self, count: int) -> None:
+        """Delete the rows whose last push is longest ago; of those of one step, the smallest keys."""
+        pools = (self._memory, self._disk)
+        live = [pool.live("step") for pool in pools]
+        step = np.concatenate([pool.columns["step"][slots] for pool, slots in zip(pools, live, strict=True)])
+        key = np.concatenate([pool.columns["key"][slots] for pool, slots in zip(pools, live, strict=True)])
+        oldest = np.lexsort((key, step))[:count]
+        here = oldest < len(live[0])
+        self._remove(self._memory, live[0][oldest[here]])
+        self._remove(self._disk, live[1][oldest[~here] - len(live[0])])
+
+    # Memory and disk.
+
+    def _make_room(self, count: int) -> None:
+        """See that so many slots are free: grow, send cold rows to disk, or, for a huge push, exceed the budget."""
+        if self._budget is None:
+            short = count - self._memory.free
+            if short > 0:
+                self._resize(max(2 * len(self._weights), len(self._weights) + short))
+            return
+        allowed = self._allowed(self._budget)
+        short = len(self._memory) + count - allowed
+        if short > 0:
+            self._send_to_disk(max(short, len(self._memory) // _COLD))
+        # All at once, so that growing never copies; memory is not taken before rows are written.
+        self._resize(max(allowed, len(self._memory) + count))
+
+    def _resize(self, capacity: int) -> None:
+        if capacity > len(self._weights):
+            self._weights = _larger(self._weights, capacity)
+            self._state = [_larger(array, capacity) for array in self._state]
+            self._marker = _larger(self._marker, capacity)
+            self._memory.grow(capacity)
+
+    def _allowed(self, budget: MemoryBudget) -> int:
+        """Rows that may be in memory."""
+        rows = (budget.share() - self._index.nbytes - self._disk.nbytes) // (self._row_bytes + self._memory.slot_bytes)
+        return max(_FIRST, rows)
+
+    def _shrink(self, budget: MemoryBudget) -> None:
+        """Give memory back that this table had before others came."""
+        allowed = self._allowed(budget)
+        if self._memory.end <= 2 * allowed:
+            return
+        self._send_to_disk(len(self._memory) - allowed)
+        live = self._memory.live("step")
+        planes = [plane[live] for plane in self._planes]
+        columns = {name: column[live] for name, column in self._memory.columns.items()}
+        capacity = max(allowed, len(live))
+        self._weights, *self._state = [np.zeros((capacity, plane.shape[1]), plane.dtype) for plane in planes]
+        self._marker = np.empty(capacity, np.int32)
+        self._memory = SlotPool({name: column.dtype for name, column in columns.items()})
+        self._memory.grow(capacity)
+        slots = self._memory.take(len(live))
+        for name, column in columns.items():
+            self._memory.columns[name][slots] = column
+        for plane, rows in zip(self._planes, planes, strict=True):
+            plane[slots] = rows
+        self._index.put(columns["key"], slots)
+
+    def _send_to_disk(self, count: int) -> None:
+        """Move the rows whose last push is longest ago, but none of this step's."""
+        live = self._memory.live("step")
+        step = self._memory.columns["step"][live]
+        cold = live[step < self._steps]
+        if count <= 0 or not len(cold):
+            return
+        if count < len(cold):
+            cold = cold[np.argpartition(self._memory.columns["step"][cold], count)[:count]]
+        if self._file is None:
+            self._file = RowFile(self._planes, self._folder, self.spec.name)
+        if (short := len(cold) - self._disk.free) > 0:
+            self._disk.grow(max(self._disk.capacity * 3 // 2, self._disk.capacity + short))
+        for start in range(0, len(cold), _BATCH):
+            slots = cold[start : start + _BATCH]
+            numbers = self._disk.take(len(slots))
+            self._file.write(numbers, [plane[slots] for plane in self._planes])
+            self._disk.copy(numbers, self._memory, slots)
+            self._index.put(self._memory.columns["key"][slots], -2 - numbers)
+            self._memory.give(slots)
+
+    def _recall(self, keys: Keys, slots: Slots) -> None:
+        """Bring the rows of a push back from disk; fills in their slots."""
+        away = np.flatnonzero(slots < MISSING)
+        if not len(away):
+            return
+        places, first, back = np.unique(slots[away], return_index=True, return_inverse=True)
+        self._make_room(len(places))
+        taken, numbers = self._memory.take(len(places)), -2 - places
+        for plane, rows in zip(self._planes, self._recorded(places), strict=True):
+            plane[taken] = rows
+        self._memory.copy(taken, self._disk, numbers)
+        self._index.put(keys[away[first]], taken)
+        self._disk.give(numbers)
+        slots[away] = taken[back]
+        self._touch(taken)
+
+    def _recorded(self, places: Slots) -> list[Array]:
+        assert self._file is not None, "a place on disk, but no file"
+        return self._file.read(-2 - places)
+
+    def _rows_at(self, places: Slots, planes: list[Array]) -> list[Array]:
+        """The first planes, weights and then state, at places in memory and on disk."""
+        rows = [np.empty((len(places), plane.shape[1]), plane.dtype) for plane in planes]
+        for plane, out in zip(planes, rows, strict=True):
+            steps.gather(plane, places, out)
+        away = np.flatnonzero(places < MISSING)
+        for start in range(0, len(away), _BATCH):
+            some = away[start : start + _BATCH]
+            for out, recorded in zip(rows, self._recorded(places[some]), strict=False):
+                out[some] = recorded
+        return rows
+
+    # Replicas and checkpoints.
+
+    def _dump_rows(self) -> dict[str, Array]:
+        keys, places = self._index.items()
+        weights, *state = self._rows_at(places, self._planes)
+        away = places < MISSING
+        arrays: dict[str, Array] = {"keys": keys, "weights": self._shaped(weights)}
+        arrays |= {f"state.{n}": self._shaped(array) for n, array in zip(self._optimizer.state, state, strict=True)}
+        for name, column in self._memory.columns.items():
+            if name != "key":
+                arrays[f"pushed.{name}"] = np.where(away, 0, column[np.where(away, 0, places)])
+                arrays[f"pushed.{name}"][away] = self._disk.columns[name][-2 - places[away]]
+        if self._admission is not None and self._admission.sketch is not None:
+            arrays["admission.counters"] = self._admission.sketch.counters.copy()
+        return arrays
+
+    def _load_rows(self, arrays: Mapping[str, Array]) -> None:
+        self._forget()
+        if self._admission is not None and self._admission.sketch is not None and "admission.counters" in arrays:
+            self._admission.sketch.counters[...] = arrays["admission.counters"]
+        names = ["weights", *(f"state.{name}" for name in self._optimizer.state)]
+        self._steps += 1  # so that even rows of the last step may go to disk meanwhile
+        for start in range(0, len(arrays["keys"]), _BATCH):
+            part = slice(start, start + _BATCH)
+            keys = np.ascontiguousarray(arrays["keys"][part], np.int64)
+            self._make_room(len(keys))
+            slots = self._memory.take(len(keys))
+            for name, plane in zip(names, self._planes, strict=True):
+                plane[slots] = arrays[name][part].reshape(len(keys), -1)
+            self._memory.columns["key"][slots] = keys
+            self._memory.note(slots, **{name: self._pushed(arrays, name, part) for name in ("step", "clock")})
+            self._index.put(keys, slots)
+        self._steps -= 1
+
+    def _pushed(self, arrays: Mapping[str, Array], name: str, part: slice) -> Any:
+        # A table that was saved without a limit counts as pushed just now.
+        now = self._steps - 1 if name == "step" else self._clock
+        return arrays[f"pushed.{name}"][part] if f"pushed.{name}" in arrays else now
+
+
+def _larger(array: NDArray[Any], capacity: int) -> NDArray[Any]:
+    grown = np.zeros((capacity, *array.shape[1:]), array.dtype)  # zeros take no memory before they are written
+    grown[: len(array)] = array
+    return grown
