@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from paibook.comms.wire import ChannelClosed
 from paibook.runtimes.ps.consistency import Consistency, VectorClock, answer_tick, may_read, to_apply
 from paibook.runtimes.ps.coordinator import Until
+from paibook.runtimes.ps.holdups import HOLD_SECONDS, Holdup, find
 from paibook.runtimes.ps.watched import WatchedMeans
 
 _NOTHING: Mapping[str, float] = {}
@@ -22,14 +23,23 @@ class ClockBoard:
         world_size: Workers.
         apply: Makes the buffered pushes of one clock visible; called with the board locked.
         until: The stop condition; on server 0 alone.
+        report: Called, with the board locked, with who holds up whom when a worker has waited for ``HOLD_SECONDS``.
     """
 
     def __init__(
-        self, consistency: Consistency, world_size: int, apply: Callable[[int], None], until: Until | None = None
+        self,
+        consistency: Consistency,
+        world_size: int,
+        apply: Callable[[int], None],
+        until: Until | None = None,
+        report: Callable[[Holdup], None] = lambda holdup: None,
     ) -> None:
         self._consistency = consistency
         self._apply = apply
         self._until = until
+        self._report = report
+        self._waiting: dict[int, int] = {}  # rank to clock
+        self._moved = [time.monotonic()] * world_size
         self._changed = threading.Condition()
         self._means = WatchedMeans(() if until is None else until.names)
         self._began: float | None = None
@@ -42,8 +52,8 @@ class ClockBoard:
         with self._changed:
             self._began = time.monotonic() if self._began is None else self._began
 
-    def wait_to_read(self, clock: int) -> int:
-        """Block until a worker in ``clock`` may be answered.
+    def wait_to_read(self, rank: int, clock: int) -> int:
+        """Block until worker ``rank``, which is in ``clock``, may be answered.
 
         Returns:
             Clocks that every worker has finished by now.
@@ -52,7 +62,7 @@ class ClockBoard:
             ChannelClosed: The board was closed meanwhile.
         """
         with self._changed:
-            self._wait(lambda: may_read(self._consistency, self.vector, clock))
+            self._wait(lambda: may_read(self._consistency, self.vector, clock), rank, clock)
             return self.vector.slowest
 
     def tick(self, rank: int, metrics: Mapping[str, float] = _NOTHING) -> None:
@@ -62,12 +72,13 @@ class ClockBoard:
         """
         with self._changed:
             self._means.observe(rank, metrics)
+            self._moved[rank] = time.monotonic()
             self._move(self.vector.tick(rank))
 
-    def goes_on(self, clock: int) -> bool:
-        """Block until a worker that has come to ``clock`` may be told whether training goes on."""
+    def goes_on(self, rank: int, clock: int) -> bool:
+        """Block until worker ``rank``, which has come to ``clock``, may be told whether training goes on."""
         with self._changed:
-            self._wait(lambda: answer_tick(self._consistency, self.vector, clock))
+            self._wait(lambda: answer_tick(self._consistency, self.vector, clock), rank, clock)
             return self.reason is None
 
     def retire(self, rank: int, metrics: Mapping[str, float] = _NOTHING) -> None:
@@ -100,7 +111,15 @@ class ClockBoard:
         if self._until.holds(values):
             self.reason = self._until.describe(values)
 
-    def _wait(self, condition: Callable[[], bool]) -> None:
-        self._changed.wait_for(lambda: self._closed or condition())
+    def _wait(self, condition: Callable[[], bool], rank: int, clock: int) -> None:
+        if not condition():
+            self._waiting[rank] = clock
+            try:
+                while not self._changed.wait_for(lambda: self._closed or condition(), HOLD_SECONDS):
+                    holdup = find(self.vector, self._waiting, self._moved, time.monotonic())
+                    if holdup is not None:
+                        self._report(holdup)
+            finally:
+                del self._waiting[rank]
         if self._closed:
             raise ChannelClosed("the server has ended")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +14,32 @@ from numpy.typing import DTypeLike, NDArray
 from paibook.comms.shared_channel import take_up
 from paibook.comms.wire import Channel, ChannelClosed, Header, connect
 from paibook.errors import TableError
+from paibook.runtimes.ps.consistency import Consistency, fresh_enough
+from paibook.runtimes.ps.key_sets import SentKeys, Splits
 from paibook.runtimes.ps.messages import GO_ON, WHOLE, Op
-from paibook.runtimes.ps.shards import TableSpec, exceed, owners, row_ranges, split
+from paibook.runtimes.ps.pull_tickets import Prefetched, PullTicket
+from paibook.runtimes.ps.shards import TableSpec, exceed, row_ranges
+from paibook.runtimes.ps.staleness import StalenessRecord
 
 MAX_UNANSWERED = 256  # acknowledgements that may pile up in the socket's buffer before we read them
+MAX_DUE = 32 << 10  # bytes that surely fit a connection's buffers while nobody reads
+ASP = Consistency("asp")
 _MASK = 0xFFFFFFFF
+
+
+@dataclass(eq=False)
+class Request:
+    """Something asked of a server.
+
+    Attributes:
+        number: Counts the requests to that server.
+        into: Where the answer's payload goes.
+        answer: The answer's header, once it has been read.
+    """
+
+    number: int
+    into: NDArray[Any] | None = None
+    answer: Header | None = None
 
 
 class ServerLink:
@@ -26,40 +48,32 @@ class ServerLink:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._asked = 0
-        self._answered = 0
+        self._open: deque[Request] = deque()  # not answered yet
+        self._due = 0  # bytes of payload that those bring
+        self._ahead = 0  # bytes sent while an answer with payload was open
         self._refusal: str | None = None
+        self._keys = SentKeys()
 
-    def ask(self, header: Header, *buffers: NDArray[Any] | bytes) -> int:
-        """Send a request; returns its number."""
-        if self._asked - self._answered >= MAX_UNANSWERED:
-            self.answer(self._asked)
-        self._asked += 1
-        numbered = Header(
-            header.op, header.flags, header.table, self._asked & _MASK, header.keys, header.clock, header.key_set
-        )
-        self._channel.send(numbered, *buffers)
-        return self._asked
-
-    def answer(self, number: int, into: NDArray[Any] | None = None) -> Header | None:
-        """Read answers up to that of request ``number``; None when it was read before.
+    def ask(self, header: Header, *buffers: NDArray[Any] | bytes, into: NDArray[Any] | None = None) -> Request:
+        """Send a request.
 
         Args:
-            into: Where its payload goes.
+            into: Where the payload of the answer goes.
         """
-        header = None
-        while self._answered < number:
-            header = self._channel.receive()
-            self._answered += 1
-            if header.sequence != self._answered & _MASK:
-                raise ChannelClosed("a server answered out of order")
-            if header.op == Op.ERROR:
-                self._refusal = str(self._channel.receive_json(header)["message"])
-            elif self._answered == number and into is not None and header.length == into.nbytes:
-                self._channel.receive_into(into)
-            elif header.length:
-                self._channel.skip(header.length)
-                raise ChannelClosed("a server answered at an unexpected length")
-        return header
+        header, buffers = self._keys.shorten(header, buffers)
+        self._make_room(sum(b.nbytes if isinstance(b, np.ndarray) else len(b) for b in buffers))
+        self._asked += 1
+        request = Request(self._asked, into)
+        self._open.append(request)
+        self._due += 0 if into is None else into.nbytes
+        self._channel.send(header._replace(sequence=self._asked & _MASK), *buffers)
+        return request
+
+    def answer(self, request: Request) -> Header:
+        """Read answers up to that of ``request``."""
+        while request.answer is None:
+            self._read()
+        return request.answer
 
     def take_refusal(self) -> str | None:
         """What the server refused since the last time it was asked for."""
@@ -70,12 +84,33 @@ class ServerLink:
         """End the connection."""
         self._channel.close()
 
+    def _make_room(self, size: int) -> None:
+        """Read what is due where the server could not send it for not being read, nor read for sending."""
+        if len(self._open) >= MAX_UNANSWERED or (self._due > MAX_DUE and self._ahead + size > MAX_DUE):
+            self.answer(self._open[-1])
+        self._ahead = self._ahead + size if self._due else 0
+
+    def _read(self) -> None:
+        request = self._open.popleft()
+        header = self._channel.receive()
+        if header.sequence != request.number & _MASK:
+            raise ChannelClosed("a server answered out of order")
+        expected = 0 if request.into is None else request.into.nbytes
+        self._due -= expected
+        if header.op == Op.ERROR:
+            self._refusal = str(self._channel.receive_json(header)["message"])
+        elif header.length != expected:
+            raise ChannelClosed("a server answered at an unexpected length")
+        elif request.into is not None:
+            self._channel.receive_into(request.into)
+        request.answer = header
+
 
 @dataclass(frozen=True)
 class Ticket:
-    """A push on its way: (server, request number) for each server it went to."""
+    """A push on its way: (server, request) for each server it went to."""
 
-    requests: tuple[tuple[int, int], ...]
+    requests: tuple[tuple[int, Request], ...]
 
 
 class ParameterServer:
@@ -84,9 +119,11 @@ class ParameterServer:
     Attributes:
         rank: This worker's.
         world_size: Workers in the run.
+        staleness: What its pulls have observed so far.
 
     Args:
         take: Gives the watched metrics logged since it was last called; they go to server 0 with every clock.
+        consistency: The run's.
     """
 
     def __init__(
@@ -95,11 +132,14 @@ class ParameterServer:
         world_size: int,
         links: Sequence[ServerLink],
         take: Callable[[], Mapping[str, float]] = dict,
+        consistency: Consistency = ASP,
     ) -> None:
+        self.staleness = StalenessRecord(logs=not consistency.buffers)
         self.rank = rank
         self.world_size = world_size
         self._links = links
         self._take = take
+        self._consistency = consistency
         self._clock = 0
         self._goes_on = True
         self._tables: dict[str, Table] = {}
@@ -112,6 +152,7 @@ class ParameterServer:
         addresses: Sequence[tuple[str, int]],
         token: bytes,
         take: Callable[[], Mapping[str, float]] = dict,
+        consistency: Consistency = ASP,
     ) -> ParameterServer:
         """Join a run's servers as worker ``rank``.
 
@@ -122,12 +163,13 @@ class ParameterServer:
         try:
             for address in addresses:
                 links.append(ServerLink(take_up(connect(address, token))))
-                links[-1].answer(links[-1].ask(Header(Op.JOIN), b'{"role": "worker", "rank": %d}' % rank))
+                join = links[-1].ask(Header(Op.JOIN), b'{"role": "worker", "rank": %d}' % rank)
+                links[-1].answer(join)
         except BaseException:
             for link in links:
                 link.close()
             raise
-        return cls(rank, world_size, links, take)
+        return cls(rank, world_size, links, take, consistency)
 
     def table(
         self,
@@ -156,18 +198,18 @@ class ParameterServer:
         spec = TableSpec.declare(name, shape, width, sparse, dtype, optimizer, init)
         payload = json.dumps(spec.to_wire()).encode()
         headers = self._ask_all([(Header(Op.DECLARE), (payload,))] * len(self._links))
-        table = Table(self, spec, [0 if header is None else header.table for header in headers])
+        table = Table(self, spec, [header.table for header in headers])
         return self._tables.setdefault(name, table)
 
     def clock(self) -> bool:
         """End this worker's iteration; returns True while training goes on."""
+        self.staleness.end_clock(self._clock)
         self._clock += 1
-        requests = self._end_of_clock(Op.CLOCK)
-        numbers = [link.ask(header, *buffers) for link, (header, buffers) in zip(self._links, requests, strict=True)]
+        asked = self._ask_each(self._end_of_clock(Op.CLOCK))
         # Server 0 decides; the others' answers are read with the next request that needs one.
-        answer = self._links[0].answer(numbers[0])
+        answer = self._links[0].answer(asked[0])
         self._check()
-        self._goes_on = self._goes_on and answer is not None and bool(answer.flags & GO_ON)
+        self._goes_on = self._goes_on and bool(answer.flags & GO_ON)
         return self._goes_on
 
     def clocks(self, n: int | None = None) -> Iterator[int]:
@@ -178,14 +220,22 @@ class ParameterServer:
             turns += 1
             self.clock()
 
-    def wait(self, ticket: Ticket) -> None:
-        """Block until the servers have taken a push in. Under BSP it is applied when its clock ends."""
-        for server, number in ticket.requests:
-            self._links[server].answer(number)
+    def wait(self, ticket: Ticket | PullTicket) -> None:
+        """Block until the servers have taken a push in, or until what was prefetched is here.
+
+        Under BSP a push is applied when its clock ends.
+        """
+        if isinstance(ticket, PullTicket):
+            for link, request in ticket.requests:
+                link.answer(request)
+        else:
+            for server, request in ticket.requests:
+                self._links[server].answer(request)
         self._check()
 
     def retire(self) -> None:
         """Tell the servers that this worker is done, so that nobody waits for it."""
+        self.staleness.end_clock(self._clock, last=True)
         self._ask_all(self._end_of_clock(Op.RETIRE))
 
     def close(self) -> None:
@@ -199,9 +249,12 @@ class ParameterServer:
         first = (json.dumps(dict(metrics)).encode(),) if metrics else ()
         return [(header, first), *[(header, ())] * (len(self._links) - 1)]
 
-    def _ask_all(self, requests: Sequence[tuple[Header, tuple[Any, ...]]]) -> list[Header | None]:
-        numbers = [link.ask(header, *buffers) for link, (header, buffers) in zip(self._links, requests, strict=True)]
-        headers = [link.answer(number) for link, number in zip(self._links, numbers, strict=True)]
+    def _ask_each(self, requests: Sequence[tuple[Header, tuple[Any, ...]]]) -> list[Request]:
+        return [link.ask(header, *buffers) for link, (header, buffers) in zip(self._links, requests, strict=True)]
+
+    def _ask_all(self, requests: Sequence[tuple[Header, tuple[Any, ...]]]) -> list[Header]:
+        asked = self._ask_each(requests)
+        headers = [link.answer(request) for link, request in zip(self._links, asked, strict=True)]
         self._check()
         return headers
 
@@ -218,7 +271,8 @@ class Table:
         name: As declared.
         shape: Of the whole when dense; (width,) when sparse.
         dtype: Of its elements.
-        staleness: How many clocks the slowest worker was behind this one at the last pull (0 or less: none).
+        staleness: Clocks by which the slowest worker was behind this one at the last pull (0 or less: none); the most
+            over the servers asked.
     """
 
     def __init__(self, ps: ParameterServer, spec: TableSpec, numbers: list[int]) -> None:
@@ -227,7 +281,9 @@ class Table:
         self._numbers = numbers
         servers = len(numbers)
         self._ranges = [] if spec.sparse else row_ranges(spec.shape[0], servers)
-        self._starts = np.array([r.start for r in self._ranges], np.int64)
+        starts = None if spec.sparse else np.array([r.start for r in self._ranges], np.int64)
+        self._splits = Splits(starts, servers)
+        self._prefetched = Prefetched()
         self.name, self.shape, self.dtype = spec.name, spec.shape, np.dtype(spec.dtype)
         self.staleness = 0
 
@@ -238,26 +294,40 @@ class Table:
     def pull(self, keys: Any = None) -> NDArray[Any]:
         """Weights: all of a dense table, or the rows of ``keys`` (integers, shape (n,)) in their order.
 
+        What ``prefetch`` has asked for is used, once, unless it is too stale by now.
+
         Raises:
             TableError: Keys that are no integers, or no rows of the table.
         """
-        if keys is None:
-            return self._pull_whole()
+        rows = None if keys is None else self._rows(keys)
+        return self._finish(self._prefetched.take(rows) or self._ask(rows))
+
+    def prefetch(self, keys: Any = None) -> PullTicket:
+        """Ask for what a later ``pull`` of the same keys, or ``result()`` of the ticket, will need; does not wait.
+
+        It counts as a pull made now: it sees nothing that this worker pushes later, and when it is used in a later
+        clock than the consistency model allows for what it has seen, it is pulled again. So under BSP it helps within
+        a clock, under SSP while the others are at most ``staleness`` clocks behind the clock it is used in, and under
+        ASP always.
+
+        Raises:
+            TableError: As ``pull``.
+        """
+        ticket = self._ask(None if keys is None else self._rows(keys).copy())
+        self._prefetched.add(ticket)
+        return ticket
+
+    def push_pull(self, keys: Any, grads: Any) -> NDArray[Any]:
+        """``push(keys, grads)``, then ``pull(keys)``, in one round trip in which the keys travel once.
+
+        The weights include this push; under BSP, as ever, only what was pushed in earlier clocks.
+
+        Raises:
+            TableError: As ``push`` and ``pull``.
+        """
         rows = self._rows(keys)
-        out = np.empty((len(rows), *self._spec.row_shape), self.dtype)
-        asked = []
-        for server, where, local in self._split(rows):
-            header = Header(Op.PULL, 0, self._numbers[server], keys=len(local), clock=self._ps._clock)
-            asked.append((server, where, len(local), self._ps._links[server].ask(header, local)))
-        for server, where, count, number in asked:
-            if isinstance(where, slice):
-                self._receive(server, number, out)
-            else:
-                part = np.empty((count, *self._spec.row_shape), self.dtype)
-                self._receive(server, number, part)
-                out[where] = part
-        self._ps._check()
-        return out
+        self.push(rows, grads)
+        return self._finish(self._ask(rows))
 
     def push(self, *args: Any) -> Ticket:
         """Send gradients: ``push(grad)`` for a whole dense table, ``push(keys, grads)`` for rows; equal keys add up.
@@ -272,26 +342,49 @@ class Table:
         rows = self._rows(args[0])
         gradient = self._gradient(args[1], (len(rows), *self._spec.row_shape))
         requests = []
-        for server, where, local in self._split(rows):
+        for server, where, local in self._splits.of(rows):
             header = Header(Op.PUSH, 0, self._numbers[server], keys=len(local), clock=self._ps._clock)
             requests.append((server, self._ps._links[server].ask(header, local, np.ascontiguousarray(gradient[where]))))
         return Ticket(tuple(requests))
 
-    def wait(self, ticket: Ticket) -> None:
-        """Block until the servers have taken a push in."""
+    def wait(self, ticket: Ticket | PullTicket) -> None:
+        """As ``ParameterServer.wait``."""
         self._ps.wait(ticket)
 
-    def _pull_whole(self) -> NDArray[Any]:
-        self._needs_dense("pull() without keys")
-        out = np.empty(self.shape, self.dtype)
-        asked = []
-        for server, rows in enumerate(self._ranges):
-            header = Header(Op.PULL, WHOLE, self._numbers[server], clock=self._ps._clock)
-            asked.append((server, rows, self._ps._links[server].ask(header)))
-        for server, rows, number in asked:
-            self._receive(server, number, out[rows.start : rows.stop])
-        self._ps._check()
-        return out
+    def _ask(self, rows: NDArray[np.int64] | None) -> PullTicket:
+        requests: list[tuple[ServerLink, Request]] = []
+        places: list[NDArray[np.intp] | None] = []
+        if rows is None:
+            self._needs_dense("pull() without keys")
+            out = np.empty(self.shape, self.dtype)
+            for server, part in enumerate(self._ranges):
+                header = Header(Op.PULL, WHOLE, self._numbers[server], clock=self._ps._clock)
+                link = self._ps._links[server]
+                requests.append((link, link.ask(header, into=out[part.start : part.stop])))
+                places.append(None)
+        else:
+            out = np.empty((len(rows), *self._spec.row_shape), self.dtype)
+            for server, where, local in self._splits.of(rows):
+                direct = isinstance(where, slice)
+                into = out if direct else np.empty((len(local), *self._spec.row_shape), self.dtype)
+                header = Header(Op.PULL, 0, self._numbers[server], keys=len(local), clock=self._ps._clock)
+                link = self._ps._links[server]
+                requests.append((link, link.ask(header, local, into=into)))
+                places.append(None if direct else where)
+        return PullTicket(rows, requests, places, out, self._finish)
+
+    def _finish(self, ticket: PullTicket) -> NDArray[Any]:
+        self._prefetched.forget(ticket)
+        clock = self._ps._clock
+        self._ps.wait(ticket)
+        answers = [request.answer for _, request in ticket.requests if request.answer is not None]
+        seen = min((answer.clock for answer in answers), default=clock)
+        if not fresh_enough(self._ps._consistency, seen, clock):
+            return self._finish(self._ask(ticket.rows))
+        self.staleness = clock - seen
+        if answers:
+            self._ps.staleness.observe(self.name, self.staleness)
+        return ticket.gather()
 
     def _push_whole(self, value: Any) -> Ticket:
         self._needs_dense("push(grad) without keys")
@@ -301,27 +394,6 @@ class Table:
             header = Header(Op.PUSH, WHOLE, self._numbers[server], clock=self._ps._clock)
             requests.append((server, self._ps._links[server].ask(header, gradient[rows.start : rows.stop])))
         return Ticket(tuple(requests))
-
-    def _receive(self, server: int, number: int, into: NDArray[Any]) -> None:
-        header = self._ps._links[server].answer(number, into)
-        if header is not None and header.op == Op.OK:
-            self.staleness = self._ps._clock - header.clock
-
-    def _split(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, Any, NDArray[np.int64]]]:
-        """For each server concerned: positions in ``rows``, and the keys as that server counts them."""
-        servers = len(self._numbers)
-        if servers == 1:
-            if len(rows):
-                yield 0, slice(None), rows
-            return
-        if self._spec.sparse:
-            owner = owners(rows, servers)
-        else:
-            # Rightmost start not above the row; empty ranges at the front share a start, hence "right".
-            owner = np.searchsorted(self._starts, rows, side="right").astype(np.int64) - 1
-        for server, where in split(owner, servers):
-            local = rows[where] if self._spec.sparse else rows[where] - self._starts[server]
-            yield server, where, local
 
     def _rows(self, keys: Any) -> NDArray[np.int64]:
         array = np.asarray(keys)

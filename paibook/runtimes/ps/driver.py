@@ -14,10 +14,11 @@ from paibook.errors import PlanError, RankLost, RunCancelled, RunError, UserCode
 from paibook.plan import Plan
 from paibook.runtimes import pulls
 from paibook.runtimes.contract import Progress, RunContext
-from paibook.runtimes.ps import server, worker
+from paibook.runtimes.ps import server, staleness, worker
 from paibook.runtimes.ps.consistency import Consistency
 from paibook.runtimes.ps.control import AddressBook, Control
 from paibook.runtimes.ps.coordinator import Until
+from paibook.runtimes.ps.holdups import HoldupNotices
 from paibook.runtimes.ps.messages import Scene, ServerJob, WorkerJob, WorkerReport
 from paibook.runtimes.ps.result import PSResult
 from paibook.runtimes.ps.watched import never_logged
@@ -115,7 +116,7 @@ class _Run:
                 self._control.close()
 
     def _start(self) -> None:
-        book = AddressBook(self._servers.size, self._context.emit)
+        book = AddressBook(self._servers.size, HoldupNotices(self._context.emit).on_event)
         toward = _toward(self._servers, self._workers)
         until = None if self._until is None else self._until.text
         self._serving = self._servers.apply(
@@ -149,14 +150,19 @@ class _Run:
 
     def _result(self, control: Control, status: dict[str, Any]) -> PSResult:
         reason = f"--until {status['reason']}" if status["reason"] else "train() returned on every worker"
-        if unseen := never_logged(self._watched, self._context.metrics.names):
+        if unseen := never_logged(self._watched, self._logged()):
             reason = f"{reason}. {unseen}"
             self._context.emit(Event("stderr", "ps", -1, unseen + "\n"))
         size, tables = control.fetch()
         reports: list[WorkerReport] = [pending.result(0) for pending in self._working]
         returned = tuple(report.returned for report in reports)
         pulled, differs = pulls.unpack(self._wanted, {rank: report.parcel for rank, report in enumerate(reports)})
-        return PSResult(status["clock"], reason, returned, size, pulled, differs, tables)
+        observed = staleness.by_table(report.staleness for report in reports)
+        return PSResult(status["clock"], reason, returned, size, pulled, differs, observed, tables)
+
+    def _logged(self) -> list[str]:
+        """The names of the program's own metrics."""
+        return [name for name in self._context.metrics.names if not name.startswith(staleness.PREFIX)]
 
     def _check(self) -> None:
         """Raise what has gone wrong so far."""

@@ -9,11 +9,13 @@ from typing import Any
 
 from paibook.program import Program
 from paibook.runtimes.ps.consistency import Consistency
+from paibook.runtimes.ps.staleness import Histogram
 from paibook.runtimes.pulls import Parcel, Wanted
 
 SERVER_MIME = "application/vnd.paibook.server+json"
 GO_ON = 1  # flag of the answer to CLOCK: training continues
 WHOLE = 2  # flag of PULL and PUSH: the whole shard, no keys
+KNOWN_KEYS = 8  # flag of PULL and PUSH: the keys are those of set ``key_set``, and are not sent
 
 
 class Op(IntEnum):
@@ -23,7 +25,7 @@ class Op(IntEnum):
     ERROR = 2  # JSON: the message for the user
     JOIN = 3  # JSON: {"role": "worker" | "driver", "rank": int}
     DECLARE = 4  # JSON: a TableSpec; answered with the table's number
-    PULL = 5  # int64 keys; answered with rows, and the slowest worker's clock
+    PULL = 5  # int64 keys, known as ``key_set`` from now on; answered with rows, and the slowest worker's clock
     PUSH = 6  # int64 keys, then gradients
     CLOCK = 7  # this worker has finished a clock; JSON: watched metrics, if any; answered with GO_ON or not
     RETIRE = 8  # this worker's train() has returned; JSON as for CLOCK
@@ -94,7 +96,14 @@ class WorkerJob:
 
 @dataclass(frozen=True)
 class WorkerReport:
-    """How one worker ended: what ``train`` returned, or None where that cannot be sent, and the pulled variables."""
+    """How one worker ended.
+
+    Attributes:
+        returned: What ``train`` returned, or None where that cannot be sent.
+        parcel: The pulled variables.
+        staleness: Pulls by staleness in clocks, by table.
+    """
 
     returned: Any
     parcel: Parcel
+    staleness: Mapping[str, Histogram] = field(default_factory=dict)

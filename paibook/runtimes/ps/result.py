@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from paibook.errors import RunError
+from paibook.runtimes.ps.staleness import Histogram, describe
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class PSResult:
         size: Bytes of all tables.
         pulled: Values of the pulled variables, by name.
         differs: Pulled names whose values disagree between workers.
+        staleness: By table, a histogram for each worker in rank order: staleness in clocks to number of pulls.
     """
 
     clock: int
@@ -28,6 +30,7 @@ class PSResult:
     size: int = 0
     pulled: Mapping[str, Any] = field(default_factory=dict)
     differs: frozenset[str] = frozenset()
+    staleness: Mapping[str, tuple[Histogram, ...]] = field(default_factory=dict)
     _tables: Mapping[str, Any] | None = field(default=None, repr=False)
 
     @property
@@ -52,4 +55,5 @@ class PSResult:
             sparse = isinstance(value, tuple)
             what = f"{len(value[0])} keys, rows of {value[1].shape[1]}" if sparse else f"shape {value.shape}"
             lines.append(f"  table {name!r}: {what}, {(value[1] if sparse else value).dtype}")
+        lines.extend(f"  {line}" for line in describe(self.staleness))
         return "\n".join(lines)

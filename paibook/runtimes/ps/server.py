@@ -11,9 +11,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from paibook.clusters.contract import Place
 from paibook.comms.shared_channel import offer
 from paibook.comms.wire import Channel, ChannelClosed, HandshakeError, Header, accept, address_toward, listen
@@ -23,7 +20,9 @@ from paibook.metrics import Recorder, recording
 from paibook.program import capture_error
 from paibook.runtimes.ps.board import ClockBoard
 from paibook.runtimes.ps.coordinator import Until
-from paibook.runtimes.ps.messages import GO_ON, SERVER_MIME, WHOLE, Op, Scene, ServerJob
+from paibook.runtimes.ps.holdups import HOLDUP_MIME, Holdup
+from paibook.runtimes.ps.key_sets import ReceivedKeys
+from paibook.runtimes.ps.messages import GO_ON, KNOWN_KEYS, SERVER_MIME, Op, Scene, ServerJob
 from paibook.runtimes.ps.shards import TableSpec
 from paibook.runtimes.ps.tables import DenseTable, Shard, SparseTable
 
@@ -44,7 +43,8 @@ def serve(place: Place, job: ServerJob) -> None:
     with recording(recorder):
         listener = listen(address_toward(job.toward) if job.toward else "127.0.0.1")
         try:
-            server = Server(job, listener, _user_update(place, job.scene))
+            update = _user_update(place, job.scene)
+            server = Server(job, listener, update, lambda h: place.emit("display", {HOLDUP_MIME: h.to_wire()}))
             host, port = listener.getsockname()[:2]
             place.emit("display", {SERVER_MIME: {"rank": job.rank, "host": host, "port": port}})
             server.run()
@@ -59,9 +59,16 @@ class Server:
         job: What to serve.
         listener: A bound, listening socket.
         update: The cell's own ``update(weight, grad)``, if it defines one.
+        report: See ``ClockBoard``.
     """
 
-    def __init__(self, job: ServerJob, listener: socket.socket, update: Callable[..., Any] | None) -> None:
+    def __init__(
+        self,
+        job: ServerJob,
+        listener: socket.socket,
+        update: Callable[..., Any] | None,
+        report: Callable[[Holdup], None] = lambda holdup: None,
+    ) -> None:
         self.job = job
         self.scene = job.scene
         self.tables: list[Shard] = []
@@ -70,6 +77,7 @@ class Server:
             job.scene.world_size,
             self._apply_clock,
             None if job.until is None else Until.parse(job.until),
+            report,
         )
         listener.setblocking(False)  # a peer may vanish between select and accept
         self._listener = listener
@@ -206,6 +214,7 @@ class WorkerLink:
         self._server = server
         self._channel = channel
         self._rank = rank
+        self._known = ReceivedKeys()
         self._stable = server.scene.consistency.buffers
         self._do: dict[int, Callable[[Header], None]] = {
             Op.PULL: self._pull,
@@ -231,8 +240,8 @@ class WorkerLink:
 
     def _pull(self, header: Header) -> None:
         table = self._server.tables[header.table]
-        keys = self._keys(header)
-        slowest = self._server.board.wait_to_read(header.clock)
+        keys = self._known.receive(header, self._channel)
+        slowest = self._server.board.wait_to_read(self._rank, header.clock)
         try:
             rows = table.read(keys, self._stable)
         except TableError as error:
@@ -242,9 +251,10 @@ class WorkerLink:
 
     def _push(self, header: Header) -> None:
         table = self._server.tables[header.table]
-        keys = self._keys(header)
+        keys = self._known.receive(header, self._channel)
         rows = table.rows if keys is None else len(keys)
-        if header.length != (0 if keys is None else keys.nbytes) + rows * table.spec.row_bytes:
+        sent = 0 if keys is None or header.flags & KNOWN_KEYS else keys.nbytes
+        if header.length != sent + rows * table.spec.row_bytes:
             raise RunError(f"a push of worker rank {self._rank} to table {table.spec.name!r} has an unexpected length")
         gradient = self._channel.receive_array((rows, *table.spec.row_shape), table.spec.dtype)
         try:
@@ -262,7 +272,7 @@ class WorkerLink:
         metrics = self._metrics(header)
         self._guard(lambda: board.tick(self._rank, metrics))
         # Server 0 alone says whether training goes on, so that all workers hear one decision.
-        goes_on = board.goes_on(header.clock) if self._server.job.rank == 0 else True
+        goes_on = board.goes_on(self._rank, header.clock) if self._server.job.rank == 0 else True
         self._channel.send(Header(Op.OK, flags=GO_ON if goes_on else 0, sequence=header.sequence))
 
     def _retire(self, header: Header) -> None:
@@ -277,9 +287,6 @@ class WorkerLink:
             self._refuse(header, error)
             return
         self._channel.send(Header(Op.OK, sequence=header.sequence, table=number))
-
-    def _keys(self, header: Header) -> NDArray[np.int64] | None:
-        return None if header.flags & WHOLE else self._channel.receive_array(header.keys, np.int64)
 
     def _metrics(self, header: Header) -> dict[str, float]:
         return self._channel.receive_json(header) if header.length else {}
