@@ -15,9 +15,11 @@ from paibook.comms.shared_channel import take_up
 from paibook.comms.wire import Channel, ChannelClosed, Header, connect
 from paibook.errors import TableError
 from paibook.runtimes.ps.consistency import Consistency, fresh_enough
+from paibook.runtimes.ps.error_feedback import Filters, TopKFilter
+from paibook.runtimes.ps.filters import buffer_for
 from paibook.runtimes.ps.key_sets import SentKeys, Splits
 from paibook.runtimes.ps.messages import GO_ON, WHOLE, Op
-from paibook.runtimes.ps.pull_tickets import Prefetched, PullTicket
+from paibook.runtimes.ps.pull_tickets import Answer, Prefetched, PullTicket
 from paibook.runtimes.ps.shards import TableSpec, exceed, row_ranges
 from paibook.runtimes.ps.staleness import StalenessRecord
 
@@ -180,6 +182,8 @@ class ParameterServer:
         init: Any = 0.0,
         sparse: bool = False,
         width: int | None = None,
+        compress: str | TopKFilter | None = None,
+        compress_pulls: str | None = None,
     ) -> Table:
         """Declare a table; every worker declares it alike.
 
@@ -191,14 +195,18 @@ class ParameterServer:
             init: A number, ``pai.Normal(...)`` or ``pai.Uniform(...)``.
             sparse: Rows of ``width`` elements by int64 key, made when first used.
             width: Sparse only; 1 by default.
+            compress: What pushes carry: ``"fp16"``, ``"int8"``, ``"top-k"`` (the largest hundredth, with error
+                feedback), ``pai.TopKFilter(ratio)``, or None: all as it is.
+            compress_pulls: What pulls carry: ``"fp16"``, ``"int8"`` or None.
 
         Raises:
             TableError: An argument that cannot be meant, or one other than in an earlier declaration.
         """
         spec = TableSpec.declare(name, shape, width, sparse, dtype, optimizer, init)
+        filters = Filters(name, compress, compress_pulls, np.dtype(spec.dtype), self.rank)
         payload = json.dumps(spec.to_wire()).encode()
         headers = self._ask_all([(Header(Op.DECLARE), (payload,))] * len(self._links))
-        table = Table(self, spec, [header.table for header in headers])
+        table = Table(self, spec, [header.table for header in headers], filters)
         return self._tables.setdefault(name, table)
 
     def clock(self) -> bool:
@@ -226,8 +234,8 @@ class ParameterServer:
         Under BSP a push is applied when its clock ends.
         """
         if isinstance(ticket, PullTicket):
-            for link, request in ticket.requests:
-                link.answer(request)
+            for part in ticket.parts:
+                part.link.answer(part.request)
         else:
             for server, request in ticket.requests:
                 self._links[server].answer(request)
@@ -275,7 +283,8 @@ class Table:
             over the servers asked.
     """
 
-    def __init__(self, ps: ParameterServer, spec: TableSpec, numbers: list[int]) -> None:
+    def __init__(self, ps: ParameterServer, spec: TableSpec, numbers: list[int], filters: Filters) -> None:
+        self._filters = filters
         self._ps = ps
         self._spec = spec
         self._numbers = numbers
@@ -341,10 +350,12 @@ class Table:
             raise TableError(f"table {self.name!r}: push takes (grad) or (keys, grads); got {len(args)} arguments")
         rows = self._rows(args[0])
         gradient = self._gradient(args[1], (len(rows), *self._spec.row_shape))
+        rows, gradient = self._filters.choose(rows, gradient)
         requests = []
         for server, where, local in self._splits.of(rows):
-            header = Header(Op.PUSH, 0, self._numbers[server], keys=len(local), clock=self._ps._clock)
-            requests.append((server, self._ps._links[server].ask(header, local, np.ascontiguousarray(gradient[where]))))
+            flag, sent = self._filters.rows(np.ascontiguousarray(gradient[where]))
+            header = Header(Op.PUSH, flag, self._numbers[server], keys=len(local), clock=self._ps._clock)
+            requests.append((server, self._ps._links[server].ask(header, local, *sent)))
         return Ticket(tuple(requests))
 
     def wait(self, ticket: Ticket | PullTicket) -> None:
@@ -352,32 +363,34 @@ class Table:
         self._ps.wait(ticket)
 
     def _ask(self, rows: NDArray[np.int64] | None) -> PullTicket:
-        requests: list[tuple[ServerLink, Request]] = []
-        places: list[NDArray[np.intp] | None] = []
+        parts: list[Answer] = []
         if rows is None:
             self._needs_dense("pull() without keys")
             out = np.empty(self.shape, self.dtype)
             for server, part in enumerate(self._ranges):
                 header = Header(Op.PULL, WHOLE, self._numbers[server], clock=self._ps._clock)
-                link = self._ps._links[server]
-                requests.append((link, link.ask(header, into=out[part.start : part.stop])))
-                places.append(None)
+                parts.append(self._ask_server(server, out, slice(part.start, part.stop), header))
         else:
             out = np.empty((len(rows), *self._spec.row_shape), self.dtype)
             for server, where, local in self._splits.of(rows):
-                direct = isinstance(where, slice)
-                into = out if direct else np.empty((len(local), *self._spec.row_shape), self.dtype)
                 header = Header(Op.PULL, 0, self._numbers[server], keys=len(local), clock=self._ps._clock)
-                link = self._ps._links[server]
-                requests.append((link, link.ask(header, local, into=into)))
-                places.append(None if direct else where)
-        return PullTicket(rows, requests, places, out, self._finish)
+                parts.append(self._ask_server(server, out, where, header, local))
+        return PullTicket(rows, parts, out, self._finish)
+
+    def _ask_server(self, server: int, out: NDArray[Any], where: Any, header: Header, *keys: Any) -> Answer:
+        flag, link = self._filters.pull, self._ps._links[server]
+        if isinstance(where, slice) and not flag:
+            return Answer(link, link.ask(header, *keys, into=out[where]), None, 0, 0)
+        rows = where.stop - where.start if header.flags & WHOLE else header.keys
+        into = buffer_for(flag, (rows, *self._spec.row_shape), self.dtype)
+        request = link.ask(header._replace(flags=header.flags | flag), *keys, into=into)
+        return Answer(link, request, where, rows, flag)
 
     def _finish(self, ticket: PullTicket) -> NDArray[Any]:
         self._prefetched.forget(ticket)
         clock = self._ps._clock
         self._ps.wait(ticket)
-        answers = [request.answer for _, request in ticket.requests if request.answer is not None]
+        answers = [part.request.answer for part in ticket.parts if part.request.answer is not None]
         seen = min((answer.clock for answer in answers), default=clock)
         if not fresh_enough(self._ps._consistency, seen, clock):
             return self._finish(self._ask(ticket.rows))
@@ -391,8 +404,9 @@ class Table:
         gradient = self._gradient(value, self.shape)
         requests = []
         for server, rows in enumerate(self._ranges):
-            header = Header(Op.PUSH, WHOLE, self._numbers[server], clock=self._ps._clock)
-            requests.append((server, self._ps._links[server].ask(header, gradient[rows.start : rows.stop])))
+            flag, sent = self._filters.whole(server, gradient[rows.start : rows.stop])
+            header = Header(Op.PUSH, WHOLE | flag, self._numbers[server], clock=self._ps._clock)
+            requests.append((server, self._ps._links[server].ask(header, *sent)))
         return Ticket(tuple(requests))
 
     def _rows(self, keys: Any) -> NDArray[np.int64]:

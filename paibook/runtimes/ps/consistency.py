@@ -106,7 +106,7 @@ def may_read(consistency: Consistency, vector: VectorClock, clock: int) -> bool:
 def fresh_enough(consistency: Consistency, seen: int, clock: int) -> bool:
     """Whether a worker in ``clock`` may use weights that hold every update of the clocks before ``seen``.
 
-    >>> [fresh_enough(Consistency(kind, 2), 4, 6) for kind in ("bsp", "ssp", "asp")]
+    >>> [fresh_enough(Consistency.parse(kind, 2), 4, 6) for kind in ("bsp", "ssp", "asp")]
     [False, True, True]
     """
     return consistency.kind == "asp" or seen >= clock - consistency.staleness

@@ -16,6 +16,7 @@ SERVER_MIME = "application/vnd.paibook.server+json"
 GO_ON = 1  # flag of the answer to CLOCK: training continues
 WHOLE = 2  # flag of PULL and PUSH: the whole shard, no keys
 KNOWN_KEYS = 8  # flag of PULL and PUSH: the keys are those of set ``key_set``, and are not sent
+FP16, INT8, TOP_K = 16, 32, 64  # flags of PUSH, the first two of PULL too: gradients or rows go through that filter
 
 
 class Op(IntEnum):

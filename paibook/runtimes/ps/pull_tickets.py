@@ -9,9 +9,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from paibook.runtimes.ps.filters import pulled
 from paibook.runtimes.ps.key_sets import Keys, equal
 
 MAX_PREFETCHED = 16  # of one table; the oldest is forgotten
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One server's part of a pull.
+
+    Attributes:
+        link: To the server.
+        request: What it was asked.
+        where: Where its rows go in the whole; None where they are read into it.
+        rows: How many.
+        flag: The filter they come through, or 0.
+    """
+
+    link: Any
+    request: Any
+    where: Any
+    rows: int
+    flag: int
 
 
 @dataclass(eq=False)
@@ -20,14 +40,12 @@ class PullTicket:
 
     Attributes:
         rows: The keys, or None for a whole dense table.
-        requests: One for each server concerned: its link, and what it was asked.
-        places: Where their rows go in ``out``; None where they are read into it.
+        parts: One for each server concerned.
         out: The weights, once all have been answered.
     """
 
     rows: Keys | None
-    requests: list[Any] = field(repr=False)
-    places: list[Any] = field(repr=False)
+    parts: list[Answer] = field(repr=False)
     out: NDArray[Any] = field(repr=False)
     _finish: Callable[[PullTicket], NDArray[Any]] = field(repr=False)
 
@@ -41,9 +59,10 @@ class PullTicket:
 
     def gather(self) -> NDArray[Any]:
         """Put the answers together."""
-        for where, (_, request) in zip(self.places, self.requests, strict=True):
-            if where is not None:
-                self.out[where] = request.into
+        for part in self.parts:
+            if part.where is not None:
+                shape = (part.rows, *self.out.shape[1:])
+                self.out[part.where] = pulled(part.flag, part.request.into, shape, self.out.dtype)
         return self.out
 
 

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from paibook.clusters.contract import Place
 from paibook.comms.shared_channel import offer
 from paibook.comms.wire import Channel, ChannelClosed, HandshakeError, Header, accept, address_toward, listen
@@ -20,6 +22,7 @@ from paibook.metrics import Recorder, recording
 from paibook.program import capture_error
 from paibook.runtimes.ps.board import ClockBoard
 from paibook.runtimes.ps.coordinator import Until
+from paibook.runtimes.ps.filters import FILTERS, encode, receive
 from paibook.runtimes.ps.holdups import HOLDUP_MIME, Holdup
 from paibook.runtimes.ps.key_sets import ReceivedKeys
 from paibook.runtimes.ps.messages import GO_ON, KNOWN_KEYS, SERVER_MIME, Op, Scene, ServerJob
@@ -247,16 +250,16 @@ class WorkerLink:
         except TableError as error:
             self._refuse(header, error)
             return
-        self._channel.send(Header(Op.OK, sequence=header.sequence, clock=slowest), rows)
+        sent = encode(header.flags & FILTERS, rows) if header.flags & FILTERS else [rows]
+        self._channel.send(Header(Op.OK, sequence=header.sequence, clock=slowest), *sent)
 
     def _push(self, header: Header) -> None:
         table = self._server.tables[header.table]
         keys = self._known.receive(header, self._channel)
         rows = table.rows if keys is None else len(keys)
         sent = 0 if keys is None or header.flags & KNOWN_KEYS else keys.nbytes
-        if header.length != sent + rows * table.spec.row_bytes:
-            raise RunError(f"a push of worker rank {self._rank} to table {table.spec.name!r} has an unexpected length")
-        gradient = self._channel.receive_array((rows, *table.spec.row_shape), table.spec.dtype)
+        shape = (rows, *table.spec.row_shape)
+        gradient = receive(self._channel, header.flags, header.length - sent, shape, np.dtype(table.spec.dtype))
         try:
             if self._stable:
                 table.keep(header.clock, self._rank, keys, gradient)
