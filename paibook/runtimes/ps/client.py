@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from paibook.comms.shared_channel import take_up
-from paibook.comms.wire import Channel, ChannelClosed, Header, connect
+from paibook.comms.wire import Channel, ChannelClosed, Header, Security, connect
 from paibook.errors import TableError
 from paibook.runtimes.ps.consistency import Consistency, fresh_enough
 from paibook.runtimes.ps.error_feedback import Filters, TopKFilter
@@ -155,6 +155,7 @@ class ParameterServer:
         token: bytes,
         take: Callable[[], Mapping[str, float]] = dict,
         consistency: Consistency = ASP,
+        security: Security | None = None,
     ) -> ParameterServer:
         """Join a run's servers as worker ``rank``.
 
@@ -164,7 +165,7 @@ class ParameterServer:
         links: list[ServerLink] = []
         try:
             for address in addresses:
-                links.append(ServerLink(take_up(connect(address, token))))
+                links.append(ServerLink(take_up(connect(address, token, security=security))))
                 join = links[-1].ask(Header(Op.JOIN), b'{"role": "worker", "rank": %d}' % rank)
                 links[-1].answer(join)
         except BaseException:

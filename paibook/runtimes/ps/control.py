@@ -10,7 +10,7 @@ import numpy as np
 
 from paibook.clusters.contract import Event, OnEvent
 from paibook.comms.shared_channel import take_up
-from paibook.comms.wire import Channel, ChannelClosed, HandshakeError, Header, connect
+from paibook.comms.wire import Channel, ChannelClosed, HandshakeError, Header, Security, connect
 from paibook.runtimes.ps.messages import SERVER_MIME, Op
 from paibook.runtimes.ps.shards import TableSpec
 
@@ -50,11 +50,11 @@ class AddressBook:
 class Control:
     """One authenticated channel to each server; when they close, the servers end."""
 
-    def __init__(self, addresses: tuple[tuple[str, int], ...], token: bytes) -> None:
+    def __init__(self, addresses: tuple[tuple[str, int], ...], token: bytes, security: Security | None = None) -> None:
         self._channels: list[Channel] = []
         try:
             for address in addresses:
-                channel = take_up(connect(address, token))
+                channel = take_up(connect(address, token, security=security))
                 self._channels.append(channel)
                 channel.send(Header(Op.JOIN), json.dumps({"role": "driver", "rank": -1}).encode())
                 channel.receive()

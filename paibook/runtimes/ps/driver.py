@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from paibook.clusters.contract import Cluster, Event, Pending, Ranks
+from paibook.comms.tls import RunCertificate
 from paibook.comms.wire import ChannelClosed, HandshakeError, new_token
 from paibook.errors import PlanError, RankLost, RunCancelled, RunError, UserCodeError
 from paibook.plan import Plan
@@ -74,6 +75,7 @@ class _Run:
         self._until = Until.parse(str(plan.options["until"])) if plan.options.get("until") else None
         self._watched = self._until.names if self._until else ()
         self._wanted = _wanted(plan, workers.size)
+        self._toward = _toward(servers, workers)
         self._scene = Scene(
             run=context.run,
             program=plan.program,
@@ -83,6 +85,7 @@ class _Run:
             servers=servers.size,
             consistency=_consistency(plan),
             token=new_token(),
+            certificate=RunCertificate.new() if any(map(self._toward, range(servers.size))) else None,
         )
         self._timeout = plan.timeout
         self._deadline = None if plan.timeout is None else time.monotonic() + plan.timeout
@@ -117,11 +120,10 @@ class _Run:
 
     def _start(self) -> None:
         book = AddressBook(self._servers.size, HoldupNotices(self._context.emit).on_event)
-        toward = _toward(self._servers, self._workers)
         until = None if self._until is None else self._until.text
         self._serving = self._servers.apply(
             server.serve,
-            each=lambda rank: (ServerJob(self._scene, rank, toward(rank), until if rank == 0 else None),),
+            each=lambda rank: (ServerJob(self._scene, rank, self._toward(rank), until if rank == 0 else None),),
             on_event=book.on_event,
         )
         self._note_ends(self._serving)
@@ -130,7 +132,7 @@ class _Run:
             self._check()
             if time.monotonic() > began + START_SECONDS:
                 raise RunError(f"the parameter servers did not come up within {START_SECONDS:.0f} s")
-        self._control = Control(book.addresses(), self._scene.token)
+        self._control = Control(book.addresses(), self._scene.token, self._scene.certificate)
         job = WorkerJob(self._scene, book.addresses(), self._watched, self._wanted)
         self._working = self._workers.apply(worker.run, job, on_event=self._context.emit)
         self._note_ends(self._working)

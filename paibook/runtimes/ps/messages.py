@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
+from paibook.comms.tls import RunCertificate
 from paibook.program import Program
 from paibook.runtimes.ps.consistency import Consistency
 from paibook.runtimes.ps.staleness import Histogram
@@ -49,6 +50,7 @@ class Scene:
         servers: Servers.
         consistency: What a pull may miss.
         token: The run's secret; every connection proves that it holds it.
+        certificate: The run's, where connections cross hosts and so are encrypted; None on one host.
     """
 
     run: str
@@ -59,6 +61,7 @@ class Scene:
     servers: int
     consistency: Consistency
     token: bytes = field(repr=False)
+    certificate: RunCertificate | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

@@ -169,7 +169,7 @@ class Server:
     def _attend(self, sock: socket.socket, address: tuple[str, int]) -> None:
         """One connection, from its first byte to its last; nothing it sends may end the server by accident."""
         try:
-            channel = offer(accept(sock, self.scene.token))
+            channel = offer(accept(sock, self.scene.token, security=self.scene.certificate))
         except (HandshakeError, ChannelClosed) as error:
             if not self._over:
                 log.warning("dropped a connection from %s:%s: %s", *address[:2], error)

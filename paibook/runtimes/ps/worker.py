@@ -62,7 +62,13 @@ def _train(place: Place, job: WorkerJob, recorder: WatchedRecorder) -> tuple[Any
         raise ProgramError(f"%%pai_ps needs a function named 'train'; the cell makes it a {type(train).__name__}")
     _check_pull(place, job)
     ps = ParameterServer.connect(
-        place.rank, scene.world_size, job.addresses, scene.token, recorder.take, scene.consistency
+        place.rank,
+        scene.world_size,
+        job.addresses,
+        scene.token,
+        recorder.take,
+        scene.consistency,
+        scene.certificate,
     )
     try:
         returned = train(ps)
