@@ -43,6 +43,7 @@ _LAZY = {
     "Constant": "paibook.runtimes.ps.initializers",
     "Normal": "paibook.runtimes.ps.initializers",
     "Uniform": "paibook.runtimes.ps.initializers",
+    "TopKFilter": "paibook.runtimes.ps.error_feedback",
     "GradientReducer": "paibook.comms.gradients",
     "TopKState": "paibook.comms.ddp_hooks",
     "topk_hook": "paibook.comms.ddp_hooks",

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from paibook.comms.compression import check_ratio, kept_of
+
 
 class TopKState:
     """What ``topk_hook`` needs, and what it has left out so far.
@@ -25,9 +27,7 @@ class TopKState:
     """
 
     def __init__(self, ratio: float = 0.01, group: Any = None) -> None:
-        if not 0 < ratio <= 1:
-            raise ValueError(f"ratio must be above 0 and at most 1; got {ratio!r}")
-        self.ratio = ratio
+        self.ratio = check_ratio(ratio)
         self.group = group
         self._left_out: dict[int, tuple[tuple[int, ...], torch.Tensor]] = {}
 
@@ -53,7 +53,7 @@ def topk_hook(state: TopKState, bucket: dist.GradBucket) -> torch.futures.Future
     gradients = bucket.buffer()
     left_out = state.left_out(bucket)
     gradients += left_out
-    places = gradients.abs().topk(max(1, round(state.ratio * gradients.numel())), sorted=False).indices
+    places = gradients.abs().topk(kept_of(gradients.numel(), state.ratio), sorted=False).indices
     values = gradients[places]
     left_out.copy_(gradients)
     left_out[places] = 0

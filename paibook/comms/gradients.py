@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from paibook.comms.communicator import Communicator
+from paibook.comms.compression import check_ratio, kept_of, largest
 from paibook.comms.operators import IN_PLACE
 
 Array = np.ndarray[Any, Any]
@@ -143,12 +144,13 @@ class _TopK(_Mean):
 
     def __init__(self, comm: Communicator, ratio: float, size: int) -> None:
         super().__init__(comm)
-        self._kept = max(1, round(ratio * size))
+        self._ratio = ratio
+        self._kept = kept_of(size, ratio)
         self._left_out = np.zeros(size, np.float32)
 
     def replace(self, flat: Array) -> None:
         flat += self._left_out
-        places = np.argpartition(np.abs(flat), flat.size - self._kept)[flat.size - self._kept :].astype(np.int32)
+        places = largest(np.abs(flat), self._ratio).astype(np.int32)
         values = flat[places]
         self._left_out[:] = flat
         self._left_out[places] = 0
@@ -190,9 +192,7 @@ def _mean(compression: str | None, ratio: float, comm: Communicator, bucket: lis
     if compression in ("fp16", "bf16"):
         return _Half(comm, torch.float16 if compression == "fp16" else torch.bfloat16, size)
     if compression == "top-k":
-        if not 0 < ratio <= 1:
-            raise ValueError(f"ratio must be above 0 and at most 1; got {ratio!r}")
-        return _TopK(comm, ratio, size)
+        return _TopK(comm, check_ratio(ratio), size)
     raise ValueError(f"compression must be None or one of {', '.join(COMPRESSIONS)}; got {compression!r}")
 
 

@@ -22,7 +22,7 @@ import time
 import numpy as np
 
 from paibook.comms.segment import supported
-from paibook.comms.wire import Channel, ChannelClosed, Header, SocketStream
+from paibook.comms.wire import Channel, ChannelClosed, Header
 
 RING_BYTES = 1 << 22
 CHUNK_BYTES = 1 << 18  # what the peer may begin to copy while this side copies on
@@ -90,8 +90,9 @@ def _opened(pid: int, descriptor: int, nonce: str) -> mmap.mmap | None:
 
 
 def _shared(channel: Channel, memory: mmap.mmap, side: int) -> Channel:
-    assert isinstance(channel.stream, SocketStream)
-    return Channel(SharedStream(memory, channel.stream.socket, side))
+    sock = channel.stream.bare_socket()
+    sock.settimeout(None)
+    return Channel(SharedStream(memory, sock, side))
 
 
 class SharedStream:
@@ -191,6 +192,10 @@ class SharedStream:
     def fileno(self) -> int:
         """See ``Stream``."""
         return self._socket.fileno()
+
+    def bare_socket(self) -> socket.socket:
+        """See ``Stream``."""
+        return self._socket
 
     def _copy_in(self, source: memoryview, start: int, number: int) -> None:
         size = len(source)

@@ -102,6 +102,22 @@ class Stream(Protocol):
     def fileno(self) -> int:
         """The socket's descriptor; -1 once closed."""
 
+    def bare_socket(self) -> socket.socket:
+        """The TCP connection, which the stream gives up; between frames only."""
+
+
+class Security(Protocol):
+    """What is laid over a connection before anything is said on it; see ``tls``."""
+
+    def as_client(self, sock: socket.socket, timeout: float) -> socket.socket:
+        """Begin on the connecting side, in place of the socket given, which is used up."""
+
+    def as_server(self, sock: socket.socket, timeout: float) -> socket.socket:
+        """Begin on the accepting side, likewise."""
+
+    def stream(self, sock: socket.socket) -> Stream:
+        """What a channel is made over, of a socket that one of these gave."""
+
 
 class SocketStream:
     """A connected TCP socket."""
@@ -158,6 +174,10 @@ class SocketStream:
     def fileno(self) -> int:
         """See ``Stream``."""
         return self.socket.fileno()
+
+    def bare_socket(self) -> socket.socket:
+        """The socket, which the stream gives up; between frames only."""
+        return self.socket
 
 
 class Channel:
@@ -229,8 +249,16 @@ class Channel:
         self.stream.close()
 
 
-def connect(address: tuple[str, int], token: bytes, timeout: float = HANDSHAKE_SECONDS) -> Channel:
+def connect(
+    address: tuple[str, int], token: bytes, timeout: float = HANDSHAKE_SECONDS, security: Security | None = None
+) -> Channel:
     """Open a channel to a listening peer and authenticate both ways.
+
+    Args:
+        address: The peer's host and port.
+        token: The secret that both hold.
+        timeout: Seconds for each step: to connect, for ``security``, and to authenticate.
+        security: Encrypts; both sides have it or neither.
 
     Raises:
         HandshakeError: The peer answered, but not as one that holds the token.
@@ -242,30 +270,36 @@ def connect(address: tuple[str, int], token: bytes, timeout: float = HANDSHAKE_S
     except OSError as error:
         raise ChannelClosed(f"cannot reach {host}:{port}: {error}") from error
     try:
+        if security is not None:
+            sock = security.as_client(sock, timeout)
         _prove_as_client(sock, token, timeout)
     except BaseException:
         sock.close()
         raise
     sock.settimeout(None)
-    return Channel(SocketStream(sock))
+    return Channel(SocketStream(sock) if security is None else security.stream(sock))
 
 
-def accept(sock: socket.socket, token: bytes, timeout: float = HANDSHAKE_SECONDS) -> Channel:
+def accept(
+    sock: socket.socket, token: bytes, timeout: float = HANDSHAKE_SECONDS, security: Security | None = None
+) -> Channel:
     """Authenticate a connection just accepted; closes the socket when it fails.
 
-    Nothing of the peer's is read but a greeting and a proof of fixed size, within ``timeout`` seconds in all. A
-    stranger learns no proof of ours: the peer proves itself first.
+    Nothing of the peer's is read but a greeting and a proof of fixed size, within ``timeout`` seconds in all (and as
+    many for ``security``, see ``connect``). A stranger learns no proof of ours: the peer proves itself first.
 
     Raises:
         HandshakeError, ChannelClosed: The peer is a stranger, of another version, or gone.
     """
     try:
+        if security is not None:
+            sock = security.as_server(sock, timeout)
         _prove_as_server(sock, token, timeout)
     except BaseException:
         sock.close()
         raise
     sock.settimeout(None)
-    return Channel(SocketStream(sock))
+    return Channel(SocketStream(sock) if security is None else security.stream(sock))
 
 
 def listen(host: str = "127.0.0.1") -> socket.socket:

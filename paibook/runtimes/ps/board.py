@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -9,6 +10,7 @@ from typing import Any
 
 from paibook.comms.wire import ChannelClosed
 from paibook.runtimes.ps.consistency import Consistency, VectorClock, answer_tick, may_read
+from paibook.runtimes.ps.holdups import HOLD_SECONDS, Holdup, find
 from paibook.runtimes.ps.until import Until
 from paibook.runtimes.ps.watched import WatchedMeans
 
@@ -30,6 +32,7 @@ class ClockBoard:
         until: The stop condition; the coordinator's alone.
         clock: At which the run begins.
         decided: Called with the reason to stop before anybody is told, with the board locked.
+        report: Called, with the board locked, with who holds up whom when a worker has waited for ``HOLD_SECONDS``.
     """
 
     def __init__(
@@ -40,11 +43,15 @@ class ClockBoard:
         until: Until | None = None,
         clock: int = 0,
         decided: Callable[[str], None] = lambda reason: None,
+        report: Callable[[Holdup], None] = lambda holdup: None,
     ) -> None:
         self._consistency = consistency
         self._moved = moved
         self._until = until
         self._decided = decided
+        self._report = report
+        self._waiting: dict[int, int] = {}  # rank to clock
+        self._last_moves = [time.monotonic()] * world_size
         self._means = WatchedMeans(() if until is None else until.names)
         self._closed = False
         self._incarnations = [-1] * world_size
@@ -64,8 +71,8 @@ class ClockBoard:
             self._incarnations[rank] = max(self._incarnations[rank], incarnation)
             return {"clock": self.vector.clocks[rank], "retired": rank in self.vector.retired}
 
-    def wait_to_read(self, clock: int) -> int:
-        """Block until a worker in ``clock`` may be answered.
+    def wait_to_read(self, rank: int, clock: int) -> int:
+        """Block until worker ``rank``, which is in ``clock``, may be answered.
 
         Returns:
             Clocks that every worker has finished by now.
@@ -74,7 +81,7 @@ class ClockBoard:
             ChannelClosed: The board was closed meanwhile.
         """
         with self.changed:
-            self.wait(lambda: may_read(self._consistency, self.vector, clock))
+            self._wait_as(rank, clock, lambda: may_read(self._consistency, self.vector, clock))
             return self.vector.slowest
 
     def advance(self, rank: int, incarnation: int, clock: int, metrics: Mapping[str, float] = _NOTHING) -> None:
@@ -85,16 +92,17 @@ class ClockBoard:
         with self.changed:
             if incarnation >= self._incarnations[rank]:
                 self._means.observe(rank, metrics)
+                self._last_moves[rank] = time.monotonic()
                 self._move(self.vector.advance(rank, clock))
 
-    def goes_on(self, clock: int) -> bool:
-        """Block until a worker that has come to ``clock`` may be told whether training goes on.
+    def goes_on(self, rank: int, clock: int) -> bool:
+        """Block until worker ``rank``, which has come to ``clock``, may be told whether training goes on.
 
         Where there is nothing to decide, for a moment at most: that keeps workers together, and no more depends on it.
         """
         with self.changed:
-            seconds = BARRIER_SECONDS if self._until is None else None
-            self.wait(lambda: answer_tick(self._consistency, self.vector, clock), seconds)
+            seconds = BARRIER_SECONDS if self._until is None else math.inf
+            self._wait_as(rank, clock, lambda: answer_tick(self._consistency, self.vector, clock), seconds)
             return self.reason is None
 
     def retire(self, rank: int, incarnation: int, metrics: Mapping[str, float] = _NOTHING) -> None:
@@ -129,6 +137,20 @@ class ClockBoard:
         if self._closed:
             raise ChannelClosed("this process has ended")
         return held
+
+    def _wait_as(self, rank: int, clock: int, condition: Callable[[], bool], seconds: float = math.inf) -> None:
+        """``wait``, and report who holds the worker up where that takes long."""
+        end = time.monotonic() + seconds
+        self._waiting[rank] = clock
+        try:
+            while not self.wait(condition, min(HOLD_SECONDS, max(0.0, end - time.monotonic()))):
+                if time.monotonic() >= end:
+                    return
+                holdup = find(self.vector, self._waiting, self._last_moves, time.monotonic())
+                if holdup is not None:
+                    self._report(holdup)
+        finally:
+            self._waiting.pop(rank, None)
 
     def close(self) -> None:
         """Free everybody who waits."""

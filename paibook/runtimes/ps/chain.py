@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paibook.comms.shared_channel import take_up
-from paibook.comms.wire import Channel, ChannelClosed, HandshakeError, Header, connect
+from paibook.comms.wire import Channel, ChannelClosed, HandshakeError, Header, Security, connect
 from paibook.errors import RunError
-from paibook.runtimes.ps.messages import WHOLE, Op
+from paibook.runtimes.ps.filters import receive
+from paibook.runtimes.ps.messages import KNOWN_KEYS, WHOLE, Op
 from paibook.runtimes.ps.partition import Partition
 from paibook.runtimes.ps.shards import TableSpec
 from paibook.runtimes.ps.views import Address
@@ -40,13 +41,22 @@ class Successor:
         address: Of the server that follows.
         token: The run's.
         in_sync: Called once the follower has everything, and everything waits for it.
+        security: The run's, where connections are encrypted.
     """
 
-    def __init__(self, partition: Partition, address: Address, token: bytes, in_sync: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        partition: Partition,
+        address: Address,
+        token: bytes,
+        in_sync: Callable[[], None],
+        security: Security | None = None,
+    ) -> None:
         self.address = address
         self._partition = partition
         self._token = token
         self._in_sync = in_sync
+        self._security = security
         self._channel: Channel | None = None
         self._queue: list[tuple[Header, tuple[Array | bytes, ...]]] | None = None  # what is done while a copy is sent
         self._direct = False
@@ -90,7 +100,7 @@ class Successor:
 
     def _link(self) -> None:
         """One connection, from the copy to its end."""
-        channel = take_up(connect(self.address[:2], self._token))
+        channel = take_up(connect(self.address[:2], self._token, security=self._security))
         try:
             channel.send_json(Header(Op.JOIN), {"role": "replica", "partition": self._partition.number})
             with self._partition.lock:
@@ -163,23 +173,22 @@ def follow(channel: Channel, partition: Partition) -> None:
             shard = partition.shards.get(header.table)
             if shard is None:  # it was let go of while this was on its way
                 raise ChannelClosed(f"partition {partition.number} is no longer here")
-            partition.follow(channel, header, *receive_push(channel, header, shard), done)
+            keys = None if header.flags & WHOLE else channel.receive_array(header.keys, np.int64)
+            partition.follow(channel, header, keys, receive_gradient(channel, header, shard, keys), done)
         else:
             partition.follow(channel, header, None, None, done)
 
 
-def receive_push(channel: Channel, header: Header, shard: Shard) -> tuple[Array | None, Array]:
-    """A push's keys (None: every row) and gradient.
+def receive_gradient(channel: Channel, header: Header, shard: Shard, keys: Array | None) -> Array:
+    """A push's gradient, whose keys (None: every row) have been read.
 
     Raises:
         RunError: Its length is not what its header says.
     """
-    whole = bool(header.flags & WHOLE)
-    rows = shard.rows if whole else header.keys
-    if header.length != (0 if whole else 8 * rows) + rows * shard.spec.row_bytes:
-        raise RunError(f"a push to table {shard.spec.name!r} has an unexpected length")
-    keys = None if whole else channel.receive_array(rows, np.int64)
-    return keys, channel.receive_array((rows, *shard.spec.row_shape), shard.spec.dtype)
+    rows = shard.rows if keys is None else len(keys)
+    sent = 0 if keys is None or header.flags & KNOWN_KEYS else keys.nbytes
+    shape, dtype = (rows, *shard.spec.row_shape), np.dtype(shard.spec.dtype)
+    return receive(channel, header.flags, header.length - sent, shape, dtype)
 
 
 def _receive(channel: Channel, name: str, shape: list[int], dtype: str) -> Array:

@@ -6,14 +6,18 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 from numpy.typing import DTypeLike
 
 from paibook.comms.wire import Header
-from paibook.errors import PlanError, TableError
+from paibook.errors import PlanError
 from paibook.runtimes.ps.coordinator_link import CoordinatorLink
+from paibook.runtimes.ps.error_feedback import Filters, TopKFilter
 from paibook.runtimes.ps.links import Links, Request
 from paibook.runtimes.ps.messages import Op, WorkerJob
+from paibook.runtimes.ps.pull_tickets import PullTicket
 from paibook.runtimes.ps.shards import TableSpec
+from paibook.runtimes.ps.staleness import StalenessRecord
 from paibook.runtimes.ps.table import Table, Ticket
 
 T = TypeVar("T")
@@ -30,6 +34,7 @@ class ParameterServer:
     Attributes:
         rank: This worker's.
         world_size: Workers in the run.
+        staleness: What its pulls have observed so far.
 
     Raises:
         ChannelClosed, HandshakeError: A server or the coordinator cannot be reached, or is not of this run.
@@ -39,9 +44,12 @@ class ParameterServer:
         scene = job.scene
         self.rank = rank
         self.world_size = scene.world_size
-        self._coordinator = CoordinatorLink(job.coordinator, scene.token, rank, job.incarnation, take)
+        self.staleness = StalenessRecord(logs=not scene.consistency.buffers)
+        self._consistency = scene.consistency
+        security = scene.certificate
+        self._coordinator = CoordinatorLink(job.coordinator, scene.token, rank, job.incarnation, take, security)
         try:
-            self._links = Links(self._coordinator, scene.token, scene.replicas)
+            self._links = Links(self._coordinator, scene.token, scene.replicas, security)
         except BaseException:
             self._coordinator.close()
             raise
@@ -65,6 +73,8 @@ class ParameterServer:
         expire_after: int | None = None,
         max_rows: int | None = None,
         evict: str = "lru",
+        compress: str | TopKFilter | None = None,
+        compress_pulls: str | None = None,
     ) -> Table:
         """Declare a table; every worker declares it alike.
 
@@ -81,25 +91,33 @@ class ParameterServer:
             expire_after: Rows that were not pushed for so many clocks are deleted.
             max_rows: Beyond so many rows, divided among the servers, some are deleted at the end of a push ...
             evict: ... ``"lru"``: those whose last push is longest ago.
+            compress: What pushes carry: ``"fp16"``, ``"int8"``, ``"top-k"`` (the largest hundredth, with error
+                feedback), ``pai.TopKFilter(ratio)``, or None: all as it is.
+            compress_pulls: What pulls carry: ``"fp16"``, ``"int8"`` or None.
 
         Raises:
             TableError: An argument that cannot be meant, or one other than in an earlier declaration.
         """
         life = (admit, expire_after, max_rows, evict)
         spec = TableSpec.declare(name, shape, width, sparse, dtype, optimizer, init, *life)
+        filters = Filters(name, compress, compress_pulls, np.dtype(spec.dtype), self.rank)
         wire = spec.to_wire()
         number = self._coordinator.declare(wire)
         payload, partitions = json.dumps(wire).encode(), self._links.partitions
         headers = [Header(Op.DECLARE, table=number * partitions + p) for p in range(partitions)]
-        self._links.ask(Request(header, (payload,), p) for p, header in enumerate(headers))
-        self._check()
-        return self._tables.setdefault(name, Table(self._links, spec, number))
+        asked = [Request(header, (payload,), p) for p, header in enumerate(headers)]
+        self._links.ask(asked)
+        self._links.wait_for_answers(asked)
+        self._links.check()
+        table = Table(self._links, spec, number, filters, self._consistency, self.staleness)
+        return self._tables.setdefault(name, table)
 
     def clock(self) -> bool:
         """End this worker's iteration; returns True while training goes on."""
         # Whoever hears that this clock is over may count on its pushes, also where this worker dies now.
         self._links.flush()
-        self._check()
+        self._links.check()
+        self.staleness.end_clock(self._links.clock)
         clock = self._links.clock + 1
         self._links.tick(clock)
         goes_on, view = self._coordinator.tick(clock, self._waits)
@@ -144,29 +162,26 @@ class ParameterServer:
             if told["shard"] is not None:
                 yield items[told["shard"]]
                 self._links.flush()
-                self._check()
+                self._links.check()
                 self._coordinator.finish_shard(call, told["shard"])
             self.clock()
 
-    def wait(self, ticket: Ticket) -> None:
-        """Block until the servers have taken a push in. Under BSP it is applied when its clock ends."""
-        self._links.wait_for(ticket.pushes)
-        self._check()
+    def wait(self, ticket: Ticket | PullTicket) -> None:
+        """Block until the servers have taken a push in, or until what was prefetched is here.
+
+        A push is on its server then, and on those that hold its copies. Under BSP it is applied when its clock ends.
+        """
+        ticket.wait(self._links)
 
     def retire(self) -> None:
         """Tell everybody that this worker is done, so that nobody waits for it."""
         self._links.flush()
+        self.staleness.end_clock(self._links.clock, last=True)
         self._coordinator.retire()
         self._links.ask_everyone(Op.RETIRE)
-        self._check()
+        self._links.check()
 
     def close(self) -> None:
         """End the connections."""
         self._links.close()
         self._coordinator.close()
-
-    def _check(self) -> None:
-        if self._links.refusals:
-            refusal = self._links.refusals[0]
-            self._links.refusals.clear()
-            raise TableError(refusal)

@@ -106,9 +106,16 @@ def may_read(consistency: Consistency, vector: VectorClock, clock: int) -> bool:
     >>> may_read(Consistency("ssp", 3), two, 3)
     True
     """
-    if consistency.kind == "asp":
-        return True
-    return vector.slowest >= clock - consistency.staleness
+    return fresh_enough(consistency, vector.slowest, clock)
+
+
+def fresh_enough(consistency: Consistency, seen: int, clock: int) -> bool:
+    """Whether a worker in ``clock`` may use weights that hold every update of the clocks before ``seen``.
+
+    >>> [fresh_enough(Consistency.parse(kind, 2), 4, 6) for kind in ("bsp", "ssp", "asp")]
+    [False, True, True]
+    """
+    return consistency.kind == "asp" or seen >= clock - consistency.staleness
 
 
 def answer_tick(consistency: Consistency, vector: VectorClock, clock: int) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 
 from paibook.clusters.contract import Event, OnEvent
 from paibook.comms.shared_channel import take_up
-from paibook.comms.wire import Channel, ChannelClosed, HandshakeError, Header, connect
+from paibook.comms.wire import Channel, ChannelClosed, HandshakeError, Header, Security, connect
 from paibook.runtimes.ps.messages import COORDINATOR_MIME, Op
 from paibook.runtimes.ps.shards import TableSpec
 from paibook.runtimes.ps.views import Address, View
@@ -67,9 +67,11 @@ class Control:
     Args:
         address: The coordinator's, and its successors'.
         token: The run's.
+        security: The run's, where connections are encrypted.
     """
 
-    def __init__(self, address: tuple[str, int], token: bytes) -> None:
+    def __init__(self, address: tuple[str, int], token: bytes, security: Security | None = None) -> None:
+        self._security = security
         self._address = address
         self._token = token
         self._coordinator: Channel | None = None
@@ -166,7 +168,7 @@ class Control:
                 pass  # it has just died; the next view says so
 
     def _join(self, address: tuple[str, int]) -> Channel:
-        channel = take_up(connect(address, self._token, REACH_SECONDS))
+        channel = take_up(connect(address, self._token, REACH_SECONDS, self._security))
         try:
             channel.send(Header(Op.JOIN), json.dumps({"role": "driver", "rank": -1}).encode())
             channel.receive()

@@ -10,6 +10,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from paibook.clusters.contract import Place
@@ -17,6 +18,7 @@ from paibook.comms.wire import Channel, ChannelClosed, Header, address_toward, l
 from paibook.errors import RunError
 from paibook.runtimes.ps import checkpoints
 from paibook.runtimes.ps.board import ClockBoard
+from paibook.runtimes.ps.holdups import HOLDUP_MIME, Holdup
 from paibook.runtimes.ps.ledger import Ledger
 from paibook.runtimes.ps.messages import COORDINATOR_MIME, CoordinatorJob, Op
 from paibook.runtimes.ps.service import Service
@@ -37,7 +39,7 @@ def coordinate(place: Place, job: CoordinatorJob) -> None:
     host = address_toward(job.toward) if job.toward else "127.0.0.1"
     listener = _listen_again(host, job.port) if job.port else listen(host)
     try:
-        coordinator = Coordinator(job, listener)
+        coordinator = Coordinator(job, listener, lambda h: place.emit("display", {HOLDUP_MIME: h.to_wire()}))
         told = {"host": host, "port": listener.getsockname()[1], "pid": os.getpid()}
         place.emit("display", {COORDINATOR_MIME: told})
         coordinator.run()
@@ -51,6 +53,7 @@ class Coordinator(Service):
     Args:
         job: What to coordinate.
         listener: A bound, listening socket.
+        report: See ``ClockBoard``.
 
     Attributes:
         scene: The run's.
@@ -58,8 +61,13 @@ class Coordinator(Service):
         board: Where the workers are.
     """
 
-    def __init__(self, job: CoordinatorJob, listener: socket.socket) -> None:
-        super().__init__("the coordinator", listener, job.scene.token)
+    def __init__(
+        self,
+        job: CoordinatorJob,
+        listener: socket.socket,
+        report: Callable[[Holdup], None] = lambda holdup: None,
+    ) -> None:
+        super().__init__("the coordinator", listener, job.scene.token, job.scene.certificate)
         self.scene = job.scene
         self.ledger = ledger = Ledger(job.log)
         self.board = ClockBoard(
@@ -69,6 +77,7 @@ class Coordinator(Service):
             None if job.until is None else Until.parse(job.until),
             job.scene.clock,
             lambda reason: ledger.write("stop", reason=reason),
+            report,
         )
         self.board.learn([self.clock_of(rank) for rank in range(job.scene.world_size)], list(ledger.retired))
         self.board.reason, self.board.began = ledger.reason, ledger.began

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from paibook.comms.shared_channel import take_up
-from paibook.comms.wire import Channel, ChannelClosed, HandshakeError, Header, connect
+from paibook.comms.wire import Channel, ChannelClosed, HandshakeError, Header, Security, connect
 from paibook.errors import TableError
 from paibook.runtimes.ps.messages import GO_ON, Op
 from paibook.runtimes.ps.views import View
@@ -26,6 +26,7 @@ class CoordinatorLink:
         token: The run's.
         rank, incarnation: The worker's.
         take: Gives the watched metrics logged since it was last called; they go with every clock.
+        security: The run's, where connections are encrypted.
 
     Attributes:
         identity: The worker's rank and incarnation, as a server is told.
@@ -40,8 +41,10 @@ class CoordinatorLink:
         rank: int,
         incarnation: int,
         take: Callable[[], Mapping[str, float]] = dict,
+        security: Security | None = None,
     ) -> None:
         self._address = address
+        self._security = security
         self._token = token
         self._take = take
         self._metrics: dict[str, float] = {}  # the latest of each, for a coordinator that has not heard them
@@ -109,7 +112,7 @@ class CoordinatorLink:
     @property
     def _joined(self) -> dict[str, Any]:
         if self._channel is None:
-            channel = take_up(connect(self._address, self._token, REACH_SECONDS))
+            channel = take_up(connect(self._address, self._token, REACH_SECONDS, self._security))
             try:
                 me = {"role": "worker", **self.identity, "clock": self.clock, "metrics": self._metrics}
                 channel.send_json(Header(Op.JOIN), me)

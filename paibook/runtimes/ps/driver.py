@@ -11,15 +11,17 @@ from typing import Any
 
 from paibook.clusters.contract import Cluster, Event, Ranks
 from paibook.clusters.inline import InlineCluster
+from paibook.comms.tls import RunCertificate
 from paibook.comms.wire import ChannelClosed, HandshakeError, new_token
 from paibook.errors import ClusterError, PlanError, RankLost, RunCancelled, RunError, UserCodeError
 from paibook.plan import Plan
 from paibook.runtimes import pulls
 from paibook.runtimes.contract import Progress, RunContext
-from paibook.runtimes.ps import checkpoints, coordinator, server, worker
+from paibook.runtimes.ps import checkpoints, coordinator, server, staleness, worker
 from paibook.runtimes.ps.consistency import Consistency
 from paibook.runtimes.ps.control import AddressBook, Control, Model
 from paibook.runtimes.ps.group import Group
+from paibook.runtimes.ps.holdups import HoldupNotices
 from paibook.runtimes.ps.membership import Evicted
 from paibook.runtimes.ps.messages import CoordinatorJob, Saving, Scene, ServerJob, Storage, WorkerJob, WorkerReport
 from paibook.runtimes.ps.result import PSResult
@@ -91,6 +93,8 @@ class _Run:
         self._wanted = _wanted(plan, workers.size)
         self._log = str(context.directory / COORDINATOR_LOG) if here else None
         self._replicas = _replicas(plan)
+        self._toward = _toward(servers, workers)
+        crosses_hosts = any(self._toward(servers, rank) for rank in range(servers.size))
         self._scene = Scene(
             run=context.run,
             program=plan.program,
@@ -100,6 +104,7 @@ class _Run:
             servers=servers.size,
             consistency=_consistency(plan),
             token=new_token(),
+            certificate=RunCertificate.new() if crosses_hosts else None,
             replicas=self._replicas,
             saving=_saving(plan),
         )
@@ -107,11 +112,11 @@ class _Run:
         self._timeout = plan.timeout
         self._deadline = None if plan.timeout is None else time.monotonic() + plan.timeout
         self._changed = threading.Event()
-        self._book = AddressBook(context.emit)
+        emit = HoldupNotices(context.emit).on_event
+        self._book = AddressBook(emit)
         self._address = ("", 0)
-        self._toward = _toward(servers, workers)
         most = int(plan.options.get("max_restarts", MAX_RESTARTS))
-        common = (context.emit, self._changed.set)
+        common = (emit, self._changed.set)
         self._workers = Group(
             workers,
             lambda: workers_on(cluster, resources, workers.size),
@@ -200,7 +205,7 @@ class _Run:
             if time.monotonic() > began + START_SECONDS:
                 raise RunError(f"the coordinator did not come up within {START_SECONDS:.0f} s")
         self._address = address
-        self._control = Control(address, self._scene.token)
+        self._control = Control(address, self._scene.token, self._scene.certificate)
         self._servers.start()
         self._workers.start()
 
@@ -237,7 +242,7 @@ class _Run:
 
     def _result(self, status: dict[str, Any]) -> PSResult:
         reason = f"--until {status['reason']}" if status["reason"] else "train() returned on every worker"
-        if unseen := never_logged(self._watched, self._context.metrics.names):
+        if unseen := never_logged(self._watched, self._logged()):
             reason = f"{reason}. {unseen}"
             self._context.emit(Event("stderr", "ps", -1, unseen + "\n"))
         model = self._fetch()
@@ -249,7 +254,13 @@ class _Run:
         reports: list[WorkerReport] = [pending.result(0) for pending in self._workers.pending]
         returned = tuple(report.returned for report in reports)
         pulled, differs = pulls.unpack(self._wanted, {rank: report.parcel for rank, report in enumerate(reports)})
-        return PSResult(status["clock"], reason, returned, model.size, pulled, differs, model.shards, model.tables)
+        observed = staleness.by_table(report.staleness for report in reports)
+        held = (observed, model.shards, model.tables)
+        return PSResult(status["clock"], reason, returned, model.size, pulled, differs, *held)
+
+    def _logged(self) -> list[str]:
+        """The names of the program's own metrics."""
+        return [name for name in self._context.metrics.names if not name.startswith(staleness.PREFIX)]
 
     def _fetch(self) -> Model:
         assert self._control is not None

@@ -18,11 +18,14 @@ from numpy.typing import NDArray
 
 from paibook.comms.ready import ready
 from paibook.comms.shared_channel import take_up
-from paibook.comms.wire import Channel, ChannelClosed, HandshakeError, Header, connect
+from paibook.comms.wire import Channel, ChannelClosed, HandshakeError, Header, Security, connect
+from paibook.errors import TableError
 from paibook.runtimes.ps.coordinator_link import CoordinatorLink
+from paibook.runtimes.ps.key_sets import SentKeys
 from paibook.runtimes.ps.messages import MASK, PUSHED, Op
 from paibook.runtimes.ps.views import Address, View
 
+MAX_DUE = 32 << 10  # bytes that surely fit a connection's buffers while nobody reads
 WINDOW = 256  # pushes that may wait for their acknowledgement
 WINDOW_BYTES = 64 << 20  # and what they may hold, where they are kept to be sent again
 FAIL_OVER_SECONDS = 60.0  # for a dead server's partitions to be answered for by others
@@ -74,13 +77,26 @@ class ServerLink:
         self.asked: deque[tuple[int, Request]] = deque()
         self.broken = False
         self._number = 0
+        self._keys = SentKeys()
+        self._ahead = 0  # bytes sent while answers with payload were due
+
+    @property
+    def due(self) -> int:
+        """Bytes of payload that open requests bring."""
+        return sum(request.into.nbytes for _, request in self.asked if request.into is not None)
+
+    def blocks(self, size: int) -> bool:
+        """Whether ``size`` bytes more might not be read, since the server cannot send what nobody reads here."""
+        return self.due > MAX_DUE and self._ahead + size > MAX_DUE
 
     def send(self, header: Header, *buffers: NDArray[Any] | bytes) -> None:
-        """Send a frame that is not answered.
+        """Send a frame that is not answered; its keys only where the server does not know them.
 
         Raises:
             ChannelClosed: The server is gone.
         """
+        header, buffers = self._keys.shorten(header, buffers)
+        self._ahead = self._ahead + size_of(buffers) if self.due else 0
         try:
             self.channel.send(header, *buffers)
         except ChannelClosed:
@@ -107,8 +123,10 @@ class ServerLink:
         """
         self._number += 1
         number = self._number & MASK
-        self.asked.append((number, request))
-        self.send(request.header._replace(sequence=number), *request.buffers)
+        try:
+            self.send(request.header._replace(sequence=number), *request.buffers)
+        finally:
+            self.asked.append((number, request))  # where the server is gone, another is asked
 
     def take_answer(self, header: Header) -> Request:
         """The request that an answer's header belongs to; its payload has been read then, but for an ERROR's."""
@@ -139,6 +157,7 @@ class Links:
         coordinator: Knows the views.
         token: The run's.
         replicas: 0 where a server's death cannot be made good.
+        security: The run's, where connections are encrypted.
 
     Attributes:
         base: The clock at which this worker's process began.
@@ -147,7 +166,10 @@ class Links:
         refusals: What servers refused, in their words.
     """
 
-    def __init__(self, coordinator: CoordinatorLink, token: bytes, replicas: int) -> None:
+    def __init__(
+        self, coordinator: CoordinatorLink, token: bytes, replicas: int, security: Security | None = None
+    ) -> None:
+        self._security = security
         self._coordinator = coordinator
         self._token = token
         self._keeps = replicas > 0
@@ -176,14 +198,17 @@ class Links:
         """The present one."""
         return self._view
 
-    def ask(self, requests: Iterable[Request]) -> list[Request]:
-        """Ask all, then wait for the answers; gives the requests back."""
-        asked = list(requests)
-        for request in asked:
+    def ask(self, requests: Iterable[Request]) -> None:
+        """Ask, each the primary of its partition, and do not wait."""
+        for request in requests:
             assert request.partition is not None
+            self._make_room(request.partition, size_of(request.buffers))
             self._send(self._primary(request.partition), request)
+
+    def wait_for_answers(self, requests: Iterable[Request]) -> None:
+        """Block until all of them are answered."""
+        asked = list(requests)
         self._wait(lambda: all(request.answer is not None for request in asked))
-        return asked
 
     def ask_everyone(self, op: Op) -> None:
         """Ask every server, and wait until each has answered or is dead."""
@@ -196,13 +221,14 @@ class Links:
         """Send a push; returns its number in its partition.
 
         Args:
-            shared: Whether somebody else may change the buffers later.
+            shared: Whether somebody else may change the last buffer, the gradient, later.
         """
+        self._make_room(partition, size_of(buffers))
         window = self._windows[partition]
         window.sent = window.sent % MASK + 1
-        size = sum(b.nbytes if isinstance(b, np.ndarray) else len(b) for b in buffers) if self._keeps else 0
-        if self._keeps and shared:
-            buffers = tuple(b.copy() if isinstance(b, np.ndarray) else b for b in buffers)
+        size = size_of(buffers) if self._keeps else 0
+        if self._keeps and shared and isinstance(buffers[-1], np.ndarray):
+            buffers = (*buffers[:-1], buffers[-1].copy())
         header = header._replace(sequence=window.sent)
         window.kept.append((window.sent, header, buffers if self._keeps else (), size))
         self._held += size
@@ -221,6 +247,17 @@ class Links:
         """Block until pushes, as (partition, number), are acknowledged."""
         waiting = list(pushes)
         self._wait(lambda: all(self.acknowledged(*push) for push in waiting))
+
+    def check(self) -> None:
+        """Raise what a server refused.
+
+        Raises:
+            TableError: In its words.
+        """
+        if self.refusals:
+            refusal = self.refusals[0]
+            self.refusals.clear()
+            raise TableError(refusal)
 
     def flush(self) -> None:
         """Block until every push is acknowledged."""
@@ -278,6 +315,12 @@ class Links:
         link = self._links[self._view.primaries[partition]]
         self._last[partition] = link
         return link
+
+    def _make_room(self, partition: int, size: int) -> None:
+        """Read what is due where the server could not send it for not being read, nor read for sending."""
+        while (link := self._primary(partition)).blocks(size):
+            open_ = [request for _, request in link.asked]
+            self._wait(lambda: all(request.answer is not None for request in open_))  # noqa: B023  # waited for here
 
     def _send(self, link: ServerLink, request: Request) -> None:
         try:
@@ -368,7 +411,7 @@ class Links:
         for rank, address in self._view.addresses.items():
             if rank in self._links:
                 continue
-            channel = take_up(connect(address[:2], self._token))
+            channel = take_up(connect(address[:2], self._token, security=self._security))
             try:
                 channel.send_json(Header(Op.JOIN), {"role": "worker", **self._coordinator.identity})
                 told = channel.receive_json(channel.receive())
@@ -384,3 +427,8 @@ class Links:
     def _begin(self, link: ServerLink) -> None:
         told = json.dumps({"base": self.base, "clock": self.clock}).encode()
         link.send(Header(Op.BEGIN), told)
+
+
+def size_of(buffers: Buffers) -> int:
+    """Bytes of a payload."""
+    return sum(b.nbytes if isinstance(b, np.ndarray) else len(b) for b in buffers)

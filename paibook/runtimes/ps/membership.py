@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 COORDINATOR_SECONDS = 60.0  # for a coordinator that died to be replaced; training goes on meanwhile
 RETRY_SECONDS = 0.1
+REACH_SECONDS = 5.0
 HEARD_SECONDS = 5.0
 
 
@@ -75,7 +76,8 @@ class Membership:
         deadline = time.monotonic() + COORDINATOR_SECONDS
         while not self._server.over:
             try:
-                channel = take_up(connect(self._server.job.coordinator, self._server.token, timeout=5.0))
+                coordinator, security = self._server.job.coordinator, self._server.security
+                channel = take_up(connect(coordinator, self._server.token, REACH_SECONDS, security))
             except (ChannelClosed, HandshakeError) as error:
                 if time.monotonic() > deadline:
                     self._server.end(RunError(f"{self._server.name} cannot reach the coordinator: {error}"))

@@ -7,14 +7,18 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
+from paibook.comms.tls import RunCertificate
 from paibook.program import Program
 from paibook.runtimes.ps.consistency import Consistency
+from paibook.runtimes.ps.staleness import Histogram
 from paibook.runtimes.pulls import Parcel, Wanted
 
 COORDINATOR_MIME = "application/vnd.paibook.coordinator+json"
 GO_ON = 1  # flag of the answer to CLOCK: training continues
 WHOLE = 2  # flag of PULL and PUSH: the whole shard, no keys
 PUSHED = 4  # flag of ERROR: it is a push that was refused
+KNOWN_KEYS = 8  # flag of PULL and PUSH: the keys are those of set ``key_set``, and are not sent
+FP16, INT8, TOP_K = 16, 32, 64  # flags of PUSH, the first two of PULL too: gradients or rows go through that filter
 
 MASK = 0xFFFFFFFF  # sequence numbers are of 32 bits
 
@@ -30,7 +34,7 @@ class Op(IntEnum):
     ERROR = 2  # JSON: the message for the user
     JOIN = 3  # JSON: role, rank, incarnation; what else depends on the role
     DECLARE = 4  # JSON: a TableSpec; the coordinator answers with the table's number
-    PULL = 5  # int64 keys; answered with rows, and the slowest worker's clock
+    PULL = 5  # int64 keys, known as ``key_set`` from now on; answered with rows, and the slowest worker's clock
     PUSH = 6  # int64 keys, then gradients; ``sequence`` counts this worker's pushes to the partition
     CLOCK = 7  # this worker has come to a clock; the coordinator also hears watched metrics and answers GO_ON or not
     RETIRE = 8  # this worker's train() has returned
@@ -79,6 +83,7 @@ class Scene:
         servers: Servers at the start, and so partitions.
         consistency: What a pull may miss.
         token: The run's secret; every connection proves that it holds it.
+        certificate: The run's, where connections cross hosts and so are encrypted; None on one host.
         replicas: Copies of a partition beside its primary.
         saving: Checkpoints; None for none.
     """
@@ -91,6 +96,7 @@ class Scene:
     servers: int
     consistency: Consistency
     token: bytes = field(repr=False)
+    certificate: RunCertificate | None = field(default=None, repr=False)
     replicas: int = 0
     saving: Saving | None = None
 
@@ -178,7 +184,14 @@ class WorkerJob:
 
 @dataclass(frozen=True)
 class WorkerReport:
-    """How one worker ended: what ``train`` returned, or None where that cannot be sent, and the pulled variables."""
+    """How one worker ended.
+
+    Attributes:
+        returned: What ``train`` returned, or None where that cannot be sent.
+        parcel: The pulled variables.
+        staleness: Pulls by staleness in clocks, by table.
+    """
 
     returned: Any
     parcel: Parcel
+    staleness: Mapping[str, Histogram] = field(default_factory=dict)

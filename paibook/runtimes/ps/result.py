@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from paibook.errors import RunError
+from paibook.runtimes.ps.staleness import Histogram, describe
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class PSResult:
         size: Bytes of all tables.
         pulled: Values of the pulled variables, by name.
         differs: Pulled names whose values disagree between workers.
+        staleness: By table, a histogram for each worker in rank order: staleness in clocks to number of pulls.
         shards: How each shard stood at the end: table, server, rows, rows and bytes in memory and on disk, and rows of
             gradients skipped.
     """
@@ -30,6 +32,7 @@ class PSResult:
     size: int = 0
     pulled: Mapping[str, Any] = field(default_factory=dict)
     differs: frozenset[str] = frozenset()
+    staleness: Mapping[str, tuple[Histogram, ...]] = field(default_factory=dict)
     shards: tuple[Mapping[str, Any], ...] = ()
     _tables: Mapping[str, Any] | None = field(default=None, repr=False)
 
@@ -61,4 +64,5 @@ class PSResult:
                     f"  server {shard['server']}: {shard['rows_on_disk']} of {shard['rows']} rows of "
                     f"{shard['table']!r} on disk, {shard['bytes_on_disk'] / 2**20:.0f} MiB"
                 )
+        lines.extend(f"  {line}" for line in describe(self.staleness))
         return "\n".join(lines)

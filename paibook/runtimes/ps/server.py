@@ -17,6 +17,7 @@ from paibook.runtimes.ps.board import ClockBoard
 from paibook.runtimes.ps.budget import MemoryBudget
 from paibook.runtimes.ps.chain import Successor, follow
 from paibook.runtimes.ps.checkpoints import Saver, restore
+from paibook.runtimes.ps.holdups import HOLDUP_MIME, Holdup
 from paibook.runtimes.ps.membership import Membership
 from paibook.runtimes.ps.messages import Op, Scene, ServerJob
 from paibook.runtimes.ps.partition import Partition
@@ -43,7 +44,8 @@ def serve(place: Place, job: ServerJob) -> None:
     with recording(recorder):
         listener = listen(address_toward(job.toward) if job.toward else "127.0.0.1")
         try:
-            Server(job, listener, _user_update(place, job.scene)).run()
+            update = _user_update(place, job.scene)
+            Server(job, listener, update, lambda h: place.emit("display", {HOLDUP_MIME: h.to_wire()})).run()
         finally:
             listener.close()
 
@@ -55,14 +57,21 @@ class Server(Service):
         job: What to serve.
         listener: A bound, listening socket.
         update: The cell's own ``update(weight, grad)``, if it defines one.
+        report: See ``ClockBoard``.
     """
 
-    def __init__(self, job: ServerJob, listener: socket.socket, update: Callable[..., Any] | None) -> None:
-        super().__init__(f"server rank {job.rank}", listener, job.scene.token)
+    def __init__(
+        self,
+        job: ServerJob,
+        listener: socket.socket,
+        update: Callable[..., Any] | None,
+        report: Callable[[Holdup], None] = lambda holdup: None,
+    ) -> None:
+        super().__init__(f"server rank {job.rank}", listener, job.scene.token, job.scene.certificate)
         scene = job.scene
         self.job = job
         self.scene = scene
-        self.board = ClockBoard(scene.consistency, scene.world_size, self._moved, clock=scene.clock)
+        self.board = ClockBoard(scene.consistency, scene.world_size, self._moved, clock=scene.clock, report=report)
         buffers = scene.consistency.buffers
         self.partitions = [Partition(p, self._make_shard, buffers, scene.clock) for p in range(scene.servers)]
         self._followers: list[Successor | None] = [None] * scene.servers
@@ -166,7 +175,7 @@ class Server(Service):
         link = None
         if server is not None and address is not None:
             told = partial(self._membership.in_sync, number, server, address.incarnation)
-            link = Successor(partition, address, self.token, told)
+            link = Successor(partition, address, self.token, told, self.security)
         self._followers[number] = link
         partition.attach(link, server in view.backups[number])
 

@@ -12,7 +12,7 @@ from abc import abstractmethod
 from typing import Any
 
 from paibook.comms.shared_channel import offer
-from paibook.comms.wire import Channel, ChannelClosed, HandshakeError, accept
+from paibook.comms.wire import Channel, ChannelClosed, HandshakeError, Security, accept
 from paibook.errors import PaibookError, RunError
 from paibook.program import capture_error
 from paibook.runtimes.ps.messages import Op
@@ -30,13 +30,15 @@ class Service:
         name: For messages: ``"server rank 0"``.
         listener: A bound, listening socket.
         token: The run's.
+        security: The run's, where connections are encrypted.
     """
 
-    def __init__(self, name: str, listener: socket.socket, token: bytes) -> None:
+    def __init__(self, name: str, listener: socket.socket, token: bytes, security: Security | None = None) -> None:
         listener.setblocking(False)  # a peer may vanish between select and accept
         self.name = name
         self.listener = listener
         self.token = token
+        self.security = security
         self._channels: set[Channel] = set()
         self._gate = threading.Lock()
         self.over = False
@@ -106,7 +108,7 @@ class Service:
     def _greet(self, sock: socket.socket, address: tuple[str, int]) -> None:
         """One connection, from its first byte to its last; nothing it sends may end the process by accident."""
         try:
-            channel = offer(accept(sock, self.token))
+            channel = offer(accept(sock, self.token, security=self.security))
         except (HandshakeError, ChannelClosed) as error:
             if not self.over:
                 log.warning("dropped a connection from %s:%s: %s", *address[:2], error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +10,15 @@ from numpy.typing import NDArray
 
 from paibook.comms.wire import Header
 from paibook.errors import TableError
+from paibook.runtimes.ps.consistency import Consistency, fresh_enough
+from paibook.runtimes.ps.error_feedback import Filters
+from paibook.runtimes.ps.filters import buffer_for
+from paibook.runtimes.ps.key_sets import Splits
 from paibook.runtimes.ps.links import Links, Request
 from paibook.runtimes.ps.messages import WHOLE, Op
-from paibook.runtimes.ps.shards import TableSpec, exceed, hash_texts, owners, row_ranges, split
+from paibook.runtimes.ps.pull_tickets import Answer, Prefetched, PullTicket
+from paibook.runtimes.ps.shards import TableSpec, exceed, hash_texts, row_ranges
+from paibook.runtimes.ps.staleness import StalenessRecord
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,15 @@ class Ticket:
     """A push on its way: (partition, its number there) for each partition it went to."""
 
     pushes: tuple[tuple[int, int], ...]
+
+    def wait(self, links: Links) -> None:
+        """Block until it is on its servers, and on those that hold their copies.
+
+        Raises:
+            TableError: A server refused it.
+        """
+        links.wait_for(self.pushes)
+        links.check()
 
 
 class Table:
@@ -30,44 +44,73 @@ class Table:
         name: As declared.
         shape: Of the whole when dense; (width,) when sparse.
         dtype: Of its elements.
-        staleness: How many clocks the slowest worker was behind this one at the last pull (0 or less: none).
+        staleness: Clocks by which the slowest worker was behind this one at the last pull (0 or less: none); the most
+            over the servers asked.
     """
 
-    def __init__(self, links: Links, spec: TableSpec, number: int) -> None:
+    def __init__(
+        self,
+        links: Links,
+        spec: TableSpec,
+        number: int,
+        filters: Filters,
+        consistency: Consistency,
+        record: StalenessRecord,
+    ) -> None:
         self._links = links
         self._spec = spec
-        self._partitions = links.partitions
+        self._filters = filters
+        self._consistency = consistency
+        self._record = record
         self._first_shard = number * links.partitions
         self._ranges = [] if spec.sparse else row_ranges(spec.shape[0], links.partitions)
-        self._starts = np.array([r.start for r in self._ranges], np.int64)
+        starts = None if spec.sparse else np.array([r.start for r in self._ranges], np.int64)
+        self._splits = Splits(starts, links.partitions)
+        self._prefetched = Prefetched()
         self.name, self.shape, self.dtype = spec.name, spec.shape, np.dtype(spec.dtype)
         self.staleness = 0
 
     def __repr__(self) -> str:
         kind = f"sparse, width={self.shape[0]}" if self._spec.sparse else f"shape={self.shape}"
-        return f"<table {self.name!r} {kind}, {self.dtype}, {self._partitions} partitions>"
+        return f"<table {self.name!r} {kind}, {self.dtype}, {self._links.partitions} partitions>"
 
     def pull(self, keys: Any = None) -> NDArray[Any]:
         """Weights: all of a dense table, or the rows of ``keys`` (integers, shape (n,)) in their order.
 
+        What ``prefetch`` has asked for is used, once, unless it is too stale by now.
+
         Raises:
             TableError: Keys that are no integers, or no rows of the table.
         """
-        if keys is None:
-            return self._pull_whole()
+        rows = None if keys is None else self._rows(keys)
+        return self._finish(self._prefetched.take(rows) or self._ask(rows))
+
+    def prefetch(self, keys: Any = None) -> PullTicket:
+        """Ask for what a later ``pull`` of the same keys, or ``result()`` of the ticket, will need; does not wait.
+
+        It counts as a pull made now: it sees nothing that this worker pushes later, and when it is used in a later
+        clock than the consistency model allows for what it has seen, it is pulled again. So under BSP it helps within
+        a clock, under SSP while the others are at most ``staleness`` clocks behind the clock it is used in, and under
+        ASP always.
+
+        Raises:
+            TableError: As ``pull``.
+        """
+        ticket = self._ask(None if keys is None else self._rows(keys).copy())
+        self._prefetched.add(ticket)
+        return ticket
+
+    def push_pull(self, keys: Any, grads: Any) -> NDArray[Any]:
+        """``push(keys, grads)``, then ``pull(keys)``, in one round trip in which the keys travel once.
+
+        The weights include this push; under BSP, as ever, only what was pushed in earlier clocks.
+
+        Raises:
+            TableError: As ``push`` and ``pull``.
+        """
         rows = self._rows(keys)
-        out = np.empty((len(rows), *self._spec.row_shape), self.dtype)
-        requests, places = [], []
-        for partition, where, local in self._split(rows):
-            into = out if isinstance(where, slice) else np.empty((len(local), *self._spec.row_shape), self.dtype)
-            header = Header(Op.PULL, 0, self._first_shard + partition, keys=len(local), clock=self._links.clock)
-            requests.append(Request(header, (local,), partition, into))
-            places.append(where)
-        self._pull(requests)
-        for where, request in zip(places, requests, strict=True):
-            if request.into is not out:
-                out[where] = request.into
-        return out
+        self.push(rows, grads)
+        return self._finish(self._ask(rows))
 
     def push(self, *args: Any) -> Ticket:
         """Send gradients: ``push(grad)`` for a whole dense table, ``push(keys, grads)`` for rows; equal keys add up.
@@ -81,66 +124,67 @@ class Table:
             raise TableError(f"table {self.name!r}: push takes (grad) or (keys, grads); got {len(args)} arguments")
         rows = self._rows(args[0])
         gradient = self._gradient(args[1], (len(rows), *self._spec.row_shape))
+        rows, gradient = self._filters.choose(rows, gradient)
         pushes = []
-        for partition, where, local in self._split(rows):
-            header = Header(Op.PUSH, 0, self._first_shard + partition, keys=len(local), clock=self._links.clock)
-            shared = isinstance(where, slice)
-            part = np.ascontiguousarray(gradient[where])
-            pushes.append((partition, self._links.push(partition, header, (local, part), shared)))
+        for partition, where, local in self._splits.of(rows):
+            flag, sent = self._filters.rows(np.ascontiguousarray(gradient[where]))
+            header = Header(Op.PUSH, flag, self._first_shard + partition, keys=len(local), clock=self._links.clock)
+            shared = not flag and isinstance(where, slice)
+            pushes.append((partition, self._links.push(partition, header, (local, *sent), shared)))
         return Ticket(tuple(pushes))
 
-    def wait(self, ticket: Ticket) -> None:
-        """Block until a push is where it has to be: on the server, and on those that hold its copies."""
-        self._links.wait_for(ticket.pushes)
-        self._check()
+    def wait(self, ticket: Ticket | PullTicket) -> None:
+        """As ``ParameterServer.wait``."""
+        ticket.wait(self._links)
 
-    def _pull_whole(self) -> NDArray[Any]:
-        self._needs_dense("pull() without keys")
-        out = np.empty(self.shape, self.dtype)
-        requests = []
-        for partition, rows in enumerate(self._ranges):
-            header = Header(Op.PULL, WHOLE, self._first_shard + partition, clock=self._links.clock)
-            requests.append(Request(header, (), partition, out[rows.start : rows.stop]))
-        self._pull(requests)
-        return out
+    def _ask(self, rows: NDArray[np.int64] | None) -> PullTicket:
+        parts: list[Answer] = []
+        if rows is None:
+            self._needs_dense("pull() without keys")
+            out = np.empty(self.shape, self.dtype)
+            for partition, part in enumerate(self._ranges):
+                header = Header(Op.PULL, WHOLE, self._first_shard + partition, clock=self._links.clock)
+                parts.append(self._part(partition, out, slice(part.start, part.stop), header))
+        else:
+            out = np.empty((len(rows), *self._spec.row_shape), self.dtype)
+            for partition, where, local in self._splits.of(rows):
+                header = Header(Op.PULL, 0, self._first_shard + partition, keys=len(local), clock=self._links.clock)
+                parts.append(self._part(partition, out, where, header, local))
+        self._links.ask(part.request for part in parts)
+        return PullTicket(rows, parts, out, self._finish)
 
-    def _pull(self, requests: list[Request]) -> None:
-        self._links.ask(requests)
-        self._check()
-        for request in requests:
-            assert request.answer is not None
-            self.staleness = self._links.clock - request.answer.clock
+    def _part(self, partition: int, out: NDArray[Any], where: Any, header: Header, *keys: Any) -> Answer:
+        """What one partition is asked, and where its answer goes."""
+        flag = self._filters.pull
+        if isinstance(where, slice) and not flag:
+            return Answer(Request(header, keys, partition, out[where]), None, 0, 0)
+        rows = header.keys if keys else where.stop - where.start
+        into = buffer_for(flag, (rows, *self._spec.row_shape), self.dtype)
+        request = Request(header._replace(flags=header.flags | flag), keys, partition, into)
+        return Answer(request, where, rows, flag)
+
+    def _finish(self, ticket: PullTicket) -> NDArray[Any]:
+        self._prefetched.forget(ticket)
+        clock = self._links.clock
+        ticket.wait(self._links)
+        answers = [part.request.answer for part in ticket.parts if part.request.answer is not None]
+        seen = min((answer.clock for answer in answers), default=clock)
+        if not fresh_enough(self._consistency, seen, clock):
+            return self._finish(self._ask(ticket.rows))
+        self.staleness = clock - seen
+        if answers:
+            self._record.observe(self.name, self.staleness)
+        return ticket.gather()
 
     def _push_whole(self, value: Any) -> Ticket:
         self._needs_dense("push(grad) without keys")
         gradient = self._gradient(value, self.shape)
         pushes = []
         for partition, rows in enumerate(self._ranges):
-            header = Header(Op.PUSH, WHOLE, self._first_shard + partition, clock=self._links.clock)
-            part = gradient[rows.start : rows.stop]
-            pushes.append((partition, self._links.push(partition, header, (part,), shared=True)))
+            flag, sent = self._filters.whole(partition, gradient[rows.start : rows.stop])
+            header = Header(Op.PUSH, WHOLE | flag, self._first_shard + partition, clock=self._links.clock)
+            pushes.append((partition, self._links.push(partition, header, tuple(sent), shared=not flag)))
         return Ticket(tuple(pushes))
-
-    def _check(self) -> None:
-        if self._links.refusals:
-            refusal = self._links.refusals[0]
-            self._links.refusals.clear()
-            raise TableError(refusal)
-
-    def _split(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, Any, NDArray[np.int64]]]:
-        """For each partition concerned: positions in ``rows``, and the keys as that partition counts them."""
-        if self._partitions == 1:
-            if len(rows):
-                yield 0, slice(None), rows
-            return
-        if self._spec.sparse:
-            owner = owners(rows, self._partitions)
-        else:
-            # Rightmost start not above the row; empty ranges at the front share a start, hence "right".
-            owner = np.searchsorted(self._starts, rows, side="right").astype(np.int64) - 1
-        for partition, where in split(owner, self._partitions):
-            local = rows[where] if self._spec.sparse else rows[where] - self._starts[partition]
-            yield partition, where, local
 
     def _rows(self, keys: Any) -> NDArray[np.int64]:
         array = np.asarray(keys)

@@ -19,6 +19,7 @@ from paibook.runtimes import pulls
 from paibook.runtimes.inspection import forget_failure, remember_failure
 from paibook.runtimes.ps.client import ParameterServer
 from paibook.runtimes.ps.messages import WorkerJob, WorkerReport
+from paibook.runtimes.ps.staleness import Histogram
 from paibook.runtimes.ps.watched import WatchedRecorder
 
 
@@ -33,16 +34,19 @@ def run(place: Place, job: WorkerJob) -> WorkerReport:
     recorder = WatchedRecorder(lambda batch: place.emit("metric", batch), place.rank, job.watched)
     with recording(recorder), positioned(Position(place.rank, job.scene.world_size)):
         try:
-            returned = _portable(_train(place, job, recorder))
+            returned, staleness = _train(place, job, recorder)
+            returned = _portable(returned)
         except (ChannelClosed, HandshakeError):
             raise
         except Exception as error:
             remember_failure(error)
             raise capture_error(error, f"rank {place.rank}") from error
-    return WorkerReport(returned, pulls.pack(place.namespace, place.rank, job.pull, range(job.scene.world_size)))
+    parcel = pulls.pack(place.namespace, place.rank, job.pull, range(job.scene.world_size))
+    return WorkerReport(returned, parcel, staleness)
 
 
-def _train(place: Place, job: WorkerJob, recorder: WatchedRecorder) -> Any:
+def _train(place: Place, job: WorkerJob, recorder: WatchedRecorder) -> tuple[Any, dict[str, Histogram]]:
+    """What the cell's ``train`` returns, and how stale its pulls were."""
     import paibook
 
     scene = job.scene
@@ -63,7 +67,7 @@ def _train(place: Place, job: WorkerJob, recorder: WatchedRecorder) -> Any:
         ps.retire()
     finally:
         ps.close()
-    return returned
+    return returned, ps.staleness.histograms()
 
 
 def _check_pull(place: Place, job: WorkerJob) -> None:

@@ -84,7 +84,7 @@ class WorkerDesk:
 
     def _clock(self, header: Header, metrics: dict[str, float]) -> None:
         self._board.advance(self._rank, self._incarnation, header.clock, metrics)
-        goes_on = self._board.goes_on(header.clock)
+        goes_on = self._board.goes_on(self._rank, header.clock)
         self._channel.send(Header(Op.OK, GO_ON if goes_on else 0, sequence=header.sequence, keys=self._number))
 
     def _retire(self, header: Header, metrics: dict[str, float]) -> None:

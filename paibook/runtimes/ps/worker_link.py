@@ -6,14 +6,15 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from paibook.comms.wire import Channel, ChannelClosed, Header
 from paibook.errors import RunError, TableError
 from paibook.program import capture_error
-from paibook.runtimes.ps.chain import receive_push
-from paibook.runtimes.ps.messages import PUSHED, WHOLE, Op
+from paibook.runtimes.ps.chain import receive_gradient
+from paibook.runtimes.ps.filters import FILTERS, encode
+from paibook.runtimes.ps.key_sets import ReceivedKeys
+from paibook.runtimes.ps.messages import PUSHED, Op
 from paibook.runtimes.ps.partition import Partition
 from paibook.runtimes.ps.shards import TableSpec
 
@@ -36,6 +37,7 @@ class WorkerLink:
         self._channel = channel
         self._rank = rank
         self._incarnation = incarnation
+        self._known = ReceivedKeys()
         self._stable = server.scene.consistency.buffers
         self._sending = threading.Lock()  # acknowledgements come from the chains' threads
         self._do: dict[int, Callable[[Header], None]] = {
@@ -62,20 +64,23 @@ class WorkerLink:
             act(header)
 
     def _pull(self, header: Header) -> None:
-        keys = None if header.flags & WHOLE else self._channel.receive_array(header.keys, np.int64)
+        keys = self._known.receive(header, self._channel)
         partition, _, shard = self._shard(header)
-        slowest = self._server.board.wait_to_read(header.clock)
+        slowest = self._server.board.wait_to_read(self._rank, header.clock)
         try:
             with partition.lock:
                 rows = shard.read(keys, self._stable)
         except TableError as error:
             self._refuse(header, error)
             return
-        self._send(Header(Op.OK, sequence=header.sequence, clock=slowest), rows)
+        sent = encode(header.flags & FILTERS, rows) if header.flags & FILTERS else [rows]
+        self._send(Header(Op.OK, sequence=header.sequence, clock=slowest), *sent)
 
     def _push(self, header: Header) -> None:
         partition, number, shard = self._shard(header)
-        keys, gradient = shard.finite(*receive_push(self._channel, header, shard), self._rank, header.clock)
+        keys = self._known.receive(header, self._channel)
+        gradient = receive_gradient(self._channel, header, shard, keys)
+        keys, gradient = shard.finite(keys, gradient, self._rank, header.clock)
         worker = (self._rank, self._incarnation)
         answer = Header(Op.ACK, table=partition.number, sequence=header.sequence)
         try:

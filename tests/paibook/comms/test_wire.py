@@ -13,6 +13,7 @@ import pytest
 
 from paibook.comms import shared_channel, wire
 from paibook.comms.segment import supported
+from paibook.comms.tls import RunCertificate, TlsStream
 from paibook.comms.wire import Channel, ChannelClosed, HandshakeError, Header
 from paibook.errors import RunError
 
@@ -35,13 +36,15 @@ def accepting(pool: ThreadPoolExecutor, listener: socket.socket, timeout: float 
     return pool.submit(lambda: wire.accept(listener.accept()[0], TOKEN, timeout))
 
 
-@pytest.fixture(params=["socket", "shared memory"])
+@pytest.fixture(params=["socket", "TLS", "shared memory", "shared memory after TLS"])
 def pair(
     request: pytest.FixtureRequest, pool: ThreadPoolExecutor, listener: socket.socket
 ) -> Iterator[tuple[Channel, Channel]]:
-    server = accepting(pool, listener)
-    client = wire.connect(listener.getsockname(), TOKEN)
-    if request.param == "shared memory":
+    security = RunCertificate.new() if "TLS" in request.param else None
+    server = pool.submit(lambda: wire.accept(listener.accept()[0], TOKEN, security=security))
+    client = wire.connect(listener.getsockname(), TOKEN, security=security)
+    assert isinstance(client.stream, TlsStream) == (security is not None)
+    if "shared memory" in request.param:
         if not supported():
             pytest.skip("this machine's processes cannot share memory this way")
         server = pool.submit(shared_channel.offer, server.result(5))

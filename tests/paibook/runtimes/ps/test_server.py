@@ -121,7 +121,8 @@ def test_it_ends_when_its_driver_is_gone_and_frees_the_workers(serving: Serving)
 def test_it_ends_in_order_when_told(serving: Serving) -> None:
     control = serving.driver()
     assert serving.works()
-    size, tables = control.fetch()
+    model = control.fetch()
+    size, tables = model.size, model.tables
     assert size == 8
     assert tables is not None
     assert tables["w"].tolist() == [0, 0]
