@@ -1,4 +1,4 @@
-"""Servers as threads of the test's own process, and workers that talk to them through sockets."""
+"""A coordinator and servers as threads of the test's own process, and workers that are connected to them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from paibook.errors import RunError
 from paibook.program import Program
 from paibook.runtimes.ps.client import ParameterServer
 from paibook.runtimes.ps.consistency import Consistency
-from paibook.runtimes.ps.messages import Scene, ServerJob
+from paibook.runtimes.ps.coordinator import Coordinator
+from paibook.runtimes.ps.messages import CoordinatorJob, Scene, ServerJob, WorkerJob
 from paibook.runtimes.ps.server import Server
+from paibook.runtimes.ps.service import Service
 
 
 class ServerThreads:
@@ -22,24 +24,24 @@ class ServerThreads:
 
     def __init__(self, consistency: Consistency, workers: int, servers: int) -> None:
         self._scene = Scene("r", Program(""), {}, {}, workers, servers, consistency, wire.new_token())
-        self._listeners = [wire.listen() for _ in range(servers)]
-        self.servers = [
-            Server(ServerJob(self._scene, rank), listener, lambda weight, grad: weight + grad)
-            for rank, listener in enumerate(self._listeners)
+        self._listeners = [wire.listen() for _ in range(servers + 1)]
+        self._address = self._listeners[0].getsockname()
+        coordinator = Coordinator(CoordinatorJob(self._scene), self._listeners[0])
+        self._services: list[Service] = [coordinator] + [
+            Server(ServerJob(self._scene, rank, self._address), listener, lambda weight, grad: weight + grad)
+            for rank, listener in enumerate(self._listeners[1:])
         ]
-        self._threads = [threading.Thread(target=self._serve, args=(server,)) for server in self.servers]
+        self._threads = [threading.Thread(target=self._serve, args=(service,)) for service in self._services]
         for thread in self._threads:
             thread.start()
 
     @staticmethod
-    def _serve(server: Server) -> None:
+    def _serve(service: Service) -> None:
         with contextlib.suppress(RunError):  # the connections' ends
-            server.run()
+            service.run()
 
     def connect(self, rank: int) -> ParameterServer:
-        addresses = [listener.getsockname() for listener in self._listeners]
-        scene = self._scene
-        return ParameterServer.connect(rank, scene.world_size, addresses, scene.token, consistency=scene.consistency)
+        return ParameterServer(WorkerJob(self._scene, self._address), rank)
 
     def train(self, train: Callable[[ParameterServer], Any]) -> list[Any]:
         """Run a function on every worker; what each returns."""
@@ -58,8 +60,8 @@ class ServerThreads:
             return list(pool.map(work, range(self._scene.world_size)))
 
     def close(self) -> None:
-        for server, thread, listener in zip(self.servers, self._threads, self._listeners, strict=True):
-            server.end()
+        for service, thread, listener in zip(self._services, self._threads, self._listeners, strict=True):
+            service.end()
             thread.join(10)
             listener.close()
             assert not thread.is_alive()
@@ -72,3 +74,8 @@ def serving(consistency: Consistency, workers: int = 1, servers: int = 1) -> Ite
         yield threads
     finally:
         threads.close()
+
+
+def channels(ps: ParameterServer) -> list[wire.Channel]:
+    """A worker's channels to the servers."""
+    return [link.channel for link in ps._links._links.values()]

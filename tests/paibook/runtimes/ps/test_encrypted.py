@@ -33,7 +33,7 @@ def test_servers_that_others_must_reach_speak_tls(bench: Any, monkeypatch: pytes
         send_all(stream, views)
 
     monkeypatch.setattr(tls.TlsStream, "send_all", counting)
-    monkeypatch.setattr(driver, "_toward", lambda servers, workers: lambda rank: "127.0.0.1")
+    monkeypatch.setattr(driver, "_toward", lambda servers, workers: lambda ranks, rank: "127.0.0.1")
     if not shared:
         monkeypatch.setattr(shared_channel, "supported", lambda: False)
     elif not shared_channel.supported():

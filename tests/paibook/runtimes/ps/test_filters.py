@@ -17,7 +17,7 @@ from paibook.runtimes.ps.consistency import Consistency
 from paibook.runtimes.ps.error_feedback import Filters, LeftOutRows
 from paibook.runtimes.ps.filters import BLOCK, FLAGS, decode, encode, encoded_bytes, parts_of
 from paibook.runtimes.ps.messages import FP16, INT8, TOP_K
-from tests.paibook.runtimes.ps.server_threads import serving
+from tests.paibook.runtimes.ps.server_threads import channels, serving
 
 moderate = st.floats(-60000, 60000, width=32)
 vectors = st.one_of(
@@ -178,12 +178,14 @@ def sent_bytes(ps: ParameterServer, act: Any) -> int:
             count(len(view))
             self.stream.receive_into(view)
 
-    channels = [link._channel for link in ps._links]
-    streams = [channel.stream for channel in channels]
-    for channel in channels:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.stream, name)
+
+    streams = [channel.stream for channel in channels(ps)]
+    for channel in channels(ps):
         channel.stream = Counting(channel.stream)  # type: ignore[assignment]
     ps.wait(act())
-    for channel, stream in zip(channels, streams, strict=True):
+    for channel, stream in zip(channels(ps), streams, strict=True):
         channel.stream = stream
     return total
 

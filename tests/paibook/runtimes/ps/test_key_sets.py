@@ -15,7 +15,7 @@ from paibook.runtimes.ps import key_sets
 from paibook.runtimes.ps.consistency import Consistency
 from paibook.runtimes.ps.key_sets import ReceivedKeys, SentKeys, Splits
 from paibook.runtimes.ps.messages import KNOWN_KEYS, WHOLE, Op
-from tests.paibook.runtimes.ps.server_threads import serving
+from tests.paibook.runtimes.ps.server_threads import channels, serving
 
 
 class Payload:
@@ -85,8 +85,7 @@ def test_pulls_and_pushes_of_the_same_keys_do_not_send_them_again(servers: int) 
     with serving(Consistency("asp"), 1, servers) as run:
         ps = run.connect(0)
         sent: list[Header] = []
-        for link in ps._links:
-            channel = link._channel
+        for channel in channels(ps):
             send = channel.send
             channel.send = lambda header, *b, send=send: (sent.append(header), send(header, *b))  # type: ignore
         tables = [

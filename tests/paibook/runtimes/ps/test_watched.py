@@ -115,7 +115,7 @@ def test_a_worker_waits_for_the_others_for_a_moment_where_nothing_is_decided(mon
     monkeypatch.setattr(board_module, "BARRIER_SECONDS", 0.01)
     barrier = ClockBoard(Consistency("bsp"), 2, lambda clock: None)
     barrier.advance(0, 0, 1)
-    assert barrier.goes_on(1)  # the other one is not heard of: a coordinator that is new knows nobody
+    assert barrier.goes_on(0, 1)  # the other one is not heard of: a coordinator that is new knows nobody
 
 
 def clock_payloads(bench: Any, monkeypatch: pytest.MonkeyPatch, until: str) -> list[Any]:
