@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections.abc import Hashable
 
@@ -10,6 +11,8 @@ import psutil
 from paibook.errors import RunError
 
 SHARE = 0.7  # of what is free under the bound; the rest is for messages, waiting pushes and what moves to disk
+_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of glibc's malloc.h
+_RETURNED_BYTES = 1 << 20
 LEAST = 4 << 20  # a smaller bound is nothing but spilling
 
 
@@ -24,6 +27,7 @@ class MemoryBudget:
     """
 
     def __init__(self, memory: int) -> None:
+        give_back_freed_memory()
         self.limit: int | None = None
         self._memory = memory
         self._taken: dict[Hashable, int] = {}
@@ -65,3 +69,14 @@ class MemoryBudget:
                 f"give it {own / 2**20 + 64:.0f}MB or more"
             )
         return int((self._memory - own) * SHARE)
+
+
+def give_back_freed_memory() -> None:
+    """Have the C library return what is freed to the system, which it may have been told not to for speed."""
+    try:
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_MMAP_THRESHOLD, _RETURNED_BYTES)
+        libc.mallopt(_TRIM_THRESHOLD, _RETURNED_BYTES)
+        libc.malloc_trim(0)
+    except (OSError, AttributeError):
+        pass  # another C library, which has its own way

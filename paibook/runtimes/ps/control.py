@@ -200,7 +200,13 @@ def _fetch_table(channels: list[Channel], number: int, described: list[list[dict
 
 def _fetch_shard(channel: Channel, which: int, shard: dict[str, Any]) -> tuple[Any, Any]:
     spec = TableSpec.from_wire(shard["spec"])
+    keys = np.empty(shard["rows"] if spec.sparse else 0, np.int64)
+    rows = np.empty((shard["rows"], *spec.row_shape), spec.dtype)
     channel.send(Header(Op.FETCH, table=which))
-    channel.receive()
-    keys = channel.receive_array(shard["rows"], np.int64) if spec.sparse else None
-    return keys, channel.receive_array((shard["rows"], *spec.row_shape), spec.dtype)
+    done = 0
+    while count := channel.receive().keys:
+        if spec.sparse:
+            channel.receive_into(keys[done : done + count])
+        channel.receive_into(rows[done : done + count])
+        done += count
+    return keys if spec.sparse else None, rows

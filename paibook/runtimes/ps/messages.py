@@ -40,7 +40,7 @@ class Op(IntEnum):
     RETIRE = 8  # this worker's train() has returned
     STATUS = 9  # driver to coordinator: answered with JSON: clock, reason, view, fatal
     DESCRIBE = 10  # driver to server: answered with JSON: the shards of one partition (``table``)
-    FETCH = 11  # driver to server: answered with a shard: keys (sparse) and rows
+    FETCH = 11  # driver to server: answered with a shard, ``keys`` rows at a time: keys (sparse) and rows; 0 is the end
     SHUTDOWN = 12  # the run is over
     ACK = 13  # pushes to partition ``table`` up to ``sequence`` are where they have to be
     BEGIN = 14  # JSON: base, clock: where this worker's process began, and where it is now

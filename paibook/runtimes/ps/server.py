@@ -227,8 +227,9 @@ class DriverLink:
                 self._channel.send_json(answer, [self._shard(number, shards[number]) for number in sorted(shards)])
             elif header.op == Op.FETCH:
                 number, partition = divmod(header.table, len(self._server.partitions))
-                keys, rows = self._server.partitions[partition].shards[number].export()
-                self._channel.send(answer, *(() if keys is None else (keys,)), rows)
+                for keys, rows in self._server.partitions[partition].shards[number].export():
+                    self._channel.send(answer._replace(keys=len(rows)), *(() if keys is None else (keys,)), rows)
+                self._channel.send(answer)
             elif header.op == Op.SHUTDOWN:
                 self._server.finish()
                 self._channel.send(answer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,8 @@ from paibook.runtimes.ps.tables import Array, Keys, Shard, Slots
 _FIRST = 1024  # rows to make room for
 _SPARED = 16  # one part in so many is evicted beyond the limit, so that the next keys find room
 _COLD = 8  # one part in so many of the rows in memory goes to disk at once
-_BATCH = 1 << 13  # rows loaded or moved to or from disk at once
+_SLACK = 1.5  # times what a table may hold are let be, since packing it takes time
+_BATCH = 1 << 10  # rows loaded or moved to or from disk at once
 
 
 class SparseTable(Shard):
@@ -85,11 +86,12 @@ class SparseTable(Shard):
                 "skipped": self.skipped,
             }
 
-    def export(self) -> tuple[Keys | None, Array]:
+    def export(self) -> Iterator[tuple[Keys | None, Array]]:
         """Keys and rows, in no order that means anything."""
-        with self.lock:
-            keys, places = self._index.items()
-            return keys, self._shaped(self._rows_at(places, self._planes[:1])[0])
+        keys, places = self._index.items()
+        for start in range(0, len(keys), self._exported_at_once):
+            part = slice(start, start + self._exported_at_once)
+            yield keys[part], self._shaped(self._rows_at(places[part], self._planes[:1])[0])
 
     def close(self) -> None:
         """Give the disk's space back, and the share of memory."""
@@ -216,22 +218,22 @@ class SparseTable(Shard):
     def _shrink(self, budget: MemoryBudget) -> None:
         """Give memory back that this table had before others came."""
         allowed = self._allowed(budget)
-        if self._memory.end <= 2 * allowed:
+        if self._memory.end <= _SLACK * allowed:
             return
         self._send_to_disk(len(self._memory) - allowed)
         live = self._memory.live("step")
-        planes = [plane[live] for plane in self._planes]
-        columns = {name: column[live] for name, column in self._memory.columns.items()}
         capacity = max(allowed, len(live))
-        self._weights, *self._state = [np.zeros((capacity, plane.shape[1]), plane.dtype) for plane in planes]
+        # One array after the other, so that only one is there twice.
+        self._weights = _packed(self._weights, live, capacity)
+        for number, plane in enumerate(self._state):
+            self._state[number] = _packed(plane, live, capacity)
         self._marker = np.empty(capacity, np.int32)
+        columns = {name: column[live] for name, column in self._memory.columns.items()}
         self._memory = SlotPool({name: column.dtype for name, column in columns.items()})
         self._memory.grow(capacity)
         slots = self._memory.take(len(live))
         for name, column in columns.items():
             self._memory.columns[name][slots] = column
-        for plane, rows in zip(self._planes, planes, strict=True):
-            plane[slots] = rows
         self._index.put(columns["key"], slots)
 
     def _send_to_disk(self, count: int) -> None:
@@ -325,6 +327,14 @@ class SparseTable(Shard):
         # A table that was saved without a limit counts as pushed just now.
         now = self._steps - 1 if name == "step" else self._clock
         return arrays[f"pushed.{name}"][part] if f"pushed.{name}" in arrays else now
+
+
+def _packed(array: NDArray[Any], live: Slots, capacity: int) -> NDArray[Any]:
+    """The rows of ``live`` slots, from the first on."""
+    packed = np.zeros((capacity, *array.shape[1:]), array.dtype)
+    for start in range(0, len(live), _BATCH):
+        packed[start : start + _BATCH][: len(live) - start] = array[live[start : start + _BATCH]]
+    return packed
 
 
 def _larger(array: NDArray[Any], capacity: int) -> NDArray[Any]:

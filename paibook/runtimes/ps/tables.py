@@ -6,7 +6,7 @@ Loads numba, so it is imported where tables are made: in servers.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from paibook.runtimes.ps import initializers, optimizers, steps
 from paibook.runtimes.ps.budget import MemoryBudget
 from paibook.runtimes.ps.optimizers import UserUpdate
 from paibook.runtimes.ps.shards import TableSpec, exceed, row_ranges
+
+EXPORT_BYTES = 4 << 20  # of weights, at a time
 
 Array = NDArray[Any]
 Keys = NDArray[np.int64]
@@ -71,8 +73,11 @@ class Shard:
             "skipped": self.skipped,
         }
 
-    def export(self) -> tuple[Keys | None, Array]:
-        """The keys (None when dense) and the rows, for the run's result."""
+    def export(self) -> Iterator[tuple[Keys | None, Array]]:
+        """The keys (None when dense) and the rows, for the run's result: some at a time, to take little memory.
+
+        The shard must not change meanwhile. What is given may be its own memory.
+        """
         raise NotImplementedError
 
     def read(self, keys: Keys | None, stable: bool) -> Array:
@@ -178,6 +183,10 @@ class Shard:
 
     def close(self) -> None:
         """Let go of what is not memory."""
+
+    @property
+    def _exported_at_once(self) -> int:
+        return max(1, EXPORT_BYTES // self.spec.row_bytes)
 
     def _check(self, keys: Keys | None) -> None:
         """Refuse keys that are none."""
@@ -310,9 +319,10 @@ class DenseTable(Shard):
         if self._budget is not None:
             self._budget.leave(id(self))
 
-    def export(self) -> tuple[Keys | None, Array]:
-        """Every row."""
-        return None, self._shaped(self._weights)
+    def export(self) -> Iterator[tuple[Keys | None, Array]]:
+        """Every row, in order."""
+        for start in range(0, self.rows, self._exported_at_once):
+            yield None, self._shaped(self._weights[start : start + self._exported_at_once])
 
     def _check(self, keys: Keys | None) -> None:
         if keys is not None and exceed(keys, self.rows):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +19,9 @@ import pytest
 
 from paibook.clusters import connect
 from paibook.clusters.contract import Cluster, Event
-from paibook.errors import RankLost, RunCancelled, UserCodeError
+from paibook.errors import RankLost, RunCancelled, RunError, UserCodeError
+from paibook.resources import Resources
+from paibook.runtimes.ps.driver import Driver
 
 pytestmark = pytest.mark.slow
 
@@ -138,3 +143,53 @@ def test_cancelling_frees_sleepers_and_those_who_wait_for_them(real: Any) -> Non
         real.run(CELL, context)
     assert train(real)[1] < 1e-6
     assert {rank.pid for rank in real.cluster.status().ranks} >= before  # interrupted, not replaced
+
+
+LARGE = """
+    import numpy as np
+
+    def train(ps):
+        e = ps.table("e", sparse=True, width=64, optimizer=pai.Adagrad(1.0))
+        for clock in ps.clocks(100):
+            keys = np.arange(rank, 300_000, world_size)[clock % 50 :: 50]
+            e.push(keys, np.ones((len(keys), 64), np.float32))
+"""
+
+
+def test_a_table_larger_than_memory_is_trained_as_any_other(real: Any) -> None:
+    def run(memory: int) -> Any:
+        plan = replace(real.plan(LARGE, workers=2, servers=2), resources=Resources(2, servers=2, memory=memory))
+        return Driver().run(plan, real.cluster, real.context())
+
+    with pytest.raises(RunError, match=r"--memory 10MB is less than a server takes without any .* or more") as refused:
+        run(10 << 20)
+    least = int(re.search(r"give it (\d+)MB", str(refused.value))[1]) << 20  # type: ignore[index]
+    # 154 MB with the state on each of two servers, which hold a copy of each other's part.
+    memory = least + (16 << 20)
+    over = threading.Event()
+    largest: list[int] = []
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(watch_servers, real.cluster, over, largest)
+        try:
+            result = run(memory)
+        finally:
+            over.set()
+            watching.result(10)
+    keys, rows = result.tables["e"]
+    assert np.array_equal(keys, np.arange(300_000))
+    assert np.allclose(rows, -1 - 1 / np.sqrt(2))
+    for shard in result.shards:
+        assert shard["rows_on_disk"] > 10_000
+        assert shard["rows_on_disk"] + shard["rows_in_memory"] == shard["rows"]
+    assert "rows of 'e' on disk" in repr(result)
+    print(f"asked {memory >> 20} MB, the largest server took {max(largest) >> 20} MB")
+    assert max(largest) < 1.1 * memory
+
+
+def watch_servers(cluster: Cluster, over: threading.Event, largest: list[int]) -> None:
+    """Note how much memory servers take, in bytes, until told that the run is over."""
+    while not over.wait(0.02):
+        for rank in cluster.status().ranks:
+            if rank.role == "server" and rank.pid:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    largest.append(psutil.Process(rank.pid).memory_info().rss)

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 
 from paibook.errors import PlanError, RunError
-from paibook.resources import Resources
-from paibook.runtimes.ps import steps
-from paibook.runtimes.ps.driver import Driver
 
 
 def test_sixteen_bits_and_texts_as_keys(bench: Any) -> None:
@@ -87,29 +82,3 @@ def test_nan_is_skipped_and_counted_if_asked(bench: Any) -> None:
     assert "table 'e': server" in said
     with pytest.raises(PlanError, match="--nan takes stop or skip"):
         bench.run(WILD, nan="ignore")
-
-
-def test_a_table_larger_than_memory_is_trained_as_any_other(bench: Any) -> None:
-    cell = """
-    import numpy as np
-
-    def train(ps):
-        e = ps.table("e", sparse=True, width=64, optimizer=pai.Adagrad(1.0))
-        for clock in ps.clocks(8):
-            keys = np.arange(rank, 100_000, world_size)[clock % 4 :: 4]
-            e.push(keys, np.ones((len(keys), 64), np.float32))
-    """
-    plan = bench.plan(cell, workers=2, servers=2)
-    steps.wild_rows(np.ones((1, 1), np.float32))  # loads what compiled code takes, tens of MB
-    memory = psutil.Process().memory_info().rss + (32 << 20)  # the rows take 51 MB with their state
-    plan = replace(plan, resources=Resources(workers=2, servers=2, memory=memory))
-    result = Driver().run(plan, bench.cluster, bench.context())
-    keys, rows = result.tables["e"]
-    assert np.array_equal(keys, np.arange(100_000))
-    assert np.allclose(rows, -1 - 1 / np.sqrt(2))
-    assert [shard["server"] for shard in result.shards] == [0, 1]
-    for shard in result.shards:
-        assert shard["rows_on_disk"] > 10_000
-        assert shard["rows_on_disk"] + shard["rows_in_memory"] == shard["rows"]
-        assert shard["bytes_in_memory"] < 20 << 20
-    assert "rows of 'e' on disk" in repr(result)

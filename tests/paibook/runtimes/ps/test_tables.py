@@ -77,8 +77,7 @@ def test_a_sparse_table_is_a_dictionary_of_rows(pushes: list[list[int]]) -> None
             expected[key] = expected.get(key, 1.0) - (i + 1.0)
     keys = array(list(expected))
     assert np.array_equal(table.read(keys, False)[:, 0], list(expected.values()))
-    exported, rows = table.export()
-    assert dict(zip(exported.tolist(), rows[:, 1], strict=True)) == expected
+    assert {int(key): row[1] for keys, rows in table.export() for key, row in zip(keys, rows, strict=True)} == expected
 
 
 def test_a_sparse_table_grows_and_keeps_its_state() -> None:
