@@ -139,9 +139,7 @@ class BinaryClassifier(Learner):
         known: list[list[Any]] = [worker.classes_.tolist() for worker in workers]  # type: ignore[attr-defined]
         for rank, classes in enumerate(known):
             if classes != known[0]:
-                raise DataError(
-                    f"worker 0 has the classes {known[0]}, worker {rank} {classes}; give classes=(..., ...)"
-                )
+                raise DataError(f"worker 0 has the classes {known[0]}, worker {rank} {classes}; give classes=")
         return super().together(workers)
 
     def _sides(self, y: np.ndarray) -> np.ndarray:
