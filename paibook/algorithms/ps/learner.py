@@ -118,7 +118,8 @@ class BinaryClassifier(Learner):
 
     def predict(self, X: Any) -> np.ndarray:
         """The likelier class of each row, ``(n,)``."""
-        found: np.ndarray = self.classes_[(self.decision_function(X) > 0).astype(int)]
+        second = (self.decision_function(X) > 0).astype(int)
+        found: np.ndarray = self.classes_[second]
         return found
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -153,7 +154,9 @@ class BinaryClassifier(Learner):
             )
         unknown = y[~np.isin(y, self.classes_)]
         if len(unknown):
-            raise DataError(f"y holds {unknown[0]!r}, which is none of the classes {self.classes_.tolist()}")
+            raise DataError(
+                f"y holds {unknown[:1].tolist()[0]!r}, which is none of the classes {self.classes_.tolist()}"
+            )
         return (y == self.classes_[1]).astype(np.float64)
 
 

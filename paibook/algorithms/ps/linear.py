@@ -84,7 +84,8 @@ class FTRLLogisticRegression(_Linear):
 
     Args:
         alpha, beta: A weight's learning rate is ``alpha / (beta + sqrt(sum of its squared gradients))``.
-        l1, l2: Strengths of the penalties. The intercept has none.
+        l1, l2: Strengths of the penalties. The intercept has none. A weight is zero until its gradients, summed over
+            all batches and epochs, exceed ``l1``: more epochs want a larger one.
 
     Attributes:
         coef_, intercept_, keys_, classes_: As properties say.

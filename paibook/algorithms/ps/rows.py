@@ -124,12 +124,12 @@ def labelled(X: Any, y: Any) -> tuple[Rows, np.ndarray]:
 
 def as_table(indices: Any, values: Any, offsets: Any, labels: Any) -> pyarrow.Table:
     """Rows of any keys and their labels as a table of LIBSVM rows, which can be dealt out."""
-    _triple(*map(np.asarray, (indices, values, offsets)))
+    rows = _triple(*map(np.asarray, (indices, values, offsets)))
     lists = (
         pyarrow.LargeListArray.from_arrays(np.asarray(offsets, np.int64), np.asarray(part))
         for part in (indices, values)
     )
-    return pyarrow.table([np.asarray(labels), *lists], ["label", "indices", "values"])
+    return pyarrow.table([checked_labels(labels, len(rows)), *lists], ["label", "indices", "values"])
 
 
 def _triple(indices: np.ndarray, values: np.ndarray, offsets: np.ndarray) -> Rows:
