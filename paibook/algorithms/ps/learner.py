@@ -152,11 +152,9 @@ class BinaryClassifier(Learner):
                 f"{type(self).__name__} tells two classes apart; these samples hold {len(self.classes_)}: {shown}. "
                 "Where a worker may see one class only, give classes=(0, 1)"
             )
-        unknown = y[~np.isin(y, self.classes_)]
-        if len(unknown):
-            raise DataError(
-                f"y holds {unknown[:1].tolist()[0]!r}, which is none of the classes {self.classes_.tolist()}"
-            )
+        unknown = y[~np.isin(y, self.classes_)].tolist()
+        if unknown:
+            raise DataError(f"y holds {unknown[0]!r}, which is none of the classes {self.classes_.tolist()}")
         return (y == self.classes_[1]).astype(np.float64)
 
 
