@@ -17,7 +17,7 @@ import threading
 import time
 from typing import Any
 
-IMPORT_SECONDS = 1.0
+IMPORT_SECONDS = 3.0
 IMPORT_POLL_SECONDS = 0.01
 PRIVATE = "paibook-"  # marks the keys of comm's own group, which outlives a cell
 _AGENT_STORE = "TORCHELASTIC_USE_AGENT_STORE"  # torch: every rank is a client of MASTER_ADDR:MASTER_PORT

@@ -1,29 +1,19 @@
 """The AllReduce tutorial runs from top to bottom; its cells check their own answers."""
 
-import importlib.util
 import re
-from pathlib import Path
 
 import nbformat
 import pytest
 
 from paibook_magics.options import parser
+from tests.notebooks.conftest import NOTEBOOKS, code_cells
 
-NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 TUTORIAL = NOTEBOOKS / "02-allreduce.ipynb"
 
 
 @pytest.fixture(scope="module")
 def tutorial():
     return nbformat.read(TUTORIAL, as_version=4)
-
-
-@pytest.fixture(scope="module")
-def runner():
-    spec = importlib.util.spec_from_file_location("run_quickstart", NOTEBOOKS / "run_quickstart.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_it_is_kept_clean(tutorial):
@@ -66,7 +56,3 @@ def test_it_runs_and_draws_the_readers_own_messages(tutorial, runner, tmp_path, 
 
 def error_of(cell):
     return next(output for output in cell.outputs if output.output_type == "error")
-
-
-def code_cells(notebook):
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]

@@ -19,6 +19,7 @@ from paibook.runtimes.contract import Progress, RunContext
 from paibook.runtimes.turns import check_before, kept
 
 STOP_SECONDS = 1.0  # for interrupted ranks to come back before they are killed
+SURVIVE_SECONDS = 10.0  # the same, where what they keep is all that is left of a training
 INTERRUPT_AGAIN_SECONDS = 0.4
 DELIVERY_SECONDS = 60.0  # for a large cell to reach a rank, where it is withdrawn
 POLL_SECONDS = 0.1
@@ -166,7 +167,9 @@ class Execution:
         while self._pending:
             now = time.monotonic()
             since.update({rank: now for rank in self._arrivals.begun & self._pending.keys() if rank not in since})
-            late = sorted(r for r in self._pending if now >= since.get(r, began + DELIVERY_SECONDS) + STOP_SECONDS)
+            surviving = self.lost and self.keeps and not self._context.cancelled
+            patience = SURVIVE_SECONDS if surviving else STOP_SECONDS
+            late = sorted(r for r in self._pending if now >= since.get(r, began + DELIVERY_SECONDS) + patience)
             if late:
                 self._kill(late)
             due = [r for r in sorted(self._pending) if now >= asked.get(r, 0.0) or (r in since and since[r] == now)]

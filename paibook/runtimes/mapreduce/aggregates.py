@@ -6,7 +6,6 @@ they are added up in 256.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ import pyarrow.compute as compute
 import pyarrow.types as types
 
 from paibook.runtimes.mapreduce.arrow_partition import column_hashes
-from paibook.runtimes.mapreduce.dense_groups import densely_grouped
+from paibook.runtimes.mapreduce.dense_groups import bound, densely_grouped
 from paibook.runtimes.mapreduce.mistakes import WrongYield
 from paibook.runtimes.mapreduce.table_shuffle import EXACT, plain, split_table
 
@@ -231,7 +230,7 @@ def _addable(column: Column) -> Column:
     if types.is_boolean(kind):
         return column.cast(pyarrow.int8()).cast(pyarrow.int64())
     if types.is_integer(kind):
-        return column.cast(EXACT if _bound(column) >= 1 << 63 else pyarrow.int64())
+        return column.cast(EXACT if bound(column) >= 1 << 63 else pyarrow.int64())
     if types.is_decimal(kind):
         return column if kind.bit_width > 128 else _addable_decimals(column)
     raise WrongYield(f"pai.Sum and pai.Mean add numbers; this column is of type {kind}")
@@ -241,13 +240,7 @@ def _addable_decimals(column: Column) -> Column:
     scale = column.type.scale
     column = column.cast(pyarrow.decimal128(38, scale))
     # Arrow's sums would wrap around.
-    return column.cast(pyarrow.decimal256(76, scale)) if _bound(column) >= 10 ** (38 - scale) else column
-
-
-def _bound(column: Column) -> int:
-    """What no sum of some of the column's numbers exceeds."""
-    ends = compute.min_max(column).as_py()
-    return math.ceil(max(abs(ends["min"] or 0), abs(ends["max"] or 0))) * len(column)
+    return column.cast(pyarrow.decimal256(76, scale)) if bound(column) >= 10 ** (38 - scale) else column
 
 
 def _key_again(column: Column, key: Column) -> Column:

@@ -6,6 +6,7 @@ of users, items and days are such keys. A tenth of the time of Arrow's group-by,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,12 +21,23 @@ _FEWEST = 4096  # rows from which a look at the keys pays
 _SPARSE = 2  # places for each row, at most
 
 
+def bound(column: Column) -> int:
+    """What no sum of some of the column's numbers exceeds."""
+    low, high = _ends(column)
+    return math.ceil(max(abs(low or 0), abs(high or 0))) * len(column)
+
+
 def is_dense(key: Column) -> bool:
     """Whether a column is of whole numbers without nulls that span few more places than there are rows."""
+    return _span(key) is not None
+
+
+def _span(key: Column) -> tuple[int, int] | None:
+    """The least and the greatest of a dense key."""
     if len(key) < _FEWEST or not types.is_integer(key.type) or key.null_count:
-        return False
+        return None
     low, high = _ends(key)
-    return high - low < _SPARSE * len(key)
+    return (low, high) if high - low < _SPARSE * len(key) else None
 
 
 def densely_grouped(
@@ -39,9 +51,10 @@ def densely_grouped(
     Returns:
         The keys in order, each once, and the results.
     """
-    if not is_dense(key) or not all(map(_is_taken, values, functions)):
+    span = _span(key)
+    if span is None or not all(map(_is_taken, values, functions)):
         return None
-    low, high = _ends(key)
+    low, high = span
     numbers = _numbers(key)
     if numbers.dtype.itemsize < 8:  # in 8 or 16 bits the distance between two keys may not fit
         numbers = numbers.astype(numpy.int64)
@@ -66,8 +79,7 @@ def _is_taken(value: Column, function: str) -> bool:
         return False
     kind = value.type
     if function == "sum" and types.is_integer(kind):
-        low, high = _ends(value)
-        return max(abs(low), abs(high)) * len(value) < 1 << 63
+        return bound(value) < 1 << 63
     if function == "sum":
         return bool(types.is_float32(kind) or types.is_float64(kind))
     return function == "count" or (function in ("min", "max") and bool(types.is_integer(kind)))
@@ -89,7 +101,7 @@ def _table(places: Numbers, size: int, value: Column, function: str) -> Numbers:
     return made
 
 
-def _ends(column: Column) -> tuple[int, int]:
+def _ends(column: Column) -> tuple[Any, Any]:
     ends = compute.min_max(column)
     return ends["min"].as_py(), ends["max"].as_py()
 

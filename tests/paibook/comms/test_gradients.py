@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -14,22 +13,7 @@ torch = pytest.importorskip("torch")
 from paibook.comms import Communicator  # noqa: E402
 from paibook.comms.gradients import GradientReducer  # noqa: E402
 from paibook.comms.threads import ThreadCommunicator, ThreadGroup  # noqa: E402
-
-
-def on_ranks(size: int, function: Callable[[Communicator], Any]) -> list[Any]:
-    group = ThreadGroup(size)
-    answers: list[Any] = [None] * size
-
-    def work(rank: int) -> None:
-        answers[rank] = function(ThreadCommunicator(group, rank))
-
-    threads = [threading.Thread(target=work, args=(rank,), daemon=True) for rank in range(size)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-        assert not thread.is_alive()
-    return answers
+from tests.paibook.comms.thread_ranks import on_ranks  # noqa: E402
 
 
 def parameters(shapes: list[tuple[int, ...]], dtype: Any = torch.float32) -> list[Any]:

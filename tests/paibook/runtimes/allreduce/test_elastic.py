@@ -276,5 +276,5 @@ def test_weights_of_a_disturbed_training_are_those_of_an_undisturbed_one(embedde
     run, _context, here = embedded.start(DDP)
     killer.kill(0, 0, here.is_set)
     answer = run()
-    assert answer.values[0][0] > 0
+    assert answer.values[0][0] > 0, notes(embedded)
     assert [answer.values[rank][1] for rank in range(2)] == [expected, expected]
