@@ -1,29 +1,19 @@
 """The parameter-server tutorial runs from top to bottom; its cells check their own answers."""
 
-import importlib.util
 import re
-from pathlib import Path
 
 import nbformat
 import pytest
 
 from paibook_magics.options import parser
+from tests.notebooks.conftest import NOTEBOOKS, code_cells
 
-NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 TUTORIAL = NOTEBOOKS / "03-parameter-server.ipynb"
 
 
 @pytest.fixture(scope="module")
 def tutorial():
     return nbformat.read(TUTORIAL, as_version=4)
-
-
-@pytest.fixture(scope="module")
-def runner():
-    spec = importlib.util.spec_from_file_location("run_quickstart", NOTEBOOKS / "run_quickstart.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_it_is_kept_clean(tutorial):
@@ -61,7 +51,3 @@ def test_it_runs_and_shows_what_it_tells(tutorial, runner, tmp_path, monkeypatch
     stalest = eval(cells["race-check"].outputs[0].data["text/plain"])
     assert stalest["BSP"] == 0 < stalest["SSP, staleness 8"] <= 8
     assert runner.left_behind(progress.look()) == []
-
-
-def code_cells(notebook):
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]

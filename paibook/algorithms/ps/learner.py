@@ -119,6 +119,8 @@ class BinaryClassifier(Learner):
     def predict(self, X: Any) -> np.ndarray:
         """The likelier class of each row, ``(n,)``."""
         second = (self.decision_function(X) > 0).astype(int)
+        if not len(self.classes_):
+            raise RunError("the worker that this model is from had no samples, so it knows no classes; give classes=")
         found: np.ndarray = self.classes_[second]
         return found
 
@@ -138,14 +140,19 @@ class BinaryClassifier(Learner):
             DataError: Naming a worker and its classes.
         """
         known: list[list[Any]] = [worker.classes_.tolist() for worker in workers]  # type: ignore[attr-defined]
+        first = next((rank for rank, classes in enumerate(known) if classes), 0)  # others had no samples
         for rank, classes in enumerate(known):
-            if classes != known[0]:
-                raise DataError(f"worker 0 has the classes {known[0]}, worker {rank} {classes}; give classes=")
-        return super().together(workers)
+            if classes and classes != known[first]:
+                raise DataError(
+                    f"worker {first} has the classes {known[first]}, worker {rank} {classes}; give classes="
+                )
+        return super().together(workers[first:])
 
     def _sides(self, y: np.ndarray) -> np.ndarray:
         """0.0 or 1.0 for each label; the labels become ``classes_``."""
         self.classes_ = np.unique(y if self.classes is None else np.asarray(self.classes))
+        if self.classes is None and not len(y):
+            return np.zeros(0)
         if len(self.classes_) != 2:
             shown = ", ".join(map(str, self.classes_[:5].tolist())) or "none"
             raise DataError(

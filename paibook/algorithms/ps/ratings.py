@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from paibook.algorithms.estimators.samples import checked_labels
+from paibook.algorithms.estimators.samples import checked_labels, parted
 from paibook.algorithms.ps.learner import Learner
 from paibook.algorithms.ps.rows import dealt
 from paibook.algorithms.ps.weights import Weights
@@ -40,8 +40,8 @@ class MatrixFactorization(Learner):
         """Learn from this worker's ratings; every worker calls it, in ``train(ps)``.
 
         Args:
-            X: A user and an item for each rating, any int64, ``(n, 2)``; or a pair ``(X, y)``, or a shard of it.
-            y: The ratings, ``(n,)``.
+            X: A user and an item for each rating, any int64, ``(n, 2)``; or a pair ``(X, y)``, a table, or a shard.
+            y: The ratings, ``(n,)``; or the name of the table's column that holds them.
             ps: What ``train`` is given.
 
         Raises:
@@ -49,8 +49,8 @@ class MatrixFactorization(Learner):
             PlanError: No ``ps``, or a hyperparameter that cannot be meant.
         """
         ps = self._begin(ps)
-        X, y = dealt(X, y)
-        pairs = _pairs(X)
+        X, y = parted(*dealt(X, y), labelled=True)
+        pairs = _pairs(X) if len(X) else np.zeros((0, 2), np.int64)
         ratings = checked_labels(y, len(pairs)).astype(np.float64)
         mean = ps.table(self._named("mean"), shape=1, optimizer=SGD(0.2))
         users, items = (self._declare(ps, name, seed) for seed, name in enumerate(("users", "items")))

@@ -67,19 +67,22 @@ class Rows:
         return Batch(self.keys[used], x, counts / self._counts[used])
 
 
-def keyed_rows(X: Any) -> Rows:
+def keyed_rows(X: Any, bounded: bool = True) -> Rows:
     """Rows for an estimator.
 
     Args:
-        X: An array, scipy matrix, DataFrame or Arrow table of numbers ``(n, d)``, whose keys are its columns' numbers;
-            a table of LIBSVM rows, whose keys are its indices; ``(indices, values, offsets)``, where row i has the
-            entries from ``offsets[i]`` to ``offsets[i + 1]`` and keys are any int64; or a shard of one.
+        X: An array, scipy matrix or DataFrame of numbers ``(n, d)``, whose keys are its columns' numbers; an Arrow
+            table of numbers, the same, but of no known width, since another worker may have no rows; a table of LIBSVM
+            rows, whose keys are its indices; ``(indices, values, offsets)``, where row i has the entries from
+            ``offsets[i]`` to ``offsets[i + 1]`` and keys are any int64; or a shard of one.
+        bounded: False: an array's width is not that of other workers' rows.
 
     Raises:
         DataError: Not numbers, NaN or infinite, or arrays that do not fit together.
     """
     if isinstance(X, tuple) and len(X) == 3:
         return _triple(*map(np.asarray, X))
+    bounded = bounded and not isinstance(X, pyarrow.Table)
     X = local_rows(X)
     if is_libsvm(X):
         indices, values = X["indices"].combine_chunks(), X["values"].combine_chunks()
@@ -93,7 +96,7 @@ def keyed_rows(X: Any) -> Rows:
     if isinstance(X, SparseRows):
         return Rows(X.starts, X.columns, X.values, X.shape[1])
     n, width = X.shape
-    return Rows(np.arange(n + 1) * width, np.tile(np.arange(width), n), X.ravel(), width)
+    return Rows(np.arange(n + 1) * width, np.tile(np.arange(width), n), X.ravel(), width if bounded else None)
 
 
 def dealt(X: Any, y: Any) -> tuple[Any, Any]:
@@ -114,11 +117,14 @@ def labelled(X: Any, y: Any) -> tuple[Rows, np.ndarray]:
         DataError: As ``keyed_rows``; labels are missing, or not one for each row.
     """
     X, y = dealt(X, y)
+    if isinstance(X, pyarrow.Table) and not X.num_columns:  # none of the files' splits is this worker's
+        return Rows(np.zeros(1, np.int64), np.zeros(0, np.int64), np.zeros(0)), np.zeros(0)
+    arrow = isinstance(X, pyarrow.Table)
     if not (isinstance(X, tuple) and len(X) == 3):
         X, y = parted(X, y, labelled=True)
     elif y is None:
         raise DataError("fit needs labels y beside (indices, values, offsets)")
-    rows = keyed_rows(X)
+    rows = keyed_rows(X, bounded=not arrow)
     return rows, checked_labels(y, len(rows))
 
 

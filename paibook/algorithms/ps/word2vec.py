@@ -51,7 +51,7 @@ class Word2Vec(Learner):
 
         Args:
             X: Texts, cut at white space, or lists of words; or a shard of them.
-            y: Nothing.
+            y: The column of the texts, where X is a table.
             ps: What ``train`` is given.
 
         Raises:
@@ -61,7 +61,8 @@ class Word2Vec(Learner):
         ps = self._begin(ps)
         if min(self.dim, self.window, self.negatives, self.min_count) < 1 or self.subsample < 0:
             raise PlanError("Word2Vec takes dim, window, negatives and min_count of 1 or more, subsample of 0 or more")
-        texts = [_words(text) for text in dealt(X, None)[0]]
+        X, _ = dealt(X, None)
+        texts = [_words(text) for text in (X if y is None else _column(X, y))]
         frequent = Counter(word for text in texts for word in text)
         words, counts = _frequent(frequent, self.min_count)
         numbers = {word: number for number, word in enumerate(words)}
@@ -161,6 +162,14 @@ def _words(text: Any) -> list[str]:
     if not all(isinstance(word, str) for word in words):
         raise DataError(f"a text is a str or a list of words; got {text!r:.80}")
     return words
+
+
+def _column(table: Any, name: str) -> list[Any]:
+    frame = table.to_pandas() if hasattr(table, "to_pandas") else table
+    if name not in getattr(frame, "columns", (name,)):
+        raise DataError(f"X has no column {name!r}")
+    found: list[Any] = frame[name].tolist()
+    return found
 
 
 def _pairs(words: np.ndarray, owner: np.ndarray, reach: np.ndarray) -> np.ndarray:

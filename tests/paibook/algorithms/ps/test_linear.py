@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -166,3 +167,17 @@ class AsItLies:
 
     def fit(self, shard: Any, y: Any, ps: Any) -> Any:
         return SGDLogisticRegression().fit(shard.data, y, ps=ps)
+
+
+def test_a_worker_without_rows_takes_part(fitted: Any, cell: Any, tmp_path: Path) -> None:
+    pd.DataFrame(X[:, :5]).add_prefix("x").assign(y=Y).to_csv(tmp_path / "few.csv", index=False)
+    model = fitted(SGDLogisticRegression(batch_size=32), tmp_path / "few.csv", "y", workers=3)
+    assert model.score(X[:, :5], Y) > 0.85
+    source = """
+    def train(ps):
+        rows = features[:0] if ps.rank else features
+        return pai.SGDLogisticRegression(epochs=1).fit(rows, labels[:len(rows)], ps=ps)
+    """
+    other = cell(source, workers=2, features=X, labels=Y).returned[1]
+    with pytest.raises(RunError, match="had no samples, so it knows no classes"):
+        other.predict(X)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from paibook.algorithms import MatrixFactorization
@@ -51,3 +53,10 @@ def test_pairs_that_are_none(fitted: Any) -> None:
         fitted(MatrixFactorization(), np.ones((4, 2)), np.ones(4))
     with pytest.raises(DataError, match="one label for each row"):
         fitted(MatrixFactorization(), np.ones((4, 2), int), np.ones((4, 1)))
+
+
+def test_files_of_ratings(fitted: Any, tmp_path: Path) -> None:
+    pairs, y = ratings(500)
+    pd.DataFrame({"user": pairs[:, 0], "item": pairs[:, 1], "stars": y}).to_csv(tmp_path / "ratings.csv", index=False)
+    model = fitted(MatrixFactorization(factors=RANK, epochs=20, batch_size=32), tmp_path / "ratings.csv", "stars")
+    assert model.score(pairs, y) > 0.7

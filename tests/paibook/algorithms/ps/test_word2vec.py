@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from paibook.algorithms import Word2Vec
@@ -57,3 +58,10 @@ def test_what_cannot_be_meant_is_refused(fitted: Any) -> None:
         fitted(Word2Vec(min_count=50), texts(4))
     with pytest.raises(DataError, match="a text is a str or a list of words"):
         fitted(Word2Vec(), [[1, 2], [3]])
+
+
+def test_a_column_of_a_table(fitted: Any) -> None:
+    model = fitted(Word2Vec(dim=4, epochs=1), pd.DataFrame({"text": texts(50), "id": range(50)}), "text")
+    assert len(model.vocabulary_) == 19
+    with pytest.raises(DataError, match="X has no column 'txt'"):
+        fitted(Word2Vec(), pd.DataFrame({"text": ["a"] * 9}), "txt")
