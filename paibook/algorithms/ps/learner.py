@@ -74,13 +74,18 @@ class Learner:
         return self.weights_[self._named(name)]
 
     def _steps(self, ps: ParameterServer, samples: int) -> Iterator[np.ndarray]:
-        """The numbers of the samples of each step, and a clock's end after it; ends early where the run does."""
-        for epoch in range(self.epochs):
-            order = np.random.default_rng([self.seed, epoch, ps.rank]).permutation(samples)
-            for start in range(0, samples, self.batch_size):
-                yield order[start : start + self.batch_size]
-                if not ps.clock():
-                    return
+        """The numbers of the samples of each step, and a clock's end after it; ends early where the run does.
+
+        They are a function of the clock, so that a worker which begins at a later one does what was left to do.
+        """
+        steps = -(-samples // self.batch_size)
+        shuffled = (-1, np.zeros(0, np.int64))  # an epoch and its order
+        for clock in ps.clocks(self.epochs * steps):
+            epoch, place = divmod(clock, steps)
+            if epoch != shuffled[0]:
+                shuffled = epoch, np.random.default_rng([self.seed, epoch, ps.rank]).permutation(samples)
+            self._step = clock
+            yield shuffled[1][place * self.batch_size : (place + 1) * self.batch_size]
 
     def _begin(self, ps: ParameterServer | None) -> ParameterServer:
         """Check what all have, before anything is declared."""

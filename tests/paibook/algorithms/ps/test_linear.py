@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -181,3 +182,27 @@ def test_a_worker_without_rows_takes_part(fitted: Any, cell: Any, tmp_path: Path
     other = cell(source, workers=2, features=X, labels=Y).returned[1]
     with pytest.raises(RunError, match="had no samples, so it knows no classes"):
         other.predict(X)
+
+
+class Later:
+    """Of a parameter server, what says which clocks there are: from a later one on."""
+
+    rank = 1
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+
+    def clocks(self, n: int) -> Iterator[int]:
+        return iter(range(self.first, n))
+
+
+def test_which_samples_a_step_takes_depends_on_the_clock_alone() -> None:
+    model = SGDLogisticRegression(epochs=3, batch_size=4)
+    steps = list(model._steps(Later(0), 10))  # type: ignore[arg-type]
+    assert [len(step) for step in steps] == [4, 4, 2] * 3
+    epochs = [np.concatenate(steps[start : start + 3]) for start in (0, 3, 6)]
+    assert [sorted(epoch) for epoch in epochs] == [list(range(10))] * 3
+    assert not np.array_equal(epochs[0], epochs[1])
+    for one, other in zip(model._steps(Later(5), 10), steps[5:], strict=True):  # type: ignore[arg-type]
+        np.testing.assert_array_equal(one, other)
+    assert list(model._steps(Later(0), 0)) == []  # type: ignore[arg-type]
