@@ -9,17 +9,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from paibook.algorithms.estimators.samples import checked_labels, parted
 from paibook.algorithms.ps.embedding import Embedding, ServedParameters, flat_parameters
 from paibook.algorithms.ps.learner import BinaryClassifier
 from paibook.algorithms.ps.rows import dealt
 from paibook.algorithms.ps.weights import Weights
-from paibook.errors import DataError, PlanError
+from paibook.errors import DataError, PaibookError, PlanError
 from paibook.runtimes.ps.client import ParameterServer
 from paibook.runtimes.ps.initializers import splitmix64
 from paibook.runtimes.ps.optimizers import FTRL, Adagrad
+
+try:
+    import torch
+except ImportError as error:
+    raise PaibookError("DeepFM and WideAndDeep need torch; install with: pip install 'paibook[torch]'") from error
 
 _BLOCK = 4096  # rows predicted at a time
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
 
-from paibook.errors import PlanError, TableError
+import paibook
+from paibook.errors import PaibookError, PlanError, TableError
 
 torch = pytest.importorskip("torch")
 
@@ -91,3 +93,12 @@ def test_a_key_outside_a_dense_table_is_named(cell: Any) -> None:
     """
     with pytest.raises(TableError, match="table 'e' has rows 0 to 5; got row 6"):
         cell(source)
+
+
+@pytest.mark.parametrize("name", ["Embedding", "DeepFM"])
+def test_without_torch_it_says_what_to_install(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for module in ("embedding", "deep"):
+        monkeypatch.delitem(sys.modules, f"paibook.algorithms.ps.{module}", raising=False)
+    with pytest.raises(PaibookError, match=r"install with: pip install 'paibook\[torch\]'"):
+        getattr(paibook, name)
