@@ -27,11 +27,11 @@ class SparseRows:
     def __init__(self, starts: np.ndarray, columns: np.ndarray, values: np.ndarray, width: int) -> None:
         self.shape = (len(starts) - 1, width)
         self.starts, self.columns, self.values = starts, columns, values
-        self._rows = np.repeat(np.arange(self.shape[0]), np.diff(starts))
+        self.entry_rows = np.repeat(np.arange(self.shape[0]), np.diff(starts))
 
     def __matmul__(self, dense: np.ndarray) -> np.ndarray:
         """Times a vector ``(width,)`` or a matrix ``(width, k)``."""
-        return _gathered(dense, self.columns, self.values, self._rows, self.shape[0])
+        return gathered(dense, self.columns, self.values, self.entry_rows, self.shape[0])
 
     @property
     def T(self) -> Transposed:
@@ -47,7 +47,7 @@ class SparseRows:
     def toarray(self) -> np.ndarray:
         """The same rows, dense; values of an entry that is there twice are added."""
         dense = np.zeros(self.shape)
-        np.add.at(dense, (self._rows, self.columns), self.values)
+        np.add.at(dense, (self.entry_rows, self.columns), self.values)
         return dense
 
 
@@ -59,14 +59,14 @@ class Transposed:
 
     def __matmul__(self, dense: np.ndarray) -> np.ndarray:
         """Times a vector ``(n,)`` or a matrix ``(n, k)``."""
-        return _gathered(dense, self._of._rows, self._of.values, self._of.columns, self._of.shape[1])
+        return gathered(dense, self._of.entry_rows, self._of.values, self._of.columns, self._of.shape[1])
 
 
-def _gathered(dense: np.ndarray, source: np.ndarray, values: np.ndarray, target: np.ndarray, length: int) -> np.ndarray:
+def gathered(dense: np.ndarray, source: np.ndarray, values: np.ndarray, target: np.ndarray, length: int) -> np.ndarray:
     """For each entry its value times ``dense[source]``, added up at ``target``."""
     if dense.ndim == 1:
         return np.bincount(target, weights=values * dense.take(source), minlength=length)
-    return np.stack([_gathered(column, source, values, target, length) for column in dense.T], axis=1)
+    return np.stack([gathered(column, source, values, target, length) for column in dense.T], axis=1)
 
 
 def is_libsvm(table: Any) -> bool:

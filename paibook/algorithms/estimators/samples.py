@@ -51,11 +51,11 @@ def samples(
     extent: _Extent | None = None
     problem = ""
     try:
-        X, y = _parted(X, y, labelled)
+        X, y = parted(X, y, labelled)
         X = local_rows(X)
         extent = _extent(X)
         X = X if known is None else shaped(X, known)
-        labels = _labels(y, extent.rows) if labelled else None
+        labels = checked_labels(y, extent.rows) if labelled else None
     except DataError as error:
         problem = str(error)
     found = comm.allgather((problem, extent))
@@ -118,7 +118,7 @@ def shaped(X: Any, form: Form) -> Any:
     return X
 
 
-def _parted(X: Any, y: Any, labelled: bool) -> tuple[Any, Any]:
+def parted(X: Any, y: Any, labelled: bool) -> tuple[Any, Any]:
     """Rows and labels where they come in one table."""
     if is_libsvm(X):
         return X, X["label"].to_numpy() if y is None else y
@@ -132,7 +132,7 @@ def _parted(X: Any, y: Any, labelled: bool) -> tuple[Any, Any]:
     return X, y
 
 
-def _labels(y: Any, count: int) -> np.ndarray:
+def checked_labels(y: Any, count: int) -> np.ndarray:
     labels = np.asarray(y)
     if labels.ndim != 1 or len(labels) != count:
         raise DataError(f"y must have one label for each row of X, ({count},); its shape is {labels.shape}")
