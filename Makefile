@@ -17,7 +17,7 @@ LINTED := paibook magics kernels tests benchmarks notebooks .ci
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test lint lab bench bench-cells bench-mapreduce bench-training bench-allreduce lock widgets clean
+.PHONY: help setup setup-dev demo test lint lab bench bench-cells bench-mapreduce bench-training bench-allreduce bench-ps lock widgets clean
 # A set-up that fails must not leave a stamp that says it worked.
 .DELETE_ON_ERROR:
 
@@ -81,6 +81,9 @@ bench-training: $(RUN) $(PEERS)/paibook-peers.stamp ## Run the benchmarks of tra
 
 bench-allreduce: $(RUN) $(PEERS)/paibook-peers.stamp ## Run the benchmarks of comm.Allreduce alone, beside gloo and MPI (2 min)
 	@$(BIN)/python -m benchmarks allreduce $(ARGS)
+
+bench-ps: $(RUN) $(PEERS)/paibook-peers.stamp ## Run the benchmarks of the parameter server alone, beside Ray, Dask, torch, MPI and Vowpal Wabbit (10 min)
+	@$(BIN)/python -m benchmarks ps $(ARGS)
 
 lock: | $(MADE) ## Upgrade everything pyproject.toml allows and write the locks and environment.yml anew
 	@rm -rf build/lock && $(PYTHON) -m venv build/lock

@@ -7,7 +7,7 @@ import importlib
 
 from benchmarks import suite
 
-SUITES = ("cells", "mapreduce", "training", "allreduce")
+SUITES = ("cells", "mapreduce", "training", "allreduce", "ps")
 
 
 def main() -> None:
