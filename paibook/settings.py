@@ -24,7 +24,8 @@ class Settings:
         workers: Workers of the embedded cluster (``PAIBOOK_WORKERS``); the number of cores by default, at least 2.
         max_workers: How far the embedded cluster grows when a cell asks for more (``PAIBOOK_MAX_WORKERS``).
         start_timeout: Seconds a cluster may take to be ready (``PAIBOOK_START_TIMEOUT``).
-        shared_memory: Whether ranks of one host share memory (``PAIBOOK_SHARED_MEMORY``; 0: they talk through gloo).
+        shared_memory: Whether processes of one host share memory (``PAIBOOK_SHARED_MEMORY``; 0: ranks talk through
+            gloo, and parameter servers over sockets).
     """
 
     runs: Path

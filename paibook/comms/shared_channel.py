@@ -23,6 +23,7 @@ import numpy as np
 
 from paibook.comms.segment import supported
 from paibook.comms.wire import Channel, ChannelClosed, Header
+from paibook.settings import settings
 
 RING_BYTES = 1 << 22
 CHUNK_BYTES = 1 << 18  # what the peer may begin to copy while this side copies on
@@ -47,7 +48,7 @@ def offer(channel: Channel) -> Channel:
     Raises:
         ChannelClosed: The peer has ended.
     """
-    if not supported():
+    if not _wanted():
         channel.send_json(_SHARE, {})
         channel.receive_json(channel.receive())
         return channel
@@ -67,9 +68,13 @@ def offer(channel: Channel) -> Channel:
 def take_up(channel: Channel) -> Channel:
     """The connecting side; see ``offer``."""
     offered = channel.receive_json(channel.receive())
-    memory = _opened(**offered) if offered and supported() else None
+    memory = _opened(**offered) if offered and _wanted() else None
     channel.send_json(_SHARE, memory is not None)
     return channel if memory is None else _shared(channel, memory, 1)
+
+
+def _wanted() -> bool:
+    return supported() and settings().shared_memory
 
 
 def _opened(pid: int, descriptor: int, nonce: str) -> mmap.mmap | None:
