@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,6 @@ from benchmarks.ps_jobs import crossed, work
 from paibook.plan import Plan
 from paibook.program import Program
 from paibook.resources import Resources
-from paibook.runtimes.ps.messages import Scene
 from paibook.session import Session
 
 TRANSFERS = """
@@ -25,7 +24,6 @@ def train(ps):
 """
 TOGETHER = TRANSFERS.replace("transfers", "together")
 LOGISTIC = TRANSFERS.replace("transfers", "logistic")
-REPLICATED = "replicated"  # the one program that needs an option which a version may not have
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ RUNS = {
     "one server": Run(TOGETHER, 1, 2),
     "two servers": Run(TOGETHER, 2, 2),
     "unreplicated": Run(TOGETHER, 2, 1),
-    REPLICATED: Run(TOGETHER, 2, 1, 1),
+    "replicated": Run(TOGETHER, 2, 1, 1),
     "logistic": Run(LOGISTIC, 1, 2),
 }
 
@@ -112,12 +110,7 @@ def main() -> None:
     """Start the embedded cluster, run the cell that the command line names, write what came of it."""
     name = sys.argv[2]
     run = RUNS[name]
-    options: dict[str, Any] = {"consistency": "asp"}
-    if any(field.name == "replicas" for field in fields(Scene)):
-        options["replicas"] = run.replicas
-    elif run.replicas:
-        work.write({})  # this version has no replicas: nothing is found
-        return
+    options = {"consistency": "asp", "replicas": run.replicas}
     session = Session()
     session.cluster.start()
     resources = Resources(workers=run.workers, servers=run.servers)
