@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from paibook.comms.wire import ChannelClosed
 from paibook.runtimes.ps.consistency import Consistency, VectorClock, answer_tick, may_read
 from paibook.runtimes.ps.holdups import HOLD_SECONDS, Holdup, find
-from paibook.runtimes.ps.until import Until
+from paibook.runtimes.ps.stopping import Status, StopRule
 from paibook.runtimes.ps.watched import WatchedMeans
 
 # A worker may have gone on without a coordinator that died, and wait for one that waits for it at the next.
@@ -29,7 +29,8 @@ class ClockBoard:
         consistency: What a pull may miss.
         world_size: Workers.
         moved: Called with the slowest worker's clock when it has changed, with the board locked.
-        until: The stop condition; the coordinator's alone.
+        rule: When to stop; the coordinator's alone.
+        watched: The metrics that it looks at; None for all.
         clock: At which the run begins.
         decided: Called with the reason to stop before anybody is told, with the board locked.
         report: Called, with the board locked, with who holds up whom when a worker has waited for ``HOLD_SECONDS``.
@@ -40,19 +41,20 @@ class ClockBoard:
         consistency: Consistency,
         world_size: int,
         moved: Callable[[int], None],
-        until: Until | None = None,
+        rule: StopRule | None = None,
+        watched: Iterable[str] | None = (),
         clock: int = 0,
         decided: Callable[[str], None] = lambda reason: None,
         report: Callable[[Holdup], None] = lambda holdup: None,
     ) -> None:
         self._consistency = consistency
         self._moved = moved
-        self._until = until
+        self._rule = rule
         self._decided = decided
         self._report = report
         self._waiting: dict[int, int] = {}  # rank to clock
         self._last_moves = [time.monotonic()] * world_size
-        self._means = WatchedMeans(() if until is None else until.names)
+        self._means = WatchedMeans(watched)
         self._closed = False
         self._incarnations = [-1] * world_size
         self.changed = threading.Condition(threading.RLock())
@@ -101,7 +103,7 @@ class ClockBoard:
         Where there is nothing to decide, for a moment at most: that keeps workers together, and no more depends on it.
         """
         with self.changed:
-            seconds = BARRIER_SECONDS if self._until is None else math.inf
+            seconds = BARRIER_SECONDS if self._rule is None else math.inf
             self._wait_as(rank, clock, lambda: answer_tick(self._consistency, self.vector, clock), seconds)
             return self.reason is None
 
@@ -169,12 +171,11 @@ class ClockBoard:
         self.changed.notify_all()
 
     def _decide(self) -> None:
-        if self._until is None or self.reason is not None or self.vector.finished:
+        if self._rule is None or self.reason is not None or self.vector.finished:
             return
         clock = self.vector.slowest
         seconds = 0.0 if self.began is None else time.time() - self.began
-        values = {**self._means.values(), "epoch": clock, "clock": clock, "seconds": seconds}
-        if self._until.holds(values):
-            reason = self._until.describe(values)
+        reason = self._rule.reason(Status(clock, seconds, self._means.values()))
+        if reason is not None:
             self._decided(reason)
             self.reason = reason

@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from paibook.clusters.contract import Place
@@ -18,10 +19,12 @@ from paibook.comms.wire import Channel, ChannelClosed, Header, address_toward, l
 from paibook.errors import RunError
 from paibook.runtimes.ps import checkpoints
 from paibook.runtimes.ps.board import ClockBoard
+from paibook.runtimes.ps.definitions import defined
 from paibook.runtimes.ps.holdups import HOLDUP_MIME, Holdup
 from paibook.runtimes.ps.ledger import Ledger
 from paibook.runtimes.ps.messages import COORDINATOR_MIME, CoordinatorJob, Op
 from paibook.runtimes.ps.service import Service
+from paibook.runtimes.ps.stopping import Status, StopRule
 from paibook.runtimes.ps.until import Until
 from paibook.runtimes.ps.views import Address, PartitionLost, View, after_loss, first_view, with_copy, with_joined
 from paibook.runtimes.ps.worker_desk import WorkerDesk
@@ -39,7 +42,9 @@ def coordinate(place: Place, job: CoordinatorJob) -> None:
     host = address_toward(job.toward) if job.toward else "127.0.0.1"
     listener = _listen_again(host, job.port) if job.port else listen(host)
     try:
-        coordinator = Coordinator(job, listener, lambda h: place.emit("display", {HOLDUP_MIME: h.to_wire()}))
+        should_stop = defined(place, job.scene, "should_stop", "the coordinator") if job.stops else None
+        report = partial(_report, place)
+        coordinator = Coordinator(job, listener, should_stop, report)
         told = {"host": host, "port": listener.getsockname()[1], "pid": os.getpid()}
         place.emit("display", {COORDINATOR_MIME: told})
         coordinator.run()
@@ -53,6 +58,7 @@ class Coordinator(Service):
     Args:
         job: What to coordinate.
         listener: A bound, listening socket.
+        should_stop: The cell's function, if it has one.
         report: See ``ClockBoard``.
 
     Attributes:
@@ -65,6 +71,7 @@ class Coordinator(Service):
         self,
         job: CoordinatorJob,
         listener: socket.socket,
+        should_stop: Callable[[Status], Any] | None = None,
         report: Callable[[Holdup], None] = lambda holdup: None,
     ) -> None:
         super().__init__("the coordinator", listener, job.scene.token, job.scene.certificate)
@@ -74,7 +81,8 @@ class Coordinator(Service):
             job.scene.consistency,
             job.scene.world_size,
             lambda slowest: None,
-            None if job.until is None else Until.parse(job.until),
+            _rule(job, should_stop),
+            job.watched,
             job.scene.clock,
             lambda reason: ledger.write("stop", reason=reason),
             report,
@@ -256,6 +264,15 @@ def say_over(channel: Channel) -> None:
         channel.send(Header(Op.SHUTDOWN))
     except ChannelClosed:
         pass
+
+
+def _rule(job: CoordinatorJob, should_stop: Callable[[Status], Any] | None) -> StopRule | None:
+    until = None if job.until is None else Until.parse(job.until)
+    return None if until is None and should_stop is None else StopRule(until, should_stop)
+
+
+def _report(place: Place, holdup: Holdup) -> None:
+    place.emit("display", {HOLDUP_MIME: holdup.to_wire()})
 
 
 def _listen_again(host: str, port: int) -> socket.socket:

@@ -30,9 +30,11 @@ from paibook.runtimes.ps.watched import never_logged
 from paibook.runtimes.turns import check_before, kept, turn
 from paibook.runtimes.workers import workers_on
 
+OPTIONAL = {"update": ("weight", "grad"), "should_stop": ("status",)}  # functions, and their parameters
 MAX_RESTARTS = 3  # deaths of one rank that are made good
 COORDINATOR_LOG = "coordinator.jsonl"  # in the run's folder
 POLL_SECONDS = 0.2
+UNSEEN_SECONDS = 5.0  # for a metric that --until names to be logged before it is said that nobody has
 START_SECONDS = 60.0  # for the coordinator to announce itself
 FETCH_SECONDS = 60.0  # for the model to be had although a server dies at the end
 CAUSE_SECONDS = 2.0  # a broken connection is a symptom; its cause is reported within this time
@@ -50,7 +52,7 @@ class Driver:
         Raises:
             ProgramError, PlanError, SyntaxError: Naming what is wrong.
         """
-        plan.program.check("%%pai_ps", required={"train": ("ps",)}, optional={"update": ("weight", "grad")})
+        plan.program.check("%%pai_ps", required={"train": ("ps",)}, optional=OPTIONAL)
         _consistency(plan)
         if plan.options.get("until"):
             Until.parse(str(plan.options["until"]))
@@ -89,7 +91,8 @@ class _Run:
         here = all(status.host == socket.gethostname() for status in coordinators().status())
         self._context = context
         self._until = Until.parse(str(plan.options["until"])) if plan.options.get("until") else None
-        self._watched = self._until.names if self._until else ()
+        self._stops = "should_stop" in plan.program.names()
+        self._watched = () if self._until is None else self._until.names
         self._wanted = _wanted(plan, workers.size)
         self._log = str(context.directory / COORDINATOR_LOG) if here else None
         self._replicas = _replicas(plan)
@@ -145,6 +148,7 @@ class _Run:
         self._groups = (self._coordinators, self._servers, self._workers)
         self._control: Control | None = None
         self._killed: list[int] = []  # workers
+        self._told_unseen = False
 
     def run(self) -> PSResult:
         """Start, watch, fetch, stop."""
@@ -181,15 +185,17 @@ class _Run:
     def _coordinator_job(self, rank: int, incarnation: int) -> CoordinatorJob:
         until = None if self._until is None else self._until.text
         toward = self._toward(self._coordinators.ranks, rank)
-        return CoordinatorJob(self._scene, toward, until, self._log, self._address[1])
+        watched = None if self._stops else self._watched
+        return CoordinatorJob(self._scene, toward, until, self._stops, watched, self._log, self._address[1])
 
     def _server_job(self, rank: int, incarnation: int) -> ServerJob:
         toward = self._toward(self._servers.ranks, rank)
         return ServerJob(self._scene, rank, self._address, incarnation, toward, self._storage)
 
     def _worker_job(self, rank: int, incarnation: int) -> WorkerJob:
-        decides = self._until is not None
-        return WorkerJob(self._scene, self._address, self._watched, decides, self._wanted, incarnation)
+        decides = self._stops or self._until is not None
+        watched = None if self._stops else self._watched
+        return WorkerJob(self._scene, self._address, watched, decides, self._wanted, incarnation)
 
     def _start(self) -> None:
         if self._scene.clock:
@@ -220,6 +226,8 @@ class _Run:
             status = self._status()
             if status is not None:
                 self._context.progress(Progress("train", status["clock"], None, "clocks"))
+                if time.monotonic() > began + UNSEEN_SECONDS and status["clock"] > 0:
+                    self._tell_unseen()
                 if done and status["view"] is not None:
                     return status
                 if status["view"] is None and time.monotonic() > began + START_SECONDS:
@@ -241,10 +249,9 @@ class _Run:
         return status
 
     def _result(self, status: dict[str, Any]) -> PSResult:
-        reason = f"--until {status['reason']}" if status["reason"] else "train() returned on every worker"
-        if unseen := never_logged(self._watched, self._logged()):
+        reason = status["reason"] or "train() returned on every worker"
+        if unseen := self._tell_unseen():
             reason = f"{reason}. {unseen}"
-            self._context.emit(Event("stderr", "ps", -1, unseen + "\n"))
         model = self._fetch()
         for shard in model.shards:
             if shard["skipped"]:
@@ -257,6 +264,14 @@ class _Run:
         observed = staleness.by_table(report.staleness for report in reports)
         held = (observed, model.shards, model.tables)
         return PSResult(status["clock"], reason, returned, model.size, pulled, differs, *held)
+
+    def _tell_unseen(self) -> str:
+        """Say once which metrics of the stop condition nobody has logged; returns that, or an empty text."""
+        unseen = never_logged(self._watched, self._logged())
+        if unseen and not self._told_unseen:
+            self._told_unseen = True
+            self._context.emit(Event("stderr", "ps", -1, unseen + "\n"))
+        return unseen
 
     def _logged(self) -> list[str]:
         """The names of the program's own metrics."""

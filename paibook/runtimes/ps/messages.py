@@ -114,6 +114,8 @@ class CoordinatorJob:
         scene: As above.
         toward: A host that must reach it, which tells the address to listen on; empty for loopback.
         until: The stop condition.
+        stops: Whether the cell has a function ``should_stop``.
+        watched: Metrics that the stop condition names; None for all.
         log: Path of the file that a successor of its process goes on from; None where there can be no successor.
         port: Where its predecessor listened, and so it does; 0 for any.
     """
@@ -121,6 +123,8 @@ class CoordinatorJob:
     scene: Scene
     toward: str = ""
     until: str | None = None
+    stops: bool = False
+    watched: tuple[str, ...] | None = ()
     log: str | None = None
     port: int = 0
 
@@ -168,15 +172,15 @@ class WorkerJob:
     Attributes:
         scene: As above.
         coordinator: Where the coordinator listens.
-        watched: Metrics that the stop condition names; they go to the coordinator with every clock.
-        decides: Whether there is a stop condition.
+        watched: Metrics that go to the coordinator with every clock; None for all.
+        decides: Whether the coordinator decides when training ends.
         pull: Variables to send back when ``train`` has returned.
         incarnation: Counts the processes that had this worker's rank.
     """
 
     scene: Scene
     coordinator: tuple[str, int]
-    watched: tuple[str, ...] = ()
+    watched: tuple[str, ...] | None = ()
     decides: bool = False
     pull: Wanted = ()
     incarnation: int = 0

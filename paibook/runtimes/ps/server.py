@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 from paibook.clusters.contract import Place
 from paibook.comms.wire import Channel, Header, address_toward, listen
 from paibook.errors import RunError
-from paibook.hyperparameters import HyperParameters
 from paibook.metrics import Recorder, recording
-from paibook.program import capture_error
 from paibook.runtimes.ps.board import ClockBoard
 from paibook.runtimes.ps.budget import MemoryBudget
 from paibook.runtimes.ps.chain import Successor, follow
 from paibook.runtimes.ps.checkpoints import Saver, restore
+from paibook.runtimes.ps.definitions import defined
 from paibook.runtimes.ps.holdups import HOLDUP_MIME, Holdup
 from paibook.runtimes.ps.membership import Membership
-from paibook.runtimes.ps.messages import Op, Scene, ServerJob
+from paibook.runtimes.ps.messages import Op, ServerJob
 from paibook.runtimes.ps.partition import Partition
 from paibook.runtimes.ps.service import Service
 from paibook.runtimes.ps.shards import TableSpec
@@ -44,7 +43,7 @@ def serve(place: Place, job: ServerJob) -> None:
     with recording(recorder):
         listener = listen(address_toward(job.toward) if job.toward else "127.0.0.1")
         try:
-            update = _user_update(place, job.scene)
+            update = defined(place, job.scene, "update", f"server rank {place.rank}")
             Server(job, listener, update, lambda h: place.emit("display", {HOLDUP_MIME: h.to_wire()})).run()
         finally:
             listener.close()
@@ -240,18 +239,3 @@ class DriverLink:
     def _shard(number: int, table: Shard) -> dict[str, Any]:
         size = table.rows * table.spec.row_bytes
         return {"number": number, "spec": table.spec.to_wire(), "rows": table.rows, "bytes": size, **table.usage()}
-
-
-def _user_update(place: Place, scene: Scene) -> Callable[..., Any] | None:
-    """Run the cell's definitions on the server; its ``update`` function, if there is one."""
-    import paibook
-
-    namespace = place.namespace
-    namespace.update({"pai": paibook, "hp": HyperParameters(**scene.hyperparameters), **scene.variables})
-    namespace.pop("update", None)  # an earlier cell's
-    try:
-        scene.program.definitions().execute(namespace)
-    except Exception as error:
-        raise capture_error(error, f"server rank {place.rank}") from error
-    update = namespace.get("update")
-    return update if callable(update) else None

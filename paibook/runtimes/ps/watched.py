@@ -20,22 +20,22 @@ class WatchedRecorder(Recorder):
 
     Args:
         emit, rank: As for any recorder.
-        names: The metrics to watch.
+        names: The metrics to watch; None for all.
     """
 
-    def __init__(self, emit: Emit, rank: int, names: Iterable[str]) -> None:
+    def __init__(self, emit: Emit, rank: int, names: Iterable[str] | None) -> None:
         super().__init__(emit, rank)
-        self._names = frozenset(names)
+        self._names = None if names is None else frozenset(names)
         self._fresh: dict[str, float] = {}
         self._watch = threading.Lock()
 
     def record(self, step: int | None, values: dict[str, Any]) -> None:
         """Queue one record per value, and remember those watched."""
         super().record(step, values)
-        if self._names.isdisjoint(values):
-            return
-        with self._watch:
-            self._fresh.update((name, float(value)) for name, value in values.items() if name in self._names)
+        watched = values.keys() if self._names is None else self._names & values.keys()
+        if watched:
+            with self._watch:
+                self._fresh.update((name, float(values[name])) for name in watched)
 
     def take(self) -> dict[str, float]:
         """The watched values logged since the last call, the latest of each."""
@@ -45,15 +45,20 @@ class WatchedRecorder(Recorder):
 
 
 class WatchedMeans:
-    """The mean over ranks of each rank's latest value, for the metrics a condition names."""
+    """The mean over ranks of each rank's latest value, for the metrics that a decision looks at.
 
-    def __init__(self, names: Iterable[str] = ()) -> None:
-        self._latest: dict[str, dict[int, float]] = {name: {} for name in names}
+    Args:
+        names: Which; None for all.
+    """
+
+    def __init__(self, names: Iterable[str] | None = ()) -> None:
+        self._names = None if names is None else frozenset(names)
+        self._latest: dict[str, dict[int, float]] = {}
 
     def observe(self, rank: int, values: Mapping[str, float]) -> None:
         """Take in what a rank has logged."""
-        for name in self._latest.keys() & values.keys():
-            self._latest[name][rank] = values[name]
+        for name in values if self._names is None else self._names & values.keys():
+            self._latest.setdefault(name, {})[rank] = values[name]
 
     def values(self) -> dict[str, float]:
         """Name to mean, for those logged so far; added up in rank order, so that the result is exact."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from paibook.clusters import connect
 from paibook.clusters.contract import Cluster, Event
 from paibook.clusters.inline import InlineCluster
 from paibook.metrics import MetricStream
@@ -62,3 +63,19 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     cluster = InlineCluster()
     yield Bench(cluster, tmp_path)
     cluster.close()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    cluster = connect("embedded")
+    cluster.start()
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def real(bench: Any, cluster: Cluster) -> Any:
+    """The bench on real processes."""
+    inline, bench.cluster = bench.cluster, cluster
+    inline.close()
+    return bench

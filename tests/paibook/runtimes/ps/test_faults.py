@@ -11,14 +11,12 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from paibook.clusters import connect
 from paibook.clusters.contract import Cluster, Event
 from paibook.runtimes.ps.views import View
 
@@ -51,21 +49,6 @@ CELL = """
             longest, last = max(longest, time.monotonic() - last), time.monotonic()
         return longest
 """
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    cluster = connect("embedded")
-    cluster.start()
-    yield cluster
-    cluster.close()
-
-
-@pytest.fixture
-def real(bench: Any, cluster: Cluster) -> Any:
-    inline, bench.cluster = bench.cluster, cluster
-    inline.close()
-    return bench
 
 
 class Killer:

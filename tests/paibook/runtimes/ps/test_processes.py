@@ -8,7 +8,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -17,7 +17,6 @@ import numpy as np
 import psutil
 import pytest
 
-from paibook.clusters import connect
 from paibook.clusters.contract import Cluster, Event
 from paibook.errors import RankLost, RunCancelled, RunError, UserCodeError
 from paibook.resources import Resources
@@ -40,21 +39,6 @@ CELL = """
                 time.sleep(1000)
         return epoch
 """
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    cluster = connect("embedded")
-    cluster.start()
-    yield cluster
-    cluster.close()
-
-
-@pytest.fixture
-def real(bench: Any, cluster: Cluster) -> Any:
-    inline, bench.cluster = bench.cluster, cluster
-    inline.close()
-    return bench
 
 
 def once(act: Callable[[], None]) -> Callable[[Event], None]:

@@ -12,6 +12,7 @@ from paibook.runtimes.ps.board import ClockBoard
 from paibook.runtimes.ps.consistency import Consistency
 from paibook.runtimes.ps.coordinator_link import CoordinatorLink
 from paibook.runtimes.ps.messages import Op
+from paibook.runtimes.ps.stopping import StopRule
 from paibook.runtimes.ps.until import Until
 from paibook.runtimes.ps.watched import WatchedMeans, WatchedRecorder, never_logged
 
@@ -56,7 +57,7 @@ def test_a_metric_nobody_logged_is_named_with_its_neighbour() -> None:
 
 
 def board(kind: str) -> ClockBoard:
-    return ClockBoard(Consistency(kind), 2, lambda clock: None, Until.parse("loss < 1"))
+    return ClockBoard(Consistency(kind), 2, lambda clock: None, StopRule(Until.parse("loss < 1")), ["loss"])
 
 
 def test_under_bsp_the_last_worker_of_a_clock_brings_the_decision() -> None:
@@ -67,21 +68,21 @@ def test_under_bsp_the_last_worker_of_a_clock_brings_the_decision() -> None:
     assert bsp.reason is None
     bsp.advance(0, 0, 2, {"loss": 0.5})
     bsp.advance(1, 0, 2, {"loss": 1.0})
-    assert bsp.reason == "loss < 1 (loss = 0.75)"
+    assert bsp.reason == "--until loss < 1 (loss = 0.75)"
 
 
 def test_under_bsp_a_worker_that_leaves_may_bring_it_too() -> None:
     bsp = board("bsp")
     bsp.advance(0, 0, 1, {"loss": 1.5})
     bsp.retire(1, 0, {"loss": 0.1})
-    assert bsp.reason == "loss < 1 (loss = 0.8)"
+    assert bsp.reason == "--until loss < 1 (loss = 0.8)"
 
 
 def test_otherwise_every_clock_of_a_worker_does() -> None:
     for kind in ("ssp", "asp"):
         free = board(kind)
         free.advance(0, 0, 1, {"loss": 0.5})
-        assert free.reason == "loss < 1 (loss = 0.5)"
+        assert free.reason == "--until loss < 1 (loss = 0.5)"
 
 
 def test_the_decision_is_written_down_before_anybody_hears_of_it() -> None:
@@ -90,13 +91,13 @@ def test_the_decision_is_written_down_before_anybody_hears_of_it() -> None:
         Consistency("asp"),
         1,
         lambda clock: None,
-        Until.parse("clock >= 2"),
+        StopRule(Until.parse("clock >= 2")),
         decided=lambda reason: heard.append((reason, decider.reason)),
     )
     decider.advance(0, 0, 1)
     decider.advance(0, 0, 2)
     decider.advance(0, 0, 3)
-    assert heard == [("clock >= 2 (clock = 2)", None)]
+    assert heard == [("--until clock >= 2 (clock = 2)", None)]
 
 
 def test_what_a_dead_process_still_says_counts_no_more() -> None:
