@@ -14,6 +14,7 @@ from paibook.session import Session
 from paibook_magics.console import Console, title_of
 from paibook_magics.following import follow_blocking
 from paibook_magics.picture import Shown, plan_bundle
+from paibook_magics.ps_picture import is_ps, ps_text
 from paibook_magics.results import keep
 from paibook_magics.summary import summary_text
 
@@ -141,7 +142,7 @@ class Lines:
         print(plan_bundle(plan)["text/plain"])
         print(read_output(history.directory(record.id), "stdout"), end="")
         if (summary := history.summary(record.id)) is not None:
-            print(summary_text(summary, with_tables=True))
+            print(ps_text(summary) if is_ps(summary) else summary_text(summary, with_tables=True))
         metrics = history.metrics(record.id)
         return Shown(bundle(metrics, title_of(plan))) if len(metrics) else None
 

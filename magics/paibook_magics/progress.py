@@ -11,6 +11,7 @@ from IPython.display import display
 
 from paibook.runtimes.contract import Progress
 from paibook_magics.panel import panel
+from paibook_magics.ps_picture import is_ps, ps_bundle, ps_summary
 from paibook_magics.sizes import short_time
 from paibook_magics.stage_meters import StageMeters
 from paibook_magics.summary import summary_bundle
@@ -35,6 +36,7 @@ class ProgressDisplay:
         self._changed = False
         self._handle: Any = None
         self._started: tuple[str, float] | None = None
+        self._picture: Mapping[str, Any] | None = None
 
     def update(self, progress: Progress) -> None:
         """Take a stage's progress, from any thread."""
@@ -44,6 +46,7 @@ class ProgressDisplay:
             self._began = now
             return
         self._meters.update(progress, now)
+        self._picture = progress.picture or self._picture
         self._changed = True
 
     def tick(self) -> None:
@@ -55,7 +58,7 @@ class ProgressDisplay:
         due = self._drawn is None or now - self._drawn >= self._interval
         if self._changed and due and now - self._began >= self._after:
             self._drawn, self._changed = now, False
-            self._show(panel(self._meters.read(), self._meters.counters))
+            self._show(self._panel())
 
     def finish(self, state: str = "done", summary: Mapping[str, Any] | None = None) -> None:
         """Leave the summary where the panel was; without one the stages in a line, or the panel of what failed.
@@ -66,14 +69,19 @@ class ProgressDisplay:
         """
         self.tick()
         if state == "done" and summary is not None:
-            self._show(summary_bundle(summary))
+            self._show(ps_summary(summary, self._handle is not None) if is_ps(summary) else summary_bundle(summary))
         elif self._handle is not None and state == "done":
             self._show({"text/plain": self.line()})
         elif self._handle is not None:
             how = "still running" if state == "running" else state
-            note = f"{how} after {short_time(time.monotonic() - self._began)}"
-            readings = [reading.stopped() for reading in self._meters.read()]
-            self._show(panel(readings, self._meters.counters, note))
+            self._show(self._panel(f"{how} after {short_time(time.monotonic() - self._began)}"))
+
+    def _panel(self, note: str = "") -> dict[str, str]:
+        """The run as it stands; with a note, as it stood when it ended."""
+        if self._picture is not None:
+            return ps_bundle(self._picture, note)
+        readings = self._meters.read()
+        return panel([reading.stopped() for reading in readings] if note else readings, self._meters.counters, note)
 
     def line(self) -> str:
         """The stages in one line, such as ``map 8 tasks · reduce 4 tasks · 3.2 s``."""

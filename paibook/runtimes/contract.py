@@ -24,6 +24,8 @@ class Progress:
     Attributes:
         details: Further numbers: records, bytes, running, retried, backups, spills, spilled_bytes.
         counters: The program's own.
+        picture: How the run stands in all its parts, JSON-able, for whoever draws it; ``model`` names the programming
+            model, which says what else there is.
     """
 
     stage: str
@@ -32,6 +34,7 @@ class Progress:
     unit: str = "tasks"
     details: Mapping[str, float] = field(default_factory=dict)
     counters: Mapping[str, int] = field(default_factory=dict)
+    picture: Mapping[str, Any] | None = None
 
 
 @dataclass

@@ -124,6 +124,12 @@ class ClockBoard:
                 vector = vector.retire(rank)
             self._move(vector)
 
+    @property
+    def waiting(self) -> list[int]:
+        """Workers that wait here now."""
+        with self.changed:
+            return sorted(self._waiting)
+
     def known(self) -> dict[str, Any]:
         """For another board's ``learn``."""
         with self.changed:

@@ -125,6 +125,19 @@ class Coordinator(Service):
                 self.end()
                 return
 
+    def described(self) -> dict[str, Any]:
+        """The status, and where each worker is."""
+        with self.board.changed:
+            consistency = self.scene.consistency
+            return {
+                **self._status(),
+                "clocks": [self.clock_of(rank) for rank in range(self.scene.world_size)],
+                "retired": sorted(self.board.vector.retired),
+                "waiting": self.board.waiting,
+                "consistency": consistency.kind,
+                "staleness_bound": None if consistency.kind == "asp" else consistency.staleness,
+            }
+
     def release(self) -> None:
         """Say that the run is over, and free whoever waits."""
         with self.board.changed:

@@ -24,6 +24,7 @@ from paibook.runtimes.ps.group import Group
 from paibook.runtimes.ps.holdups import HoldupNotices
 from paibook.runtimes.ps.membership import Evicted
 from paibook.runtimes.ps.messages import CoordinatorJob, Saving, Scene, ServerJob, Storage, WorkerJob, WorkerReport
+from paibook.runtimes.ps.observer import Observer
 from paibook.runtimes.ps.result import PSResult
 from paibook.runtimes.ps.until import Until
 from paibook.runtimes.ps.watched import never_logged
@@ -147,6 +148,7 @@ class _Run:
         )
         self._groups = (self._coordinators, self._servers, self._workers)
         self._control: Control | None = None
+        self._observer: Observer | None = None
         self._killed: list[int] = []  # workers
         self._told_unseen = False
 
@@ -172,8 +174,13 @@ class _Run:
                 raise
             raise cause from error
         finally:
+            if self._observer is not None:
+                self._observer.close()
             if self._control is not None:
                 self._control.close()
+
+    def _show(self, picture: dict[str, Any]) -> None:
+        self._context.progress(Progress("train", picture["clock"], None, "clocks", picture=picture))
 
     def _check_checkpoints(self) -> None:
         """Raise what went wrong with the last checkpoint, which may be written when all else is done."""
@@ -212,6 +219,7 @@ class _Run:
                 raise RunError(f"the coordinator did not come up within {START_SECONDS:.0f} s")
         self._address = address
         self._control = Control(address, self._scene.token, self._scene.certificate)
+        self._observer = Observer(address, self._scene.token, self._show, self._scene.certificate)
         self._servers.start()
         self._workers.start()
 
@@ -252,6 +260,8 @@ class _Run:
         reason = status["reason"] or "train() returned on every worker"
         if unseen := self._tell_unseen():
             reason = f"{reason}. {unseen}"
+        if self._observer is not None and (picture := self._observer.finish()) is not None:
+            self._context.summarise(picture)
         model = self._fetch()
         for shard in model.shards:
             if shard["skipped"]:

@@ -7,10 +7,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from paibook.clusters.contract import Place
 from paibook.comms.wire import Channel, Header, address_toward, listen
 from paibook.errors import RunError
 from paibook.metrics import Recorder, recording
+from paibook.runtimes.ps.activity import Activity
 from paibook.runtimes.ps.board import ClockBoard
 from paibook.runtimes.ps.budget import MemoryBudget
 from paibook.runtimes.ps.chain import Successor, follow
@@ -70,6 +73,7 @@ class Server(Service):
         scene = job.scene
         self.job = job
         self.scene = scene
+        self.activity = Activity()
         self.board = ClockBoard(scene.consistency, scene.world_size, self._moved, clock=scene.clock, report=report)
         buffers = scene.consistency.buffers
         self.partitions = [Partition(p, self._make_shard, buffers, scene.clock) for p in range(scene.servers)]
@@ -103,6 +107,19 @@ class Server(Service):
         """Answer the driver until it says that the run is over."""
         channel.send(Header(Op.OK, sequence=sequence))
         DriverLink(self, channel).loop()
+
+    def described(self) -> dict[str, Any]:
+        """What it has been asked so far, and what its shards hold."""
+        with self.board.changed:
+            held = [partition for partition in self.partitions if partition.member or partition.primary]
+        shards = [
+            {"table": shard.spec.name, "primary": p.primary, "rows": shard.rows, "bytes": _size(shard), **shard.usage()}
+            for p in held
+            for shard in tuple(p.shards.values())
+        ]
+        process_bytes = psutil.Process().memory_info().rss
+        waiting = self.board.waiting
+        return {**self.activity.to_wire(), "shards": shards, "process_bytes": process_bytes, "waiting": waiting}
 
     def release(self) -> None:
         """Let go of everybody."""
@@ -237,5 +254,9 @@ class DriverLink:
 
     @staticmethod
     def _shard(number: int, table: Shard) -> dict[str, Any]:
-        size = table.rows * table.spec.row_bytes
-        return {"number": number, "spec": table.spec.to_wire(), "rows": table.rows, "bytes": size, **table.usage()}
+        spec = table.spec.to_wire()
+        return {"number": number, "spec": spec, "rows": table.rows, "bytes": _size(table), **table.usage()}
+
+
+def _size(shard: Shard) -> int:
+    return shard.rows * shard.spec.row_bytes

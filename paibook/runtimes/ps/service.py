@@ -9,10 +9,10 @@ import socket
 import threading
 import time
 from abc import abstractmethod
-from typing import Any
+from typing import Any, NoReturn
 
 from paibook.comms.shared_channel import offer
-from paibook.comms.wire import Channel, ChannelClosed, HandshakeError, Security, accept
+from paibook.comms.wire import Channel, ChannelClosed, HandshakeError, Header, Security, accept
 from paibook.errors import PaibookError, RunError
 from paibook.program import capture_error
 from paibook.runtimes.ps.messages import Op
@@ -90,6 +90,10 @@ class Service:
         """Serve the driver until it is gone or has ended the run."""
 
     @abstractmethod
+    def described(self) -> dict[str, Any]:
+        """How this process stands, JSON-able, for whoever watches the run."""
+
+    @abstractmethod
     def release(self) -> None:
         """Free whoever waits inside this process: the run is over."""
 
@@ -131,11 +135,18 @@ class Service:
             with self._gate:
                 self._channels.discard(channel)
 
+    def _answer_observer(self, channel: Channel) -> NoReturn:
+        while True:
+            header = channel.receive()
+            channel.send_json(Header(Op.OK, sequence=header.sequence), self.described())
+
     def _answer(self, channel: Channel) -> None:
         header = channel.receive()
         peer = channel.receive_json(header)
         if header.op != Op.JOIN:
             raise RunError(f"a peer of {self.name} began with operation {header.op} instead of JOIN")
+        if peer["role"] == "observer":
+            self._answer_observer(channel)
         if peer["role"] != "driver":
             self.attend(channel, header.sequence, peer)
             return

@@ -73,6 +73,8 @@ class WorkerLink:
         except TableError as error:
             self._refuse(header, error)
             return
+        staleness = header.clock - slowest
+        self._server.activity.pulled(self._rank, shard.spec.name, keys, rows, staleness)
         sent = encode(header.flags & FILTERS, rows) if header.flags & FILTERS else [rows]
         self._send(Header(Op.OK, sequence=header.sequence, clock=slowest), *sent)
 
@@ -80,6 +82,7 @@ class WorkerLink:
         partition, number, shard = self._shard(header)
         keys = self._known.receive(header, self._channel)
         gradient = receive_gradient(self._channel, header, shard, keys)
+        self._server.activity.pushed(self._rank, shard.spec.name, keys, gradient)
         keys, gradient = shard.finite(keys, gradient, self._rank, header.clock)
         worker = (self._rank, self._incarnation)
         answer = Header(Op.ACK, table=partition.number, sequence=header.sequence)
