@@ -96,10 +96,10 @@ class Session:
         on_event: Callable[[Event], None] | None = None,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> Run:
-        """Go on with a run whose notebook ended before it did, from the tasks that had finished.
+        """Go on with a run that was cut short, from the tasks that had finished or from its last checkpoint.
 
         Raises:
-            PlanError: It runs, it has ended, or its programming model keeps no finished tasks.
+            PlanError: It runs, is done, or too little of it is left.
             PaibookError: No run, or several, are called so.
         """
         record = self.history.find(run_id)
@@ -107,16 +107,19 @@ class Session:
         directory = self.history.directory(record.id)
         if record.state == "running":
             raise PlanError(f"run {record.id} is still running")
-        if plan.runtime != "mapreduce" or not (directory / "work").is_dir():
-            raise PlanError(
-                f"run {record.id} cannot be resumed: only a %%pai_mapreduce run whose notebook ended before it did "
-                f"leaves its finished tasks; this one is a {plan.runtime} run, {record.state}"
-            )
+        driver = driver_of(plan.runtime)
+        try:
+            if record.state == "done":
+                raise PlanError("it has nothing left to do")
+            driver.check_resume(plan, directory)
+        except PlanError as error:
+            kind = f"a %%pai_{plan.runtime} run, {record.state}"
+            raise PlanError(f"run {record.id} ({kind}) cannot be resumed: {error}") from None
         cluster = self._known(plan.cluster) or self._adopt(connect(plan.cluster))
         again = replace(record, state="running", ended=None, error="", pid=os.getpid(), started=time.time())
         run = Run(again, plan, directory, {}, on_event, on_progress, resumed=True)
         self._remember(run)
-        return run.start(driver_of(plan.runtime), cluster)
+        return run.start(driver, cluster)
 
     def _remember(self, run: Run) -> None:
         # Results can be large: beyond the latest, only the history on disk knows a run that has ended.

@@ -34,7 +34,7 @@ RUNS_HELP = """List and look into the runs of this machine.
   %pai_runs                      the latest runs
   %pai_runs -n 50                more of them
   %pai_runs show ID              plan, output, summary and metrics of one (the end of an id is enough)
-  %pai_runs resume ID            complete a %%pai_mapreduce run whose notebook ended, from its finished tasks
+  %pai_runs resume ID            go on with a run that was cut short: %%pai_mapreduce, or %%pai_ps with checkpoints
   %pai_runs delete ID            forget one
 """
 

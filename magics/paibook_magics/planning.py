@@ -113,6 +113,7 @@ def _ps(options: argparse.Namespace) -> dict[str, Any]:
         "checkpoint": options.checkpoint,
         "checkpoint_every": options.checkpoint_every,
         "nan": options.nan,
+        "out": options.out,  # for whoever resumes the run
     }
 
 

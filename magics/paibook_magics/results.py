@@ -29,6 +29,8 @@ def keep(run: Run, namespace: MutableMapping[str, Any], out: str | None = None) 
     if run.plan.runtime == "mapreduce":
         result = _keep_named(run, result, namespace)
         out = run.plan.options["out"] if run.plan.options.get("out_kind") == "variable" else None
+    elif out is None:
+        out = run.plan.options.get("out")  # it was resumed
     if out is not None:
         namespace[out] = _by_rank(result) if run.plan.runtime == "allreduce" else result
         print(_kept(run, out, result))

@@ -105,5 +105,13 @@ class Driver(Protocol):
         """
 
     @abstractmethod
+    def check_resume(self, plan: Plan, directory: Path) -> None:
+        """Refuse to go on with a run of which not enough is left in its folder.
+
+        Raises:
+            PlanError: What is missing.
+        """
+
+    @abstractmethod
     def run(self, plan: Plan, cluster: Cluster, context: RunContext) -> Any:
         """Run the plan to its end and return its result; blocks. Raises what the user should see."""

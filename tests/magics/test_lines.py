@@ -185,6 +185,9 @@ class TestRuns:
 class Counting:
     """A driver that gives the words of the plan's hyperparameters, or fails as they say."""
 
+    def check_resume(self, plan: Plan, directory: Path) -> None:
+        pass
+
     def check(self, plan: Plan) -> None:
         assert plan.runtime == "mapreduce"
 

@@ -403,6 +403,7 @@ class TestParameterServer:
             "checkpoint": None,
             "checkpoint_every": None,
             "nan": "stop",
+            "out": None,
         }
         assert plan.resources.servers == 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from pickle import PickleBuffer
 from typing import Any
 
@@ -42,6 +43,14 @@ class Driver:
             _chosen(plan, workers)
         if workers and fewest is not None and fewest > workers:
             raise PlanError(f"--min-workers {fewest} is above -n {workers}: it says how few ranks may go on")
+
+    def check_resume(self, plan: Plan, directory: Path) -> None:
+        """Refuse: ranks end with their notebook, and so do the snapshots that they keep.
+
+        Raises:
+            PlanError: Always.
+        """
+        raise PlanError("%%pai_allreduce keeps its snapshots in its ranks, which end with their notebook")
 
     def run(self, plan: Plan, cluster: Cluster, context: RunContext) -> AllReduceResult:
         """Run the cell on the ranks and wait for all of them.

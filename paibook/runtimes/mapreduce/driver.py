@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -14,7 +15,7 @@ from paibook.data.frames import common_schema, frame
 from paibook.data.parts import Part, rewrite, write_empty
 from paibook.data.staging import Staging, check_target, commit_all
 from paibook.data.variables import VariableSplit
-from paibook.errors import ProgramError
+from paibook.errors import PlanError, ProgramError
 from paibook.plan import Plan
 from paibook.runtimes.contract import RunContext
 from paibook.runtimes.mapreduce.bad_records import BadFile, save, too_many
@@ -52,6 +53,15 @@ class Driver:
         else:
             outline(plan.program, _input_names(plan))
         check_options(plan.options)
+
+    def check_resume(self, plan: Plan, directory: Path) -> None:
+        """Refuse a run that has left no finished tasks: one that ended by itself.
+
+        Raises:
+            PlanError: It has left none.
+        """
+        if not (directory / "work").is_dir():
+            raise PlanError("only one whose notebook ended before it did leaves its finished tasks")
 
     def run(self, plan: Plan, cluster: Cluster, context: RunContext) -> Any:
         """Run the plan, or go on with it where ``context.resumed``.

@@ -13,9 +13,10 @@ from paibook.comms.wire import Header
 from paibook.errors import PlanError
 from paibook.runtimes.ps.coordinator_link import CoordinatorLink
 from paibook.runtimes.ps.error_feedback import Filters, TopKFilter
-from paibook.runtimes.ps.links import Links, Request
+from paibook.runtimes.ps.links import Links
 from paibook.runtimes.ps.messages import Op, WorkerJob
 from paibook.runtimes.ps.pull_tickets import PullTicket
+from paibook.runtimes.ps.server_link import Request
 from paibook.runtimes.ps.shards import TableSpec
 from paibook.runtimes.ps.staleness import StalenessRecord
 from paibook.runtimes.ps.table import Table, Ticket

@@ -18,21 +18,19 @@ from paibook.plan import Plan
 from paibook.runtimes import pulls
 from paibook.runtimes.contract import Progress, RunContext
 from paibook.runtimes.ps import checkpoints, coordinator, server, staleness, worker
-from paibook.runtimes.ps.consistency import Consistency
 from paibook.runtimes.ps.control import AddressBook, Control, Model
 from paibook.runtimes.ps.group import Group
 from paibook.runtimes.ps.holdups import HoldupNotices
 from paibook.runtimes.ps.membership import Evicted
-from paibook.runtimes.ps.messages import CoordinatorJob, Saving, Scene, ServerJob, Storage, WorkerJob, WorkerReport
+from paibook.runtimes.ps.messages import CoordinatorJob, Scene, ServerJob, Storage, WorkerJob, WorkerReport
 from paibook.runtimes.ps.observer import Observer
+from paibook.runtimes.ps.options import Options
 from paibook.runtimes.ps.result import PSResult
-from paibook.runtimes.ps.until import Until
 from paibook.runtimes.ps.watched import never_logged
 from paibook.runtimes.turns import check_before, kept, turn
 from paibook.runtimes.workers import workers_on
 
 OPTIONAL = {"update": ("weight", "grad"), "should_stop": ("status",)}  # functions, and their parameters
-MAX_RESTARTS = 3  # deaths of one rank that are made good
 COORDINATOR_LOG = "coordinator.jsonl"  # in the run's folder
 POLL_SECONDS = 0.2
 UNSEEN_SECONDS = 5.0  # for a metric that --until names to be logged before it is said that nobody has
@@ -54,17 +52,26 @@ class Driver:
             ProgramError, PlanError, SyntaxError: Naming what is wrong.
         """
         plan.program.check("%%pai_ps", required={"train": ("ps",)}, optional=OPTIONAL)
-        _consistency(plan)
-        if plan.options.get("until"):
-            Until.parse(str(plan.options["until"]))
         if plan.resources.servers < 1:
             raise PlanError(f"%%pai_ps needs a server at least, as in --servers 1; got {plan.resources.servers}")
         if plan.targets is not None:
             raise PlanError("%%pai_ps runs on all its workers; choose how many with -n, not which with --targets")
-        _nan(plan)
-        _wanted(plan, plan.resources.workers)
-        _replicas(plan)
-        _saving(plan)
+        Options.of(plan, plan.resources.workers)
+
+    def check_resume(self, plan: Plan, directory: Path) -> None:
+        """Refuse to go on with a run that has left no checkpoint, or needs what was pushed from its notebook.
+
+        Raises:
+            PlanError: Saying which.
+        """
+        saving = Options.of(plan, plan.resources.workers).saving
+        if saving is None or not saving.clock:
+            raise PlanError("it has left no checkpoint; --checkpoint FOLDER --checkpoint-every N writes them")
+        if plan.push:
+            raise PlanError(
+                f"it was given {', '.join(plan.push)} by its notebook, which is gone; run its cell again, which goes "
+                f"on from the checkpoint in {saving.folder}"
+            )
 
     def run(self, plan: Plan, cluster: Cluster, context: RunContext) -> PSResult:
         """Run the plan and return the trained tables; blocks.
@@ -91,12 +98,9 @@ class _Run:
         coordinators = _room(cluster)
         here = all(status.host == socket.gethostname() for status in coordinators().status())
         self._context = context
-        self._until = Until.parse(str(plan.options["until"])) if plan.options.get("until") else None
-        self._stops = "should_stop" in plan.program.names()
-        self._watched = () if self._until is None else self._until.names
-        self._wanted = _wanted(plan, workers.size)
+        self._options = options = Options.of(plan, workers.size)
+        self._named = () if options.until is None else options.until.names
         self._log = str(context.directory / COORDINATOR_LOG) if here else None
-        self._replicas = _replicas(plan)
         self._toward = _toward(servers, workers)
         crosses_hosts = any(self._toward(servers, rank) for rank in range(servers.size))
         self._scene = Scene(
@@ -106,20 +110,20 @@ class _Run:
             variables=dict(context.variables),
             world_size=workers.size,
             servers=servers.size,
-            consistency=_consistency(plan),
+            consistency=options.consistency,
             token=new_token(),
             certificate=RunCertificate.new() if crosses_hosts else None,
-            replicas=self._replicas,
-            saving=_saving(plan),
+            replicas=options.replicas,
+            saving=options.saving,
         )
-        self._storage = Storage(plan.resources.memory, str(context.directory), _nan(plan))
+        self._storage = Storage(plan.resources.memory, str(context.directory), options.nan)
         self._timeout = plan.timeout
         self._deadline = None if plan.timeout is None else time.monotonic() + plan.timeout
         self._changed = threading.Event()
         emit = HoldupNotices(context.emit).on_event
         self._book = AddressBook(emit)
         self._address = ("", 0)
-        most = int(plan.options.get("max_restarts", MAX_RESTARTS))
+        most = options.max_restarts
         common = (emit, self._changed.set)
         self._workers = Group(
             workers,
@@ -135,7 +139,7 @@ class _Run:
             server.serve,
             self._server_job,
             *common,
-            most if self._replicas else 0,
+            most if options.replicas else 0,
         )
         self._coordinators = Group(
             coordinators(),
@@ -190,19 +194,19 @@ class _Run:
                     raise error
 
     def _coordinator_job(self, rank: int, incarnation: int) -> CoordinatorJob:
-        until = None if self._until is None else self._until.text
+        asked = self._options
+        until = None if asked.until is None else asked.until.text
         toward = self._toward(self._coordinators.ranks, rank)
-        watched = None if self._stops else self._watched
-        return CoordinatorJob(self._scene, toward, until, self._stops, watched, self._log, self._address[1])
+        stopping = (until, asked.should_stop, asked.watched)
+        return CoordinatorJob(self._scene, toward, *stopping, self._log, self._address[1])
 
     def _server_job(self, rank: int, incarnation: int) -> ServerJob:
         toward = self._toward(self._servers.ranks, rank)
         return ServerJob(self._scene, rank, self._address, incarnation, toward, self._storage)
 
     def _worker_job(self, rank: int, incarnation: int) -> WorkerJob:
-        decides = self._stops or self._until is not None
-        watched = None if self._stops else self._watched
-        return WorkerJob(self._scene, self._address, watched, decides, self._wanted, incarnation)
+        asked = self._options
+        return WorkerJob(self._scene, self._address, asked.watched, asked.decides, asked.wanted, incarnation)
 
     def _start(self) -> None:
         if self._scene.clock:
@@ -270,14 +274,16 @@ class _Run:
                 self._context.emit(Event("stderr", "ps", -1, text))
         reports: list[WorkerReport] = [pending.result(0) for pending in self._workers.pending]
         returned = tuple(report.returned for report in reports)
-        pulled, differs = pulls.unpack(self._wanted, {rank: report.parcel for rank, report in enumerate(reports)})
+        pulled, differs = pulls.unpack(
+            self._options.wanted, {rank: report.parcel for rank, report in enumerate(reports)}
+        )
         observed = staleness.by_table(report.staleness for report in reports)
         held = (observed, model.shards, model.tables)
         return PSResult(status["clock"], reason, returned, model.size, pulled, differs, *held)
 
     def _tell_unseen(self) -> str:
         """Say once which metrics of the stop condition nobody has logged; returns that, or an empty text."""
-        unseen = never_logged(self._watched, self._logged())
+        unseen = never_logged(self._named, self._logged())
         if unseen and not self._told_unseen:
             self._told_unseen = True
             self._context.emit(Event("stderr", "ps", -1, unseen + "\n"))
@@ -319,7 +325,7 @@ class _Run:
         failures = [error for error in errors if not isinstance(error, (RankLost, Evicted))]
         if failures:
             # Of a death that cannot be made good, the others' broken connections are mere symptoms.
-            fatal = [error for error in errors if isinstance(error, RankLost)] if not self._replicas else []
+            fatal = [error for error in errors if isinstance(error, RankLost)] if not self._options.replicas else []
             raise min([*failures, *fatal], key=_importance)
         for group in (self._coordinators, self._servers):
             if not group.errors() and len(group.busy()) < len(group.pending):
@@ -354,7 +360,7 @@ class _Run:
             self._changed.clear()
         if self._context.cancelled and not isinstance(error, UserCodeError):
             return error if isinstance(error, RunCancelled) else RunCancelled("the run was stopped")
-        if isinstance(error, RankLost) and error.role == "server" and not self._replicas:
+        if isinstance(error, RankLost) and error.role == "server" and not self._options.replicas:
             hint = "the run cannot go on without its shard; with --servers 2 --replicas 1 another has a copy"
             return RankLost(error.role, error.rank, f"{error.cause}; {hint}")
         return error
@@ -391,67 +397,11 @@ class _Run:
         return True
 
 
-def _consistency(plan: Plan) -> Consistency:
-    return Consistency.parse(plan.options.get("consistency", "bsp"), plan.options.get("staleness", 0))
-
-
-def _wanted(plan: Plan, size: int) -> pulls.Wanted:
-    """What to pull; ``size`` is the number of workers, 0 where it is not known yet."""
-    wanted = pulls.parse(plan.pull)
-    for name, rank in wanted:
-        if size and rank is not None and rank >= size:
-            raise PlanError(f"--pull {name}@{rank}: there are ranks 0 to {size - 1}")
-    return wanted
-
-
 def _importance(error: BaseException) -> int:
     """0 for a cause, 2 for what merely follows from one, 1 for what may be either."""
     if isinstance(error, (UserCodeError, RankLost, RunCancelled, PlanError)):
         return 0
     return 2 if isinstance(error, (ChannelClosed, HandshakeError, KeyboardInterrupt)) else 1
-
-
-def _nan(plan: Plan) -> str:
-    asked = plan.options.get("nan", "stop")
-    if asked not in ("stop", "skip"):
-        raise PlanError(f"--nan takes stop or skip; got {asked!r}")
-    return str(asked)
-
-
-def _replicas(plan: Plan) -> int:
-    """How many copies beside the primary: as asked, else one where there is a second server.
-
-    Raises:
-        PlanError: There are not enough servers for as many.
-    """
-    servers, asked = plan.resources.servers, plan.options.get("replicas")
-    if asked is None:
-        return min(1, servers - 1)
-    if isinstance(asked, bool) or not isinstance(asked, int) or asked < 0:
-        raise PlanError(f"--replicas takes a whole number, 0 or more; got {asked!r}")
-    if asked >= servers:
-        raise PlanError(f"--replicas {asked} needs {asked + 1} servers, since each copy is on another; got {servers}")
-    return asked
-
-
-def _saving(plan: Plan) -> Saving | None:
-    """Where checkpoints go, and the one that is there already.
-
-    Raises:
-        PlanError: The options do not go together, or the folder will not do.
-    """
-    folder, every = plan.options.get("checkpoint"), plan.options.get("checkpoint_every") or 0
-    if isinstance(every, bool) or not isinstance(every, int) or every < 0:
-        raise PlanError(f"--checkpoint-every takes a whole number of clocks, 1 or more; got {every!r}")
-    if folder is None:
-        if every:
-            raise PlanError("--checkpoint-every needs a folder, as in --checkpoint FOLDER")
-        return None
-    path = str(Path(str(folder)).expanduser().absolute())
-    clock = checkpoints.prepare(path)
-    if not clock and not every:
-        raise PlanError(f"--checkpoint {folder}: there is none yet, and none is written without --checkpoint-every N")
-    return Saving(path, every, clock)
 
 
 def _room(cluster: Cluster) -> Callable[[], Ranks]:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from paibook.runtimes.ps.filters import pulled
 from paibook.runtimes.ps.key_sets import Keys, equal
-from paibook.runtimes.ps.links import Links, Request
+from paibook.runtimes.ps.links import Links
+from paibook.runtimes.ps.server_link import Request
 
 MAX_PREFETCHED = 16  # of one table; the oldest is forgotten
 

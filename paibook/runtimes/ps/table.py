@@ -14,9 +14,10 @@ from paibook.runtimes.ps.consistency import Consistency, fresh_enough
 from paibook.runtimes.ps.error_feedback import Filters
 from paibook.runtimes.ps.filters import buffer_for
 from paibook.runtimes.ps.key_sets import Splits
-from paibook.runtimes.ps.links import Links, Request
+from paibook.runtimes.ps.links import Links
 from paibook.runtimes.ps.messages import WHOLE, Op
 from paibook.runtimes.ps.pull_tickets import Answer, Prefetched, PullTicket
+from paibook.runtimes.ps.server_link import Request
 from paibook.runtimes.ps.shards import TableSpec, exceed, hash_texts, row_ranges
 from paibook.runtimes.ps.staleness import StalenessRecord
 

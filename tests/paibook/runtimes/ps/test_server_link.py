@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from paibook.comms.wire import Channel, ChannelClosed, Header, SocketStream, listen
-from paibook.runtimes.ps.links import Request, ServerLink
 from paibook.runtimes.ps.messages import Op
+from paibook.runtimes.ps.server_link import Request, ServerLink
 from paibook.runtimes.ps.views import Address
 
 
