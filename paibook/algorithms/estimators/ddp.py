@@ -18,11 +18,13 @@ try:
     import torch
     import torch.distributed as dist
     from torch.utils.data import DataLoader, Dataset
+
+    from paibook.comms import process_groups
 except ImportError as error:
     raise PaibookError("pai.fit trains torch modules; install with: pip install 'paibook[torch]'") from error
 
 Average = Callable[[], None]
-# Dropping the last reference to a group joins its threads with the interpreter's lock held, and may wait for ever.
+# NCCL's groups: dropping the last reference joins threads with the interpreter's lock held, and may wait for ever.
 _ended: list[Any] = []
 _PROCESS = uuid.uuid4().hex  # equal on ranks that are threads of one process
 
@@ -112,20 +114,22 @@ def _parallel(model: Any, comm: Communicator, device: Any) -> Iterator[tuple[Any
     elif len(set(comm.allgather(_PROCESS))) < comm.size:
         _share(model, comm)
         yield model, lambda: _average(model, comm)
-    else:
-        with _process_group(comm, "nccl" if device.type == "cuda" else "gloo"):
+    elif dist.is_initialized():  # the cell's own group
+        yield torch.nn.parallel.DistributedDataParallel(model), lambda: None
+    elif device.type == "cuda":
+        with _nccl_group(comm):
             yield torch.nn.parallel.DistributedDataParallel(model), lambda: None
+    else:
+        with process_groups.lent(comm) as group:
+            yield torch.nn.parallel.DistributedDataParallel(model, process_group=group), lambda: None
 
 
 @contextmanager
-def _process_group(comm: Communicator, backend: str) -> Iterator[None]:
-    if dist.is_initialized():  # the cell's own
-        yield
-        return
+def _nccl_group(comm: Communicator) -> Iterator[None]:
     # Under a name of its own: the store remembers the addresses of groups that are gone.
     name = comm.bcast(f"fit-{uuid.uuid4().hex}")
     store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
-    dist.init_process_group(backend, store=dist.PrefixStore(name, store), rank=comm.rank, world_size=comm.size)
+    dist.init_process_group("nccl", store=dist.PrefixStore(name, store), rank=comm.rank, world_size=comm.size)
     _ended.append(dist.group.WORLD)
     try:
         yield

@@ -24,7 +24,7 @@ PATIENCE_SECONDS = 0.15  # what Python code needs at most to see the signal
 
 
 class TorchSockets:
-    """Which sockets of this process torch may have opened: those that came after torch had none."""
+    """Which sockets torch may have opened: those that came after torch had none, and of groups kept since."""
 
     def __init__(self) -> None:
         self._foreign: set[int] = set()
@@ -32,7 +32,7 @@ class TorchSockets:
     def note(self) -> None:
         """Call before a cell runs."""
         if not torchrun.initialized():
-            self._foreign = sockets.inodes()
+            self._foreign = sockets.inodes() - _kept_by_torch()
 
     def cut(self) -> None:
         """End torch's connections, also those of a process group that is still being made."""
@@ -120,6 +120,12 @@ def _restore(previous: int) -> None:
         signal.set_wakeup_fd(previous)
     except (ValueError, OSError):  # whoever set it has closed it meanwhile
         signal.set_wakeup_fd(-1)
+
+
+def _kept_by_torch() -> set[int]:
+    """Connections of an earlier cell's groups that this one may wait in."""
+    process_groups = torchrun.imported("paibook.comms.process_groups")
+    return set() if process_groups is None else process_groups.connections()
 
 
 def _owned_by_python() -> set[int]:

@@ -100,6 +100,27 @@ def test_a_module_trains_over_ddp(session: Session) -> None:
         assert {metric.rank for metric in started.metrics} == {0, 1}
 
 
+GROWTH = """
+import os, torch
+
+x = torch.linspace(-1, 1, 64).reshape(-1, 1)
+net = torch.nn.Linear(1, 1)
+counts = []
+for _ in range(20):
+    pai.fit(net, (x, x), torch.nn.functional.mse_loss, batch_size=8)
+    counts.append((len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))))
+counts[1], counts[-1]
+"""
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="threads and descriptors are counted in /proc")
+def test_fits_one_after_another_leave_no_threads_or_descriptors(session: Session) -> None:
+    for second, last in run(session, GROWTH, 2)[0].values():
+        # Less than one for a fit: the cluster opens and closes some of its own meanwhile.
+        assert last[0] - second[0] < 18
+        assert last[1] - second[1] < 18
+
+
 OTHERS = """
 import numpy as np
 

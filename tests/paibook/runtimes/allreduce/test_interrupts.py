@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from types import FrameType
 
 import pytest
 
+from paibook.comms import sockets
 from paibook.runtimes.allreduce.interrupts import PATIENCE_SECONDS, TorchSockets, watching
 
 
@@ -73,3 +76,26 @@ def test_a_cell_that_does_not_see_the_interrupt_is_freed_and_one_that_has_ended_
         assert not quick.was_cut.is_set()
     finally:
         signal.signal(signal.SIGINT, handler)
+
+
+def test_connections_of_a_group_kept_from_an_earlier_cell_are_ended_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch.distributed")
+    from paibook.comms import process_groups
+
+    here, peer = socket.socketpair()
+    descriptor = here.detach()  # as of a C++ library: no object of Python's owns it
+    kept = process_groups._Kept("name", None, frozenset(sockets.inodes_of([descriptor])))
+    torch_sockets = TorchSockets()
+    try:
+        torch_sockets.note()
+        torch_sockets.cut()
+        peer.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            peer.recv(1)
+        monkeypatch.setitem(process_groups._kept, ("host", "1", (0, 1)), kept)
+        torch_sockets.note()
+        torch_sockets.cut()
+        assert peer.recv(1) == b""
+    finally:
+        os.close(descriptor)
+        peer.close()
