@@ -14,6 +14,7 @@ Picture = Mapping[str, Any]
 
 WIDTH, TRACK, BOX = 680, 250, 190  # units of the drawing: its width, a worker's way, a server's box
 LEFT, ROW, BOX_ROW = 78, 26, 58
+HOT = 0.02  # of what a server is asked for, and a key is worth naming
 MOST = 32  # workers or servers that are drawn
 STATES = {"training": "", "waiting": "waits", "ended": "has ended"}
 
@@ -171,6 +172,8 @@ def _box(server: Mapping[str, Any], y: float, servers: Sequence[Mapping[str, Any
     held = f"{short_count(server['rows'])} rows, {short_bytes(server['bytes'])}"
     if server["rows_on_disk"]:
         held += f" + {short_bytes(server['bytes_on_disk'])} on disk"
+    elif server["copies"]:
+        held += ", with copies"
     return (
         f"<g><title>server {server['rank']}: {_partitions(server)}; its process takes "
         f"{short_bytes(server['process_bytes'])}</title>"
@@ -244,7 +247,9 @@ def _hot(picture: Picture) -> str:
 def _hot_line(picture: Picture) -> str:
     """Keys that are asked for out of proportion; none where all are asked for alike."""
     rows = {table["name"]: table["rows"] for table in picture["tables"]}
-    hot = [(table, key, share) for table, key, share in picture["hot"] if share * max(1, rows.get(table, 0)) > 3]
+    hot = [
+        (table, key, share) for table, key, share in picture["hot"] if share > max(HOT, 3 / max(1, rows.get(table, 0)))
+    ]
     return "hot keys: " + " · ".join(f"{t}[{key}] {100 * share:.1f} %" for t, key, share in hot) if hot else ""
 
 

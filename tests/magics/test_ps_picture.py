@@ -35,7 +35,7 @@ def picture(**changes: Any) -> dict[str, Any]:
         "pulls": 100,
         "pushes": 1200,
         "staleness": {"w": {"0": 50, "2": 50}, "d": {"0": 9}},
-        "hot": [["w", 67, 0.015], ["w", 5, 0.0005]],
+        "hot": [["w", 67, 0.025], ["w", 5, 0.015]],
         **changes,
     }
 
@@ -81,7 +81,7 @@ def test_it_draws_workers_servers_and_what_flows() -> None:
         assert text in html
     assert "staleness of &#x27;w&#x27;, clocks: 1 on average (0: 50 % · 2: 50 %)" in html
     assert "staleness of &#x27;d&#x27;" not in html
-    assert "hot keys: w[67] 1.5 %" in html
+    assert "hot keys: w[67] 2.5 %" in html
     assert "w[5]" not in html  # a key like any other
 
 
@@ -93,7 +93,7 @@ def test_the_text_says_the_same() -> None:
         "server 0  1,200 rows, 34 kB  48 pulls/s, 7 pushes/s, 821 kB/s",
         "server 1  1,200 rows, 34 kB, 700 B on disk  48 pulls/s, 7 pushes/s, 821 kB/s",
         "staleness of 'w', clocks: 1 on average (0: 50 % · 2: 50 %)",
-        "hot keys: w[67] 1.5 %",
+        "hot keys: w[67] 2.5 %",
         "failed after 4 s",
     ]
 
