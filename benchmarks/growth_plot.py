@@ -1,4 +1,4 @@
-"""The picture of the growth suite: one panel a measure, both axes logarithmic, so that a straight line is a power."""
+"""The picture of a suite that grows: one panel a measure, both axes logarithmic, so that a straight line is a power."""
 
 from __future__ import annotations
 
@@ -15,22 +15,27 @@ _COLOURS = ["#3a8cc9", "#e8590c", "#2f9e6e", "#a36bd1"]
 
 
 class Point(NamedTuple):
-    """One value of one turn: its panel, its line, the number of ranks, and the value."""
+    """One value of one turn: its panel, its line, how many there are of what grows, and the value."""
 
     panel: str
     side: str
-    ranks: int
+    count: int
     value: float
 
 
-def svg(points: Sequence[Point]) -> str:
-    """Draw medians as lines, and every turn as a dot."""
-    return str(vl_convert.vegalite_to_svg(json.dumps(_specification(points)), vl_version=_VEGA_VERSION))
+def svg(points: Sequence[Point], what: str = "ranks", base: int = 2) -> str:
+    """Draw medians as lines, and every turn as a dot.
+
+    Args:
+        what: It is that grows.
+        base: Of the numbers it grows to.
+    """
+    return str(vl_convert.vegalite_to_svg(json.dumps(_specification(points, what, base)), vl_version=_VEGA_VERSION))
 
 
-def _specification(points: Sequence[Point]) -> dict[str, Any]:
+def _specification(points: Sequence[Point], what: str, base: int) -> dict[str, Any]:
     sides = list(dict.fromkeys(point.side for point in points))
-    sizes = sorted({point.ranks for point in points})
+    sizes = sorted({point.count for point in points})
     panels = list(dict.fromkeys(point.panel for point in points))
     colour = {
         "field": "side",
@@ -39,14 +44,14 @@ def _specification(points: Sequence[Point]) -> dict[str, Any]:
         "legend": {"title": None, "orient": "bottom", "symbolType": "stroke", "symbolStrokeWidth": 2},
     }
     x = {
-        "field": "ranks",
+        "field": "count",
         "type": "quantitative",
-        "scale": {"type": "log", "base": 2, "nice": False},
-        "axis": {"title": "ranks", "values": sizes, "grid": False},
+        "scale": {"type": "log", "base": base, "nice": False},
+        "axis": {"title": what, "values": sizes, "format": "~s", "grid": False},
     }
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
-        "description": f"{', '.join(panels)} by number of ranks, of {', '.join(sides)}",
+        "description": f"{', '.join(panels)} by number of {what}, of {', '.join(sides)}",
         "background": "transparent",
         "padding": 8,
         "concat": [_panel([p for p in points if p.panel == panel], panel, x, colour) for panel in panels],

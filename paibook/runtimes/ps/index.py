@@ -15,15 +15,17 @@ Keys = NDArray[np.int64]
 Places = NDArray[np.int64]
 
 MISSING = -1
-_FULL = 0.7  # of the places; beyond it probes grow long
-_EMPTY = -(2**63)  # as a place
+_FULL = 0.75  # of the entries; beyond it probes grow long
+_GROWTH = 1.5
+_EMPTY = 0  # as it is stored: one more than the place, so that an empty entry's is MISSING
 
 
 class KeyIndex:
     """Open addressing with linear probing; a key and its place lie in one cache line.
 
+    Entries lie in the order of their keys' hashes, nearly, so that a larger table is filled from its start to its end.
     Deletion moves later entries back (Knuth, The Art of Computer Programming 3, 6.4, algorithm R), so no tombstones
-    pile up. A place is any number but -1, which means that the key is missing, and the smallest int64.
+    pile up. A place is any number but -1, which means that the key is missing, and the largest int64.
 
     Args:
         capacity: Keys to make room for; grows by itself.
@@ -90,19 +92,16 @@ class KeyIndex:
         """All keys and their places, in the order of the places."""
         used = self._entries[self._entries[:, 1] != _EMPTY]
         used = used[np.argsort(used[:, 1], kind="stable")]
-        return used[:, 0].copy(), used[:, 1].copy()
+        return used[:, 0].copy(), used[:, 1] - 1
 
     def _grow(self) -> None:
-        larger = _table(len(self._entries))  # that many keys take a table of twice the size
+        larger = np.zeros((int(len(self._entries) * _GROWTH), 2), np.int64)
         _move(self._entries, larger)
         self._entries = larger
 
 
 def _table(keys: int) -> NDArray[np.int64]:
-    size = 1 << int(np.ceil(np.log2(max(16, keys / _FULL))))
-    entries = np.empty((size, 2), np.int64)
-    entries[:, 1] = _EMPTY
-    return entries
+    return np.zeros((max(16, int(keys / _FULL) + 1), 2), np.int64)  # zeros take no memory before they are written
 
 
 @njit(inline="always")
@@ -115,17 +114,29 @@ def _home(key: int, size: int) -> int:
     h ^= h >> np.uint64(33)
     h *= np.uint64(0xC4CEB9FE1A85EC53)
     h ^= h >> np.uint64(33)
-    return np.int64(h & np.uint64(size - 1))  # type: ignore[return-value]
+    # Its upper half, scaled to the table: order is kept, where a remainder would shuffle the entries when it grows.
+    return np.int64(((h >> np.uint64(32)) * np.uint64(size)) >> np.uint64(32))  # type: ignore[return-value]
 
 
 @njit(inline="always")
 def _seek(entries: Any, key: int) -> int:
     """The row of the key, or the empty row where it would go."""
-    mask = len(entries) - 1
     row = _home(key, len(entries))
     while entries[row, 1] != _EMPTY and entries[row, 0] != key:
-        row = (row + 1) & mask
+        row = _after(row, len(entries))
     return row
+
+
+@njit(inline="always")
+def _after(row: int, size: int) -> int:
+    row += 1
+    return 0 if row == size else row
+
+
+@njit(inline="always")
+def _distance(first: int, last: int, size: int) -> int:
+    """Steps from one entry to another, round the end."""
+    return last - first if first <= last else last - first + size
 
 
 @jit
@@ -134,8 +145,7 @@ def _find(entries: Any, keys: Any, places: Any) -> None:
     for i in range(count):
         if i + AHEAD < count:
             prefetch(entries, _home(keys[i + AHEAD], len(entries)))
-        place = entries[_seek(entries, keys[i]), 1]
-        places[i] = MISSING if place == _EMPTY else place
+        places[i] = entries[_seek(entries, keys[i]), 1] - 1
 
 
 @jit
@@ -151,10 +161,10 @@ def _add(
             if given >= min(left, room):
                 return i, given
             entries[row, 0] = keys[i]
-            entries[row, 1] = free[left - given - 1]
+            entries[row, 1] = free[left - given - 1] + 1
             added[count + given] = i
             given += 1
-        places[i] = entries[row, 1]
+        places[i] = entries[row, 1] - 1
     return len(keys), given
 
 
@@ -165,14 +175,13 @@ def _put(entries: Any, keys: Any, places: Any) -> int:
         row = _seek(entries, keys[i])
         new += entries[row, 1] == _EMPTY
         entries[row, 0] = keys[i]
-        entries[row, 1] = places[i]
+        entries[row, 1] = places[i] + 1
     return new
 
 
 @jit
 def _delete(entries: Any, keys: Any) -> int:
-    mask = len(entries) - 1
-    gone = 0
+    size, gone = len(entries), 0
     for i in range(len(keys)):
         hole = _seek(entries, keys[i])
         if entries[hole, 1] == _EMPTY:
@@ -180,11 +189,11 @@ def _delete(entries: Any, keys: Any) -> int:
         gone += 1
         row = hole
         while True:
-            row = (row + 1) & mask
+            row = _after(row, size)
             if entries[row, 1] == _EMPTY:
                 break
             # An entry may fill the hole unless its home lies behind the hole.
-            if ((row - _home(entries[row, 0], len(entries))) & mask) >= ((row - hole) & mask):
+            if _distance(_home(entries[row, 0], size), row, size) >= _distance(hole, row, size):
                 entries[hole, 0] = entries[row, 0]
                 entries[hole, 1] = entries[row, 1]
                 hole = row

@@ -16,7 +16,7 @@ class SlotPool:
     """Gives out slots and takes them back.
 
     Args:
-        columns: Name and type of what is noted of each slot, "key" among them; the others are -1 while it is free.
+        columns: Name and type of what is noted of each slot; all but "key" are -1 while it is free.
 
     Attributes:
         columns: Name to array, an element for each slot.

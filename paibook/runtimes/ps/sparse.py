@@ -60,11 +60,13 @@ class SparseTable(Shard):
 
     def _forget(self) -> None:
         self._index = KeyIndex()
-        columns = {"key": "i8"}
+        columns = {}
         if self._limit is not None or self._budget is not None:
             columns["step"] = "i8"  # of the last push
         if self.spec.expire_after is not None:
             columns["clock"] = "i8"
+        if columns:
+            columns["key"] = "i8"  # of rows that may have to go
         self._memory, self._disk = SlotPool(columns), SlotPool(columns)
         self._memory.grow(len(self._weights))
         self._drop_file()
@@ -159,7 +161,7 @@ class SparseTable(Shard):
         self._fill(wanted[added], places[added])
 
     def _fill(self, keys: Keys, slots: Slots) -> None:
-        self._memory.columns["key"][slots] = keys
+        self._memory.note(slots, key=keys)
         self._weights[slots] = self._init.fill(keys, self.spec.width, self.spec.dtype)
         for array in self._state:
             array[slots] = 0
@@ -318,8 +320,8 @@ class SparseTable(Shard):
             slots = self._memory.take(len(keys))
             for name, plane in zip(names, self._planes, strict=True):
                 plane[slots] = arrays[name][part].reshape(len(keys), -1)
-            self._memory.columns["key"][slots] = keys
-            self._memory.note(slots, **{name: self._pushed(arrays, name, part) for name in ("step", "clock")})
+            pushed = {name: self._pushed(arrays, name, part) for name in ("step", "clock")}
+            self._memory.note(slots, key=keys, **pushed)
             self._index.put(keys, slots)
         self._steps -= 1
 

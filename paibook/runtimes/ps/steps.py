@@ -152,6 +152,8 @@ def sum_duplicates(slots: Any, gradient: Any, marker: Any) -> int:
     count, width = gradient.shape
     different = 0
     for i in range(count):
+        if i + AHEAD < count:
+            prefetch(marker, slots[i + AHEAD])
         slot = slots[i]
         place = marker[slot]
         if 0 <= place < different and slots[place] == slot:

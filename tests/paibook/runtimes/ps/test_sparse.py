@@ -162,6 +162,16 @@ def test_the_index_is_a_dictionary(turns: list[tuple[bool, list[int]]]) -> None:
         index.add(array(fresh), free, 2)
 
 
+def test_a_key_takes_its_row_and_little_more() -> None:
+    table = SparseTable(spec(width=1, dtype="float32"), None)
+    rng = np.random.default_rng(0)
+    for turn in range(60):
+        table.apply(rng.integers(-(2**63), 2**63 - 1, 1000), np.ones((1000, 1), np.float32))
+        if turn > 20:  # by then what a table begins with counts for little
+            # The weight, a mark, the key and the place of its row, the index's free entries, and the stock of slots.
+            assert table.usage()["bytes_in_memory"] / table.rows < 4 + 4 + 16 * 1.5 / 0.75 + 4
+
+
 def test_what_is_pulled_but_never_pushed_takes_no_row() -> None:
     table = SparseTable(spec(init=Uniform(seed=3)), None)
     keys = array([5, 7, 5])

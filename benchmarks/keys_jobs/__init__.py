@@ -1,0 +1,1 @@
+"""The programs of the keys suite, one for each side."""
