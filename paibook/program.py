@@ -39,7 +39,12 @@ class Program:
             SyntaxError: As Python raises it, pointing into the cell.
         """
         with _compiling:
-            return ast.parse(self.source, filename=self.filename)
+            try:
+                return ast.parse(self.source, filename=self.filename)
+            except SystemError:
+                # Python 3.11 counts the depth of all threads' trees in one place (cpython issue 106905), and another
+                # thread parsed something elsewhere.
+                return ast.parse(self.source, filename=self.filename)
 
     def compile(self) -> None:
         """Find what only compiling finds, such as ``return`` outside a function.
