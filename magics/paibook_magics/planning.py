@@ -8,10 +8,10 @@ from itertools import takewhile
 from typing import Any
 
 from paibook.errors import PlanError
-from paibook.hyperparameters import HyperParameters
 from paibook.plan import Plan
 from paibook.program import Program
 from paibook.resources import Resources
+from paibook_magics.hyperparameter_words import hyperparameters
 from paibook_magics.mapreduce_planning import is_path, mapreduce_options
 from paibook_magics.options import parse_pai_cluster, parse_targets, parser
 
@@ -64,7 +64,7 @@ def plan_cell(
         cluster=cluster,
         name=options.name,
         options=_options(magic, options, program, namespace),
-        hyperparameters=HyperParameters.from_pairs(options.hp).values(),
+        hyperparameters=hyperparameters(options.hp, namespace).values(),
         push=options.push,
         pull=options.pull,
         targets=parse_targets(options.targets, asked["workers"]),
