@@ -12,6 +12,7 @@ from paibook.session import Session
 from paibook.widgets.figure import bundle
 from paibook_magics.cells import MAGICS, Cells, help_text
 from paibook_magics.console import title_of
+from paibook_magics.hyperparameter_form import HP_HELP, HyperParameterForms
 from paibook_magics.lines import CLUSTER_HELP, RUNS_HELP, Lines
 from paibook_magics.picture import Shown
 from paibook_magics.rank_completion import rank_matcher
@@ -35,6 +36,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     ranks = RankLines(session)
     _register(shell, ranks.ranks, "line", "pai_ranks", RANKS_HELP)
     _register(shell, ranks.debug, "line", "pai_debug", DEBUG_HELP)
+    _register(shell, HyperParameterForms(cells).show, "line", "pai_hp", HP_HELP)
     if shell.Completer is not None:
         cells.matcher = rank_matcher(session)
         shell.Completer.custom_matchers.append(cells.matcher)
