@@ -23,6 +23,7 @@ _LAZY = {
     "HyperParameters": "paibook.hyperparameters",
     "between": "paibook.hyperparameters",
     "choice": "paibook.hyperparameters",
+    "search": "paibook.studies",
     "shard": "paibook.runtimes.shards",
     "LogisticRegression": "paibook.algorithms.estimators",
     "SoftmaxRegression": "paibook.algorithms.estimators",
