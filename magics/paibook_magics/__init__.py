@@ -18,6 +18,8 @@ from paibook_magics.picture import Shown
 from paibook_magics.rank_completion import rank_matcher
 from paibook_magics.rank_inspection import RankInspection
 from paibook_magics.rank_lines import DEBUG_HELP, RANKS_HELP, RankLines
+from paibook_magics.search_cells import SearchCells
+from paibook_magics.search_cells import help_text as search_help
 from paibook_magics.transform import AwaitPaiCells
 
 
@@ -36,6 +38,8 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     ranks = RankLines(session)
     _register(shell, ranks.ranks, "line", "pai_ranks", RANKS_HELP)
     _register(shell, ranks.debug, "line", "pai_debug", DEBUG_HELP)
+    cells.search = SearchCells(cells)
+    _register(shell, cells.search.run_blocking, "line_cell", "pai_search", search_help())
     _register(shell, HyperParameterForms(cells).show, "line", "pai_hp", HP_HELP)
     if shell.Completer is not None:
         cells.matcher = rank_matcher(session)

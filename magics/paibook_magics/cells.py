@@ -68,13 +68,14 @@ class Cells:
         self.shell = shell
         self.session = session
         self.matcher: Any = None  # completes names of the ranks, where the shell completes at all
+        self.search: Any = None  # studies over these cells
         self.inspection: Any = None  # shows what they are, where the shell is a kernel's
         self.recent: deque[Recent] = deque(maxlen=RECENT)  # the latest first
         self._following: set[asyncio.Task[None]] = set()
 
     async def run_cell(self, magic: str, line: str, body: str) -> Run | None:
         """Run a cell and wait for it on the event loop, so that widgets stay alive meanwhile."""
-        started = self._start(Recent(magic, self._expand(line), body, self._cell_name()))
+        started = self._start(Recent(magic, self._expand(line), body, self.cell_name()))
         if started is None:
             return None
         if started.options.noblock:
@@ -88,7 +89,7 @@ class Cells:
         """The same without an event loop: plain IPython, and cells nested in other magics such as ``%%time``."""
         if parser(magic).parse_line(line).noblock:
             raise PlanError("--noblock needs a notebook's event loop; here, leave it out")
-        started = self._start(Recent(magic, line, body, self._cell_name()))
+        started = self._start(Recent(magic, line, body, self.cell_name()))
         if started is not None:
             follow_blocking(started.run, started.console)
             self._keep(started)
@@ -150,10 +151,10 @@ class Cells:
         plan, options = self.plan(cell, hyperparameters)
         if options.dry_run:
             self.session.check(plan)
-            self.shell.display_pub.publish(plan_bundle(plan, self._variables(plan)))
+            self.shell.display_pub.publish(plan_bundle(plan, self.variables(plan)))
             return None
         console = Console(options.group_outputs, options.progress_after)
-        variables = self._variables(plan)
+        variables = self.variables(plan)
         run = self.session.run(plan, variables, console.on_event, console.on_progress)
         self._remember(cell)
         try:
@@ -171,11 +172,13 @@ class Cells:
         # As IPython does for its own magics: {name} and $name. PAI's JSON has braces of its own.
         return line if re.search(r'\{\s*"', line) else str(self.shell.var_expand(line))
 
-    def _cell_name(self) -> str:
+    def cell_name(self) -> str:
+        """What the running cell is called."""
         # The running cell is the last one recorded; execution_count has moved on already in some versions.
         return f"Cell In[{len(self.shell.user_ns.get('In', [''])) - 1}]"
 
-    def _variables(self, plan: Plan) -> dict[str, Any]:
+    def variables(self, plan: Plan) -> dict[str, Any]:
+        """The notebook's variables that a plan takes along."""
         names = {*plan.push, *input_variables(plan)}
         return {name: self.shell.user_ns[name] for name in names if name in self.shell.user_ns}
 

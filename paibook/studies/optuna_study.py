@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import threading
 import warnings
@@ -21,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from paibook.errors import PaibookError, PlanError
 from paibook.hyperparameters.fields import FieldView
 from paibook.studies.space import Space
-from paibook.studies.trials import State, StudyOptions, Trial
+from paibook.studies.trials import CURVE, State, StudyOptions, Trial
 
 STARTUP_TRIALS = 5  # that end before any is judged, or chosen by what the others gave
 LEAST_FOR_IMPORTANCE = 4
@@ -238,7 +239,7 @@ def _trial(trial: FrozenTrial) -> Trial:
     attrs = trial.user_attrs
     steps = sorted(trial.intermediate_values)
     curve = [trial.intermediate_values[step] for step in steps]
-    every = max(1, len(curve) // 60)
+    every = max(1, math.ceil(len(curve) / CURVE))
     return Trial(
         trial.number,
         attrs.get("state") or _STATES[trial.state],

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from paibook.clusters.contract import Cluster
@@ -96,6 +97,10 @@ class Search:
         """
         return self._future.result(timeout)
 
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait for the end; what ``result`` would raise, or None."""
+        return self._future.exception(timeout)
+
     def add_done_callback(self, callback: Callable[[Search], None]) -> None:
         """Call ``callback(search)`` when it ends, from a background thread; at once when it already has."""
         self._future.add_done_callback(lambda _future: callback(self))
@@ -115,6 +120,11 @@ class Search:
         if trial is not None:
             trial.stopped = True
             trial.run.cancel()
+
+    @property
+    def path(self) -> Path:
+        """The file the study is kept in."""
+        return self._study.path
 
     @property
     def cancelled(self) -> bool:

@@ -17,6 +17,7 @@ Sampler = Literal["tpe", "random"]
 Pruner = Literal["median", "hyperband", "none"]
 Which = Literal["last", "best"]
 State = Literal["running", "done", "pruned", "failed", "stopped"]
+CURVE = 30  # values of a trial's metric that are kept for its picture
 FOLDER = "paibook-studies"  # in the project's folder
 
 
@@ -109,7 +110,7 @@ class Trial:
             "state": self.state,
             "params": dict(self.params),
             "value": self.value if self.value is None or math.isfinite(self.value) else None,
-            "curve": [value if math.isfinite(value) else None for value in self.curve],
+            "curve": [float(f"{value:.4g}") if math.isfinite(value) else None for value in self.curve],
             "run": self.run,
             "seconds": round(self.seconds, 1),
             "error": self.error,
@@ -150,7 +151,7 @@ class StepMeans:
         values = self._values[step]
         return sum(values) / len(values)
 
-    def curve(self, most: int = 60) -> tuple[float, ...]:
+    def curve(self, most: int = CURVE) -> tuple[float, ...]:
         """The means in order of steps, at most so many of them, the last included."""
         steps = sorted(self._values)
         every = max(1, math.ceil(len(steps) / most))

@@ -13,7 +13,7 @@ import pytest
 
 import paibook as pai
 from paibook.errors import PaibookError, PlanError, RunCancelled, RunError
-from paibook.hyperparameters import HyperParameters, between, choice
+from paibook.hyperparameters import HyperParameters, between
 from paibook.plan import Plan
 from paibook.program import Program
 from paibook.resources import Resources
