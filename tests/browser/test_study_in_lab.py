@@ -14,7 +14,7 @@ import paibook as pai
 adam = {"lr": pai.between(1e-4, 1.0, default=0.1, log=True), "batch_size": pai.between(8, 128, default=64, step=8),
         "optimizer": pai.choice("adam", "sgd"), "mark": "first"}
 """
-SEARCH = """%%pai_search --trials 14 --seed 3 --jobs 2 --study first -o best
+SEARCH = """%%pai_search --trials 14 --seed 3 --jobs 2 --pruner none --study first -o best
 %%pai_allreduce -n 1 --hp adam
 import math, pathlib, time
 mark = pathlib.Path(hp.mark)
@@ -62,13 +62,13 @@ def visit(lab):
         # The page is reloaded while the study goes on: the view resumes from its state.
         {"do": "save"},
         {"do": "open", "url": f"{lab.url}/doc/tree/study.ipynb?reset"},
-        {"do": "wait", "selector": ".pai-trials [data-state=running] .pai-stop"},
+        {"do": "wait", "selector": ".pai-status:has-text('13 of 14 trials · 1 running')"},
         {"do": "scroll", "selector": ".pai-trials [data-trial='1']"},
         {"do": "hover", "selector": ".pai-trials [data-trial='1'] th"},
         {"do": "wait", "selector": ".pai-drawing .pai-marked"},
         {"do": "count", "selector": ".pai-drawing .pai-marked"},
-        {"do": "click", "selector": ".pai-trials [data-trial='0'] .pai-stop"},
-        {"do": "wait", "selector": ".pai-trials [data-trial='0'][data-state=stopped]"},
+        {"do": "click", "selector": ".pai-trials [data-state=running] .pai-stop"},
+        {"do": "wait", "selector": ".pai-trials [data-state=stopped]"},
         {"do": "wait", "selector": ".pai-study[data-state=finished]"},
         {"do": "text", "selector": ".pai-study .pai-status"},
     )
