@@ -73,6 +73,9 @@ class SearchCells:
 
     def _search(self, options: argparse.Namespace, cell: Recent) -> Search:
         plan, its_own = self._cells.plan(cell, [])
+        for option, given in (("-a", its_own.noblock), ("--dry-run", its_own.dry_run), ("--local", its_own.local)):
+            if given:
+                raise PlanError(f"{option} does not go with a search; leave it out of the cell's line")
         model, values, pairs = split(its_own.hp, self._cells.shell.user_ns)
         fixed = from_words(model, pairs)
         space = Space.of(model, values, fixed, parse_ranges(options.space))

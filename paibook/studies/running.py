@@ -226,6 +226,7 @@ class Search:
         """One cluster for each trial at once: the session's own, and siblings that hold ranks of their own."""
         cluster = self._session.cluster_of(self.plan)
         cluster.start()
+        tasks_only = self.plan.runtime == "mapreduce"  # which share the workers as they come
         ranks = self.plan.resources.workers + self.plan.resources.servers
         status = cluster.status()
         jobs = self.options.jobs
@@ -234,7 +235,7 @@ class Search:
         jobs = min(jobs, self.options.trials)
         own = sum(rank.role in ("worker", "server") for rank in status.ranks)
         needed = ranks * (jobs - 1) + max(0, ranks - own)
-        if self.options.jobs is not None and jobs > 1 and needed > status.free:
+        if self.options.jobs is not None and jobs > 1 and needed > status.free and not tasks_only:
             raise PlanError(
                 f"--jobs {jobs}: {jobs} trials of {ranks} ranks take {needed} more ranks and {cluster.reference} has "
                 f"room for {status.free}; ask for fewer, or for fewer ranks with -n"
@@ -307,8 +308,10 @@ class Search:
         value = active.means.value(self.options.which, self.options.direction)
         if isinstance(error, RunCancelled) and (active.pruned or active.stopped):
             self._study.tell(number, "pruned" if active.pruned else "stopped")
-        elif isinstance(error, RunCancelled) and self._cancelled:
+        elif isinstance(error, RunCancelled):
+            # Also where the session is closing, which a further trial would open again.
             self._study.tell(number, "stopped", again=True)
+            self.cancel()
         elif error is not None:
             self._fail(number, _first_line(error), error)
         elif value is None:

@@ -35,7 +35,7 @@ class StudyOptions:
         sampler: ``tpe`` (Bergstra et al., 2011) or ``random``.
         pruner: Ends trials that do badly: below the ``median`` of the others at the same step, ``hyperband``
             (Li et al., 2018), or ``none``.
-        warmup: Steps of a trial that are not judged, and finished trials before any is judged are 5.
+        warmup: Steps of a trial that the pruner does not judge; nor does it judge any before five trials have ended.
         seed: Makes the choices the same again, as long as trials run one at a time.
         study: Name of the study; made up where it is empty.
         resume: Go on with a study of this name.

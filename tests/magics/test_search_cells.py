@@ -83,6 +83,11 @@ def test_the_line_below_begins_a_cell(cells: Cells) -> None:
     assert "Cell In" in refused(cells, "", "%%pai_allreduce --hp Model\nreturn 1\n", ProgramError)
 
 
+@pytest.mark.parametrize("option", ["-a", "--dry-run", "--local"])
+def test_options_of_the_cell_that_do_not_go_with_a_search(cells: Cells, option: str) -> None:
+    assert f"{option} does not go with a search" in refused(cells, "", BODY.replace("-n 1", f"-n 1 {option}"))
+
+
 def test_lines_are_counted_as_the_notebook_does() -> None:
     cell = inner_cell("\n%%pai_ps -n 2 --hp A\nx = 1\n", "Cell In[3]")
     assert (cell.magic, cell.line) == ("pai_ps", "-n 2 --hp A")

@@ -124,6 +124,15 @@ def test_stop_ends_all_of_it_and_a_resumed_study_tries_again_what_was_running(se
     assert again.trials[0].params == before
 
 
+def test_a_session_that_closes_ends_the_search(search: Any, session: Session) -> None:
+    going = search("import time\npai.log(step=0, loss=hp.lr)\ntime.sleep(60)")
+    until(lambda: going.trials and going.trials[0].curve)
+    session.close()
+    with pytest.raises(RunCancelled):
+        going.result(WAIT)
+    assert len(session.runs) == 1
+
+
 def test_a_resumed_study_goes_up_to_its_number_of_trials(search: Any) -> None:
     search(trials=3).result(WAIT)
     more = search(trials=5, resume=True)
