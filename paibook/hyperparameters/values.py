@@ -32,6 +32,17 @@ def merged(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
     return nested({**flat(values), **flat(over)})
 
 
+def at(values: Mapping[str, Any], path: str) -> Any:
+    """The value at a dotted path.
+
+    Raises:
+        KeyError: There is none.
+    """
+    for part in path.split("."):
+        values = values[part]
+    return values
+
+
 def put(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
     """Set a value at a path of names, making the groups on the way."""
     for part in path[:-1]:

@@ -50,8 +50,7 @@ class Space:
             PlanError: Nothing to search, a value the model does not accept, a range that leaves the model's, or a
                 name it does not have.
         """
-        if not model.model_fields and flat(fixed).keys() & ranges.keys():
-            both = ", ".join(sorted(flat(fixed).keys() & ranges.keys()))
+        if both := ", ".join(sorted(flat(fixed).keys() & ranges.keys())):
             raise PlanError(f"{both}: both a value and a range to search; leave out one")
         own = {view.path: view for view in fields_of(model)}
         extra = {view.path: view for view in fields_of(HyperParameters.of(nested(ranges)))} if ranges else {}

@@ -16,7 +16,7 @@ from paibook.errors import PlanError
 from paibook.hyperparameters import HyperParameters
 from paibook.hyperparameters.fields import FieldView, fields_of
 from paibook.hyperparameters.model import messages, over_group_defaults
-from paibook.hyperparameters.values import flat, nested, value_of, words
+from paibook.hyperparameters.values import at, flat, nested, value_of, words
 
 _STATIC = Path(__file__).parent / "static"
 
@@ -120,9 +120,10 @@ class HyperParameterForm(anywidget.AnyWidget):
 
     def words(self) -> list[str]:
         """The words of ``--hp`` that give these values: the model's name and what differs from it, or every value."""
-        values = flat(self.hyperparameters.values())
+        whole = self.hyperparameters.values()
         if not self._name:
-            return words(values)
+            return words(whole)
+        values = {path: at(whole, path) for path in self._views}
         changed = {path: value for path, value in values.items() if value != self._default(path)}
         return [self._name, *words(changed)]
 
@@ -167,7 +168,7 @@ class HyperParameterForm(anywidget.AnyWidget):
         except ValidationError as error:
             wrong = {**messages(error), **wrong}
         self._checked = None if wrong else checked
-        now = {} if checked is None else flat(checked.values())
+        now = {} if checked is None else {path: at(checked.values(), path) for path in self._views}
         with self.hold_sync():
             self.errors = wrong
             self.differs = [path for path, value in self.last.items() if now.get(path, self.entered[path]) != value]

@@ -89,6 +89,11 @@ def test_trials_that_do_badly_are_pruned(search: Any) -> None:
     assert all(len(trial.curve) < 20 and trial.value > best.value for trial in pruned)
 
 
+def test_hyperband_and_random_search(search: Any) -> None:
+    cell = "for step in range(9): pai.log(step=step, loss=hp.lr)"
+    assert search(cell, sampler="random", pruner="hyperband", warmup=2, trials=6).result(WAIT).state == "done"
+
+
 def test_one_trial_is_stopped_and_the_others_go_on(search: Any, tmp_path: Path) -> None:
     cell = """
 import pathlib, time

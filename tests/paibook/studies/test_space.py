@@ -91,4 +91,6 @@ def test_an_empty_space_says_what_to_do() -> None:
 
 def test_a_value_and_a_range_for_one_name_are_told() -> None:
     with pytest.raises(PlanError, match="lr: both a value and a range"):
+        space(parse_ranges(["lr=0.1..0.2"]), lr=0.1)
+    with pytest.raises(PlanError, match="lr: both a value and a range"):
         Space.of(HyperParameters, {}, {"lr": 1}, parse_ranges(["lr=0..1"]))

@@ -107,6 +107,18 @@ def test_the_table_escapes_what_was_typed(form):
     assert "deep.name                <b>&" in form.static()["text/plain"]
 
 
+def test_a_field_that_holds_a_dict_is_no_group():
+    class Shapes(HyperParameters):
+        sizes: dict[str, int] = {"a": 1}
+        lr: float = 0.1
+
+    form = HyperParameterForm(Shapes, name="shapes")
+    assert (form.errors, form.line) == ({}, "--hp shapes")
+    form.enter("sizes", '{"b": 2}')
+    assert form.hyperparameters.values() == {"sizes": {"b": 2}, "lr": 0.1}
+    assert form.line == "--hp shapes sizes.b=2"
+
+
 def test_a_model_without_fields_has_no_form():
     with pytest.raises(PlanError, match="a form needs a model with fields"):
         HyperParameterForm(HyperParameters)
