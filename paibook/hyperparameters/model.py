@@ -136,7 +136,7 @@ def between(
 
     Args:
         low, high: Finite.
-        default: None is refused; without one a value has to be given.
+        default: Without one a value has to be given, on the line or in the form.
         log: Whether the form's slider and the search go by its logarithm.
         step: Distance of the values a search tries and the slider stops at; it does not go with ``log``.
         description: Shown by the form.

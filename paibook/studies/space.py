@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from pydantic.fields import FieldInfo
 
 from paibook.errors import PlanError
 from paibook.hyperparameters import HyperParameters, between, choice
@@ -53,7 +56,8 @@ class Space:
         if both := ", ".join(sorted(flat(fixed).keys() & ranges.keys())):
             raise PlanError(f"{both}: both a value and a range to search; leave out one")
         own = {view.path: view for view in fields_of(model)}
-        extra = {view.path: view for view in fields_of(HyperParameters.of(nested(ranges)))} if ranges else {}
+        typed = {path: _typed(info, own.get(path)) for path, info in ranges.items()}
+        extra = {view.path: view for view in fields_of(HyperParameters.of(nested(typed)))} if ranges else {}
         if own:
             _check_ranges(model, own, extra, values, fixed)
         stays = flat(fixed)
@@ -80,6 +84,8 @@ class Space:
 
 def parse_ranges(words: Sequence[str]) -> dict[str, Any]:
     """Ranges from words: ``lr=1e-4..1:log``, ``units=16..256:16`` (by steps), ``optimizer=sgd,adam``.
+
+    A range between whole numbers is one of whole numbers, unless the model has fractions there.
 
     Raises:
         PlanError: A word of another shape, or a range that cannot be.
@@ -134,6 +140,15 @@ def _check_ranges(
                 merged(merged(nested({**filled, path: end}), values), nested({**flat(fixed), path: end})),
                 "--space ",
             )
+
+
+def _typed(info: Any, own: FieldView | None) -> Any:
+    """A range with whole bounds as one of fractions, where the model has fractions there."""
+    if own is None or own.kind != "float" or not isinstance(info, FieldInfo) or info.annotation is not None:
+        return info
+    made = copy.copy(info)
+    made.annotation = float
+    return made
 
 
 def _first(view: FieldView) -> Any:

@@ -120,7 +120,7 @@ class TestInAKernel:
     def test_an_error_shows_the_cells_own_line(self, fresh_notebook: Any, tmp_path: Path) -> None:
         notebook = fresh_notebook()
         notebook.run(f"import os; os.chdir({str(tmp_path)!r})")
-        outcome = notebook.run("%%pai_search --space lr=0..1 --jobs 1\n%%pai_allreduce -n 1\nx = 1\n1 / 0")
+        outcome = notebook.run("%%pai_search --space lr=0.0..1 --jobs 1\n%%pai_allreduce -n 1\nx = 1\n1 / 0")
         assert outcome.status == "error"
         assert "ZeroDivisionError on rank 0" in outcome.traceback
         assert "line 4" in outcome.traceback
@@ -138,7 +138,7 @@ class TestInAKernel:
                 pressed.append(outcome.seconds)
                 notebook.manager.interrupt_kernel()
 
-        cell = "%%pai_search --space lr=0..1 --jobs 1 --study s\n%%pai_allreduce -n 1\n"
+        cell = "%%pai_search --space lr=0.0..1 --jobs 1 --study s\n%%pai_allreduce -n 1\n"
         outcome = notebook.run(cell + "import time\npai.log(step=0, loss=1)\ntime.sleep(60)", interrupt)
         assert outcome.status == "error"
         assert "the search was stopped" in outcome.evalue

@@ -47,6 +47,14 @@ def test_ranges_take_the_place_of_the_models_own() -> None:
     assert (views["steps"].kind, views["steps"].step) == ("int", 10)
 
 
+def test_whole_bounds_are_fractions_where_the_model_has_them() -> None:
+    model = HyperParameters.of({"lr": 0.1, "n": 3})
+    made = Space.of(model, {}, {}, parse_ranges(["lr=0..1", "n=0..9"]))
+    assert [(view.path, view.kind, view.step) for view in made.searched] == [("lr", "float", None), ("n", "int", 1)]
+    with pytest.raises(PlanError, match="n: Input should be a valid integer"):
+        Space.of(model, {}, {}, parse_ranges(["n=0.5..9"]))
+
+
 def test_ranges_without_a_model() -> None:
     made = Space.of(
         HyperParameters, {}, {"epochs": 3}, parse_ranges(["lr=1e-4..1:log", "opt=sgd,adam", "on=true,false"])
