@@ -28,6 +28,7 @@ STARTUP_TRIALS = 5  # that end before any is judged, or chosen by what the other
 LEAST_FOR_IMPORTANCE = 4
 STALE_SECONDS = 5  # after which a lock is broken whose process ended in the middle of a line
 TAKEN_UP = "taken up"
+DRIVEN = "driven"
 _STATES: dict[TrialState, State] = {
     TrialState.RUNNING: "running",
     TrialState.WAITING: "running",
@@ -124,7 +125,6 @@ class OptunaStudy:
         """Begin a trial: its number, and the values to try by dotted path."""
         with self._lock, _quiet():
             trial = self._study.ask(self._distributions)
-            trial.set_user_attr("pid", [os.getpid(), psutil.Process().create_time()])
             self._running[trial.number] = trial
             return trial.number, dict(trial.params)
 
@@ -138,11 +138,11 @@ class OptunaStudy:
         with self._lock, _quiet():
             return self._running[number].should_prune()
 
-    def note(self, number: int, **facts: Any) -> None:
-        """Keep something with a trial that runs, JSON-able."""
+    def note_run(self, number: int, run: str) -> None:
+        """Keep the run of a trial, and which process drives it."""
+        facts = {"run": run, "pid": os.getpid(), "created": psutil.Process().create_time()}
         with self._lock:
-            for key, value in facts.items():
-                self._running[number].set_user_attr(key, value)
+            self._running[number].set_user_attr(DRIVEN, facts)  # in one, since each is a line that is synced to disk
 
     def tell(self, number: int, state: State, value: float | None = None, error: str = "", again: bool = False) -> None:
         """End a trial.
@@ -157,7 +157,8 @@ class OptunaStudy:
         states = {"done": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "stopped": TrialState.PRUNED}
         with self._lock, _quiet():
             trial = self._running.pop(number)
-            trial.set_user_attr("state", state)
+            if state == "stopped":
+                trial.set_user_attr("state", state)
             if error:
                 trial.set_user_attr("error", error)
             if again:
@@ -246,16 +247,16 @@ def _trial(trial: FrozenTrial) -> Trial:
         dict(trial.params),
         trial.value if trial.value is not None else (curve[-1] if curve else None),
         tuple(curve[::-1][::every][::-1]),
-        str(attrs.get("run", "")),
+        str(attrs.get(DRIVEN, {}).get("run", "")),
         0.0 if trial.duration is None else trial.duration.total_seconds(),
         str(attrs.get("error", "")),
     )
 
 
 def _is_driven(trial: FrozenTrial) -> bool:
-    pid, created = trial.user_attrs.get("pid", (0, 0.0))
+    driven = trial.user_attrs.get(DRIVEN)
     try:
-        return bool(pid) and abs(psutil.Process(pid).create_time() - created) < 1
+        return driven is not None and abs(psutil.Process(driven["pid"]).create_time() - driven["created"]) < 1
     except psutil.NoSuchProcess:
         return False
 

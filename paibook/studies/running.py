@@ -279,7 +279,7 @@ class Search:
         with self._lock:
             self._active[number] = active
         try:
-            self._study.note(number, run=run.id)
+            self._study.note_run(number, run.id)
             ended = threading.Event()
             run.add_done_callback(lambda _run: ended.set())
             if self._cancelled:
