@@ -91,7 +91,7 @@ def visit(lab):
         {"do": "wait", "selector": ".pai-line:has-text('schedule.warmup=50')"},
         {"do": "fill", "selector": f"{lr} .pai-input", "value": "0.25"},
         {"do": "click", "selector": ".pai-form .pai-run"},
-        {"do": "wait", "selector": ".pai-result:has-text('done')"},
+        {"do": "wait", "selector": ".pai-result:has-text('loss 0.25')"},
         {"do": "text", "selector": ".pai-result"},
     )
     assert visit.widget_problems == []
