@@ -55,6 +55,10 @@ class Session:
         self.cluster = self._adopt(cluster)
         return cluster
 
+    def cluster_of(self, plan: Plan) -> Cluster:
+        """The cluster that a plan names, not started yet where it is new to this session."""
+        return self._known(plan.cluster) or self._adopt(connect(plan.cluster))
+
     def check(self, plan: Plan) -> None:
         """Refuse a plan that cannot work, before anything is launched."""
         if not plan.options.get("sql"):
@@ -67,6 +71,7 @@ class Session:
         variables: Mapping[str, Any] | None = None,
         on_event: Callable[[Event], None] | None = None,
         on_progress: Callable[[Progress], None] | None = None,
+        cluster: Cluster | None = None,
     ) -> Run:
         """Check the plan, then carry it out in the background.
 
@@ -74,6 +79,7 @@ class Session:
             plan: ``plan.cluster`` names the cluster.
             variables: Values of the plan's pushed variables and named inputs.
             on_event, on_progress: Called from background threads while it runs.
+            cluster: Use this one, a sibling of the plan's; the caller closes it.
 
         Raises:
             ProgramError, PlanError, DataError, SyntaxError: The plan cannot work; nothing was launched.
@@ -82,7 +88,7 @@ class Session:
         self.check(plan)
         driver = driver_of(plan.runtime)
         sizes = {name: pickled_size(name, values) for name in plan.push}
-        cluster = self._known(plan.cluster) or self._adopt(connect(plan.cluster))
+        cluster = cluster or self.cluster_of(plan)
         run_id, directory = self.history.new_directory(plan.runtime)
         record = RunRecord(run_id, plan.name, plan.runtime, plan.cluster, "running", time.time(), pid=os.getpid())
         run = Run(record, plan, directory, values, on_event, on_progress)
@@ -115,7 +121,7 @@ class Session:
         except PlanError as error:
             kind = f"a %%pai_{plan.runtime} run, {record.state}"
             raise PlanError(f"run {record.id} ({kind}) cannot be resumed: {error}") from None
-        cluster = self._known(plan.cluster) or self._adopt(connect(plan.cluster))
+        cluster = self.cluster_of(plan)
         again = replace(record, state="running", ended=None, error="", pid=os.getpid(), started=time.time())
         run = Run(again, plan, directory, {}, on_event, on_progress, resumed=True)
         self._remember(run)

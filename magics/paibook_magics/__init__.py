@@ -12,11 +12,14 @@ from paibook.session import Session
 from paibook.widgets.figure import bundle
 from paibook_magics.cells import MAGICS, Cells, help_text
 from paibook_magics.console import title_of
+from paibook_magics.hyperparameter_form import HP_HELP, HyperParameterForms
 from paibook_magics.lines import CLUSTER_HELP, RUNS_HELP, Lines
 from paibook_magics.picture import Shown
 from paibook_magics.rank_completion import rank_matcher
 from paibook_magics.rank_inspection import RankInspection
 from paibook_magics.rank_lines import DEBUG_HELP, RANKS_HELP, RankLines
+from paibook_magics.search_cells import SearchCells
+from paibook_magics.search_cells import help_text as search_help
 from paibook_magics.transform import AwaitPaiCells
 
 
@@ -35,6 +38,9 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     ranks = RankLines(session)
     _register(shell, ranks.ranks, "line", "pai_ranks", RANKS_HELP)
     _register(shell, ranks.debug, "line", "pai_debug", DEBUG_HELP)
+    cells.search = SearchCells(cells)
+    _register(shell, cells.search.run_blocking, "line_cell", "pai_search", search_help())
+    _register(shell, HyperParameterForms(cells).show, "line", "pai_hp", HP_HELP)
     if shell.Completer is not None:
         cells.matcher = rank_matcher(session)
         shell.Completer.custom_matchers.append(cells.matcher)

@@ -5,7 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import re
+import shlex
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -23,6 +27,7 @@ from paibook_magics.planning import plan_cell
 from paibook_magics.results import keep
 from paibook_magics.sizes import describe
 
+RECENT = 20
 MAGICS = ("pai_mapreduce", "pai_allreduce", "pai_ps")
 
 
@@ -33,6 +38,22 @@ class Started:
     run: Run
     console: Console
     options: argparse.Namespace
+
+
+@dataclass(frozen=True)
+class Recent:
+    """A cell that has run in this notebook, as it can run again."""
+
+    magic: str
+    line: str
+    body: str
+    name: str
+
+    @property
+    def title(self) -> str:
+        """What people would call it: where it stood, its magic, and its first line of code."""
+        code = next((text.strip() for text in self.body.splitlines() if text.strip()), "")
+        return shorten(f"{self.name.removeprefix('Cell ')} %%{self.magic} {self.line} · {code}", 100, placeholder="…")
 
 
 class Cells:
@@ -47,18 +68,18 @@ class Cells:
         self.shell = shell
         self.session = session
         self.matcher: Any = None  # completes names of the ranks, where the shell completes at all
+        self.search: Any = None  # studies over these cells
         self.inspection: Any = None  # shows what they are, where the shell is a kernel's
+        self.recent: deque[Recent] = deque(maxlen=RECENT)  # the latest first
         self._following: set[asyncio.Task[None]] = set()
 
     async def run_cell(self, magic: str, line: str, body: str) -> Run | None:
         """Run a cell and wait for it on the event loop, so that widgets stay alive meanwhile."""
-        started = self._start(magic, self._expand(line), body)
+        started = self._start(Recent(magic, self._expand(line), body, self.cell_name()))
         if started is None:
             return None
         if started.options.noblock:
-            task = asyncio.get_running_loop().create_task(self._follow_in_background(started))
-            self._following.add(task)  # the loop itself keeps only weak references
-            task.add_done_callback(self._following.discard)
+            self._follow_later(started)
             return started.run
         await follow(started.run, started.console)
         self._keep(started)
@@ -68,34 +89,74 @@ class Cells:
         """The same without an event loop: plain IPython, and cells nested in other magics such as ``%%time``."""
         if parser(magic).parse_line(line).noblock:
             raise PlanError("--noblock needs a notebook's event loop; here, leave it out")
-        started = self._start(magic, line, body)
+        started = self._start(Recent(magic, line, body, self.cell_name()))
         if started is not None:
             follow_blocking(started.run, started.console)
             self._keep(started)
 
-    def _start(self, magic: str, line: str, body: str) -> Started | None:
+    def run_again(self, cell: Recent, hyperparameters: list[str], on_end: Callable[[Run], None]) -> Run:
+        """Run a cell that has run before with other words of ``--hp``, shown where the caller's context stands.
+
+        Args:
+            cell: One of ``recent``.
+            hyperparameters: Take the place of the cell's own.
+            on_end: Called with the run when it has ended and is shown.
+
+        Raises:
+            PaibookError: The cell cannot run so.
+        """
+        print(f"{cell.name.removeprefix('Cell ')} %%{cell.magic} with --hp {shlex.join(hyperparameters)}")
+        started = self._start(cell, hyperparameters)
+        if started is None:
+            raise PlanError("the cell only shows its plan (--dry-run); run it without that first")
+        self._follow_later(started).add_done_callback(lambda _task: on_end(started.run))
+        return started.run
+
+    def plan(self, cell: Recent, hyperparameters: list[str] | None = None) -> tuple[Plan, argparse.Namespace]:
+        """The plan of a cell; ``hyperparameters`` take the place of its own words of ``--hp``.
+
+        Raises:
+            PlanError, SyntaxError: As ``plan_cell``.
+        """
+        return plan_cell(
+            cell.magic,
+            cell.line,
+            cell.body,
+            self.shell.user_ns,
+            self.session.cluster.reference,
+            cell.name,
+            self.shell.transform_cell,
+            hyperparameters,
+        )
+
+    def _follow_later(self, started: Started) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(self._follow_in_background(started))
+        self._following.add(task)  # the loop itself keeps only weak references
+        task.add_done_callback(self._following.discard)
+        return task
+
+    def _remember(self, cell: Recent) -> None:
+        same = [known for known in self.recent if (known.magic, known.body) == (cell.magic, cell.body)]
+        for known in same:
+            self.recent.remove(known)
+        self.recent.appendleft(cell)
+
+    def _start(self, cell: Recent, hyperparameters: list[str] | None = None) -> Started | None:
         try:
-            return self._start_checked(magic, line, body)
+            return self._start_checked(cell, hyperparameters)
         except SyntaxError as error:  # IPython has shown those that parsing finds; `return` outside a function is left
             raise ProgramError(f"{error.filename}, line {error.lineno}: {error.msg}") from None
 
-    def _start_checked(self, magic: str, line: str, body: str) -> Started | None:
-        plan, options = plan_cell(
-            magic,
-            line,
-            body,
-            self.shell.user_ns,
-            self.session.cluster.reference,
-            self._cell_name(),
-            self.shell.transform_cell,
-        )
+    def _start_checked(self, cell: Recent, hyperparameters: list[str] | None) -> Started | None:
+        plan, options = self.plan(cell, hyperparameters)
         if options.dry_run:
             self.session.check(plan)
-            self.shell.display_pub.publish(plan_bundle(plan, self._variables(plan)))
+            self.shell.display_pub.publish(plan_bundle(plan, self.variables(plan)))
             return None
         console = Console(options.group_outputs, options.progress_after)
-        variables = self._variables(plan)
+        variables = self.variables(plan)
         run = self.session.run(plan, variables, console.on_event, console.on_progress)
+        self._remember(cell)
         try:
             console.watch(run)
             if run.pushed:
@@ -111,11 +172,13 @@ class Cells:
         # As IPython does for its own magics: {name} and $name. PAI's JSON has braces of its own.
         return line if re.search(r'\{\s*"', line) else str(self.shell.var_expand(line))
 
-    def _cell_name(self) -> str:
+    def cell_name(self) -> str:
+        """What the running cell is called."""
         # The running cell is the last one recorded; execution_count has moved on already in some versions.
         return f"Cell In[{len(self.shell.user_ns.get('In', [''])) - 1}]"
 
-    def _variables(self, plan: Plan) -> dict[str, Any]:
+    def variables(self, plan: Plan) -> dict[str, Any]:
+        """The notebook's variables that a plan takes along."""
         names = {*plan.push, *input_variables(plan)}
         return {name: self.shell.user_ns[name] for name in names if name in self.shell.user_ns}
 

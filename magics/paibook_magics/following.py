@@ -4,14 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from functools import partial
+from typing import Any, Protocol
 
 from paibook.errors import RunCancelled
-from paibook.run import Run
-from paibook_magics.console import Console
 
 TICK_SECONDS = 0.05
 STOP_SECONDS = 30.0  # a rank that is being sent hundreds of megabytes stops when it has read them
+
+
+class Followed(Protocol):
+    """What goes on in the background: a run, or a search."""
+
+    def done(self) -> bool: ...
+    def cancel(self) -> None: ...
+    def result(self, timeout: float | None = None) -> Any: ...
+    def exception(self, timeout: float | None = None) -> BaseException | None: ...
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None: ...
+
+
+class Display(Protocol):
+    """What shows it."""
+
+    def tick(self) -> None: ...
+    def finish(self) -> None: ...
 
 
 class Stopped(KeyboardInterrupt):
@@ -25,7 +42,7 @@ class Stopped(KeyboardInterrupt):
 Stopped.__name__ = "KeyboardInterrupt"
 
 
-async def follow(run: Run, console: Console) -> None:
+async def follow(run: Followed, console: Display) -> None:
     """Show a run until it ends; raise what it raised. Being cancelled (Stop) cancels the run."""
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -43,7 +60,7 @@ async def follow(run: Run, console: Console) -> None:
     run.result()
 
 
-def follow_blocking(run: Run, console: Console) -> None:
+def follow_blocking(run: Followed, console: Display) -> None:
     """The same, for a caller without an event loop."""
     try:
         while not run.done():
@@ -58,14 +75,14 @@ def follow_blocking(run: Run, console: Console) -> None:
     run.result()
 
 
-def _how_it_stopped(run: Run) -> str:
+def _how_it_stopped(run: Followed) -> str:
     if not run.done():
         return "the run does not stop; `%pai_cluster restart` ends its processes"
     error = run.exception(0)
     return str(error) if isinstance(error, RunCancelled) else "the run had ended already"
 
 
-def _wake(loop: asyncio.AbstractEventLoop, ended: asyncio.Event, _run: Run) -> None:
+def _wake(loop: asyncio.AbstractEventLoop, ended: asyncio.Event, _run: Any) -> None:
     loop.call_soon_threadsafe(ended.set)
 
 
@@ -76,7 +93,7 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
         pass
 
 
-async def _until_stopped(run: Run, ended: asyncio.Event) -> None:
+async def _until_stopped(run: Followed, ended: asyncio.Event) -> None:
     deadline = time.monotonic() + STOP_SECONDS
     while not run.done() and time.monotonic() < deadline:
         try:

@@ -101,8 +101,9 @@ def _add_shared(group: Any) -> None:
         nargs="+",
         action="extend",
         default=[],
-        metavar="lr=0.1",
-        help="hyperparameters; the cell sees them as hp.lr",
+        metavar="[MODEL] lr=0.1",
+        help="hyperparameters; the cell sees them as hp.lr. MODEL is a notebook variable: a pai.HyperParameters "
+        "subclass or instance, or a dict of defaults",
     )
     add("--dry-run", action="store_true", help="show the plan and its picture; run nothing")
     add(

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any
 
 from paibook.errors import PlanError
-from paibook.hyperparameters import HyperParameters
 from paibook.plan import Plan
 from paibook.program import Program
 from paibook.resources import Resources
+from paibook_magics.hyperparameter_words import hyperparameters
 from paibook_magics.mapreduce_planning import is_path, mapreduce_options
 from paibook_magics.options import parse_pai_cluster, parse_targets, parser
 
@@ -26,6 +26,7 @@ def plan_cell(
     cluster: str,
     cell_name: str = "<cell>",
     transform: Callable[[str], str] = lambda source: source,
+    hp: Sequence[str] | None = None,
 ) -> tuple[Plan, argparse.Namespace]:
     """Read a ``%%pai_*`` cell.
 
@@ -36,6 +37,7 @@ def plan_cell(
         cluster: Reference of the session's cluster, used unless the line names another.
         cell_name: What tracebacks call the cell.
         transform: Turns IPython syntax into Python, line for line.
+        hp: Words of ``--hp`` that take the place of the line's own.
 
     Returns:
         The plan, and the options that concern only the notebook (blocking, display).
@@ -64,7 +66,7 @@ def plan_cell(
         cluster=cluster,
         name=options.name,
         options=_options(magic, options, program, namespace),
-        hyperparameters=HyperParameters.from_pairs(options.hp).values(),
+        hyperparameters=hyperparameters(options.hp if hp is None else hp, namespace).values(),
         push=options.push,
         pull=options.pull,
         targets=parse_targets(options.targets, asked["workers"]),

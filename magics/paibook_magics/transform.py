@@ -10,12 +10,16 @@ from IPython.core.inputtransformer2 import TransformerManager
 from IPython.core.interactiveshell import InteractiveShell
 
 from paibook_magics.cells import MAGICS
+from paibook_magics.search_cells import without_inner_line
 
 _FIRST_LINE = re.compile(rf"^%%({'|'.join(MAGICS)})\b(.*)$")
+_SEARCH = re.compile(r"^(%%?)pai_search\b(.*)$")
 
 
 class AwaitPaiCells:
     """An IPython input transformer: a ``%%pai_*`` cell becomes ``await get_ipython().paibook.run_cell(...)``.
+
+    So does a search, ``%%pai_search`` or ``%pai_search`` alone in its cell.
 
     Cells that start with anything else, and requests for help (``%%pai_ps?``), pass unchanged. A body that is not
     Python takes the call's place, so that IPython itself shows the syntax error, at the cell's own line; under
@@ -36,6 +40,8 @@ class AwaitPaiCells:
         self.executing = False
 
     def __call__(self, lines: list[str]) -> list[str]:
+        if lines and not self.executing and (match := _SEARCH.match(lines[0].rstrip("\n"))):
+            return self._search(match, lines)
         match = _FIRST_LINE.match(lines[0].rstrip("\n")) if lines and not self.executing else None
         if match is None or match[2].rstrip().endswith("?"):
             return lines
@@ -45,6 +51,17 @@ class AwaitPaiCells:
         if not self._can_await():
             return lines  # IPython makes it a synchronous call
         return [f"await get_ipython().paibook.run_cell({magic!r}, {line!r}, {body!r})\n"]
+
+    def _search(self, match: re.Match[str], lines: list[str]) -> list[str]:
+        line, body = match[2].strip(), "".join(lines[1:])
+        alone = match[1] == "%"
+        if line.endswith("?") or (alone and body.strip()):
+            return lines  # a line among others; IPython makes it a synchronous call
+        if not alone and not _is_python(without_inner_line(body)) and "--sql" not in body:
+            return ["\n", *without_inner_line(body).splitlines(keepends=True)]
+        if not self._can_await():
+            return lines
+        return [f"await get_ipython().paibook.search.run({line!r}, {body!r})\n"]
 
     def _can_await(self) -> bool:
         # In a terminal, Ctrl-C would leave an awaited run going unseen.

@@ -287,6 +287,13 @@ class Cluster(ABC):
         """
         raise ClusterError(f"{self.reference} cannot go on with fewer ranks")
 
+    def sibling(self) -> Cluster | None:
+        """The same workers with ranks of their own, so that two runs need not take turns; None where that cannot be.
+
+        ``close`` ends those ranks and nothing else; close it before this cluster.
+        """
+        return None
+
     @abstractmethod
     def scale(self, workers: int) -> None:
         """Change the number of task workers, where the cluster is ours to change."""

@@ -112,6 +112,9 @@ class DaskCluster(Cluster):
                 return super().without_lost(most, role)
             return self._launcher.without_lost(most, role)
 
+    def sibling(self) -> DaskCluster:
+        return _Sibling(self)
+
     def scale(self, workers: int) -> None:
         cluster = self._started().cluster
         if cluster is None:
@@ -277,6 +280,20 @@ class DaskCluster(Cluster):
         finally:
             if controller is not None:
                 controller.stop()
+
+
+class _Sibling(DaskCluster):
+    """Ranks of their own on another's workers, through the other's client."""
+
+    def __init__(self, other: DaskCluster) -> None:
+        super().__init__(other.reference, other._started, owns_client=False)
+        self._other = other
+
+    def _capacity(self) -> dict[str, int]:
+        return self._other._capacity()
+
+    def _make_room(self, missing: int) -> None:
+        """Whoever asks for a sibling has counted what is free."""
 
 
 class EmbeddedCluster(DaskCluster):

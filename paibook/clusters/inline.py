@@ -75,6 +75,9 @@ class InlineCluster(Cluster):
                 threads[rank] = _RankThread(role, rank)
         return InlineRanks(role, threads[:size])
 
+    def sibling(self) -> InlineCluster:
+        return InlineCluster(self._slots)
+
     def scale(self, workers: int) -> None:
         self._slots = max(1, workers)
         if self._tasks is not None:

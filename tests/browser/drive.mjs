@@ -9,6 +9,7 @@
 //   {"do": "canvas", "selector": ...} -> hash      {"do": "changes", "selector": ..., "times": 3}: the canvas was redrawn
 //   {"do": "save"}                                 {"do": "screenshot", "path": ..., "selector": null}
 //   {"do": "scroll", "selector": ...}              {"do": "size", "width": ..., "height": ...}
+//   {"do": "fill", "selector": ..., "value": ...}  {"do": "select", "selector": ..., "label": ...}
 //   {"do": "evaluate", "script": ...} -> its value
 import { chromium } from "playwright-core";
 
@@ -77,6 +78,12 @@ async function perform(action) {
       await page.mouse.move(box.x + box.width * (action.x ?? 0.5), box.y + box.height * (action.y ?? 0.5));
       return;
     }
+    case "fill":
+      await found.nth(action.nth ?? 0).fill(action.value);
+      return;
+    case "select":
+      await found.nth(action.nth ?? 0).selectOption({ label: action.label });
+      return;
     case "press":
       await page.keyboard.press(action.key);
       return;

@@ -305,3 +305,40 @@ class TestStatus:
         results(cluster.ranks(1).apply(remember, "old", 1))
         cluster.restart()
         assert results(cluster.ranks(1).apply(recall, "old")) == [None]
+
+
+class TestSiblings:
+    def test_a_sibling_has_ranks_of_its_own_beside_the_clusters(self, cluster: Cluster) -> None:
+        cluster.restart()
+        ranks = cluster.ranks(1)
+        results(ranks.apply(remember, "whose", "mine"))
+        sibling = cluster.sibling()
+        if sibling is None:
+            assert cluster.reference.endswith(".json")  # the engines of ipyparallel are all one client's
+            return
+        try:
+            busy = started(ranks, wait_long)
+            others = sibling.ranks(1)
+            assert results(others.apply(recall, "whose")) == [None]  # while the cluster's own rank is busy
+            assert not busy[0].done()
+            ranks.interrupt()
+            with pytest.raises(KeyboardInterrupt):
+                busy[0].result(WAIT)
+        finally:
+            sibling.close()
+        assert results(ranks.apply(recall, "whose")) == ["mine"]
+        assert len(cluster.status().ranks) == 1
+
+    def test_its_ranks_take_room(self, cluster: Cluster) -> None:
+        needs_processes(cluster)
+        cluster.restart()
+        free = cluster.status().free
+        sibling = cluster.sibling()
+        if sibling is None:
+            return
+        try:
+            sibling.ranks(1)
+            assert cluster.status().free == free - 1
+        finally:
+            sibling.close()
+        assert cluster.status().free == free

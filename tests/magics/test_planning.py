@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from IPython.core.inputtransformer2 import TransformerManager
 
 from paibook.errors import PlanError
+from paibook.hyperparameters import HyperParameters
 from paibook.plan import Plan
 from paibook.resources import Resources
 from paibook_magics.examples import EXAMPLES
@@ -66,6 +67,21 @@ class TestShared:
     @pytest.mark.parametrize("word", ["lr", "=1"])
     def test_a_bad_hyperparameter_is_named(self, word: str) -> None:
         assert repr(word) in refused("pai_allreduce", f"--hp {word}")
+
+    def test_a_model_of_the_notebook_checks_the_words_and_gives_the_rest(self) -> None:
+        defaults = {"lr": 0.5, "schedule": {"warmup": 5, "kind": "linear"}}
+        plan = planned("pai_allreduce", "--hp defaults schedule.warmup=7 -n 2", defaults=defaults)
+        assert plan.hyperparameters == {"lr": 0.5, "schedule": {"warmup": 7, "kind": "linear"}}
+        assert "did you mean lr?" in refused("pai_allreduce", "--hp defaults lrr=1", defaults=defaults)
+        assert "lr: Input should be a valid number" in refused("pai_ps", "--hp defaults lr=x", defaults=defaults)
+
+    def test_an_instance_gives_its_own_values(self) -> None:
+        made = HyperParameters.of({"lr": 0.5, "steps": 3}).from_pairs(["steps=9"])
+        assert planned("pai_allreduce", "--hp made lr=1", made=made).hyperparameters == {"lr": 1.0, "steps": 9}
+
+    def test_what_is_no_model_is_named(self) -> None:
+        assert "x is of type int" in refused("pai_allreduce", "--hp x lr=1", x=3)
+        assert "'a' and 'b'" in refused("pai_allreduce", "--hp a b", a={}, b={})
 
 
 class TestLineNumbers:

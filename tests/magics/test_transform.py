@@ -114,3 +114,32 @@ def test_ipython_leaves_the_call_as_it_is() -> None:
     manager = TransformerManager()
     manager.cleanup_transforms.append(AwaitPaiCells(NOTEBOOK))
     assert call(manager.transform_cell("%%pai_ps -n 2\n%time x = 1\n")) == ["pai_ps", "-n 2", "%time x = 1\n"]
+
+
+def search_call(source: str) -> list[str]:
+    """The arguments of an awaited search."""
+    (statement,) = ast.parse(source).body
+    assert "get_ipython().paibook.search.run" in ast.unparse(statement)
+    return [ast.literal_eval(node) for node in ast.walk(statement) if isinstance(node, ast.Constant)]
+
+
+def test_a_search_becomes_an_awaited_call() -> None:
+    cell = "%%pai_search --trials 3\n%%pai_allreduce -n 2\nx = 1\n"
+    assert search_call(transformed(cell)) == ["--trials 3", "%%pai_allreduce -n 2\nx = 1\n"]
+    assert search_call(transformed("%pai_search --cell 3")) == ["--cell 3", ""]
+
+
+@pytest.mark.parametrize(
+    "cell", ["%%pai_search?", "%pai_search?", "%pai_search\nx = 1\n", "%%pai_searching\n", "x = 1\n%pai_search\n"]
+)
+def test_what_is_no_search_passes_unchanged(cell: str) -> None:
+    assert transformed(cell) == cell
+
+
+def test_a_search_over_what_is_no_python_shows_the_syntax_error_at_its_line() -> None:
+    assert transformed("%%pai_search\n%%pai_ps\nx = = 1\n") == "\n\nx = = 1\n"
+
+
+def test_a_search_that_cannot_be_awaited_stays_a_synchronous_call() -> None:
+    cell = "%%pai_search\n%%pai_ps\nx = 1\n"
+    assert transformed(cell, AwaitPaiCells(SimpleNamespace(autoawait=True))) == cell

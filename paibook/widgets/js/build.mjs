@@ -20,3 +20,10 @@ await build({
   outfile: "../static/curves.css",
   banner: { css: banner },
 });
+
+// Widgets without a library of others.
+for (const name of ["hyperparameters", "study"]) {
+  const own = { js: "/*! Built from paibook/widgets/js by \"make widgets\"; edit there. */" };
+  await build({ ...shared, entryPoints: [`src/${name}.js`], outfile: `../static/${name}.js`, format: "esm", target: "es2020", banner: own });
+  await build({ ...shared, entryPoints: [`src/${name}.css`], outfile: `../static/${name}.css`, banner: { css: own.js } });
+}
