@@ -15,7 +15,18 @@ from paibook.data.formats import FORMATS
 from paibook.errors import PlanError
 from paibook.resources import Placement
 from paibook_magics.examples import SUMMARIES, examples_text
-from paibook_magics.option_values import at_least, columns, most_bad, pulls, seconds, share, size, variables
+from paibook_magics.option_values import (
+    at_least,
+    columns,
+    labels,
+    most_bad,
+    percent,
+    pulls,
+    seconds,
+    share,
+    size,
+    variables,
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -81,6 +92,7 @@ def _add_shared(group: Any) -> None:
         help="workers or ranks; as many as the cluster has",
     )
     add("-g", "--gpus", type=at_least(0), default=0, metavar="N", help="GPUs for each worker; none")
+    _add_cards(add)
     add("-t", "--targets", default=None, metavar="RANKS", help="run on these ranks only: 0  0,2  0-2  ::2  all")
     add("--push", type=variables, default=(), metavar="a,b", help="send these notebook variables along")
     add(
@@ -202,6 +214,25 @@ def _add_placement(add: Any) -> None:
     )
 
 
+def _add_cards(add: Any) -> None:
+    add(
+        "--cards",
+        type=labels,
+        default=(),
+        metavar="0,1",
+        help="the GPU of each worker, by the numbers of %%pai_gpus, those of rank 0 first; one named k times is "
+        "shared by k; any that are free",
+    )
+    add(
+        "--gpu-share",
+        type=percent,
+        default=None,
+        metavar="50%",
+        help="of each GPU; several workers share one below 100%%",
+    )
+    add("--cpu-fallback", action="store_true", help="run on the CPU where there is no GPU, rather than refuse")
+
+
 def _add_allreduce(group: Any) -> None:
     add = group.add_argument
     _add_placement(add)
@@ -281,7 +312,7 @@ def _target(part: str, size: int, text: str) -> list[int]:
 
 
 def parse_pai_cluster(text: str) -> dict[str, int]:
-    """PAI's resource JSON as workers, servers and gpus; 100 of ``gpu`` is one card.
+    """PAI's resource JSON as workers, servers and gpus; 100 of ``gpu`` is one card, less a share of one.
 
     Raises:
         PlanError: Not JSON, or not of PAI's shape.
@@ -294,7 +325,10 @@ def parse_pai_cluster(text: str) -> dict[str, int]:
             if role in roles:
                 found[key] = int(roles[role].get("count", 1))
         if "worker" in roles and "gpu" in roles["worker"]:
-            found["gpus"] = -(-int(roles["worker"]["gpu"]) // 100)
+            hundredths = int(roles["worker"]["gpu"])
+            found["gpus"] = -(-hundredths // 100)
+            if 0 < hundredths < 100:
+                found["gpu_share"] = hundredths
     except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise PlanError(f"--cluster takes PAI's JSON in single quotes, such as '{example}'; got {text!r}") from error
     unknown = set(roles) - {"worker", "ps"}

@@ -12,7 +12,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from paibook.errors import ClusterError, RankLost
 from paibook.metrics import Metric
-from paibook.resources import Placement
+from paibook.resources import CardChoice, Placement
 
 T = TypeVar("T")
 
@@ -213,13 +213,14 @@ class Ranks(ABC):
 
 @dataclass(frozen=True)
 class RankStatus:
-    """One rank as it stands. ``state`` is ``idle``, ``busy`` or ``lost``."""
+    """One rank as it stands. ``state`` is ``idle``, ``busy`` or ``lost``; ``cards`` are the labels of its GPUs."""
 
     role: str
     rank: int
     host: str
     pid: int
     state: str
+    cards: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -265,7 +266,14 @@ class Cluster(ABC):
         """The cluster's tasks; starts the cluster when needed."""
 
     @abstractmethod
-    def ranks(self, size: int, role: str = "worker", gpus: int = 0, placement: Placement = "spread") -> Ranks:
+    def ranks(
+        self,
+        size: int,
+        role: str = "worker",
+        gpus: int = 0,
+        placement: Placement = "spread",
+        cards: CardChoice = CardChoice(),
+    ) -> Ranks:
         """Exactly ``size`` ready ranks of a role, starting those that are missing or lost and keeping the others.
 
         Args:
@@ -274,8 +282,11 @@ class Cluster(ABC):
             gpus: Cards per rank.
             placement: Where ranks are started: spread over the workers, or packed on as few hosts as possible. Those
                 that run stay where they are.
+            cards: Which cards, and how much of each. Ranks that hold others are replaced.
 
         Raises:
+            NoGPU: Cards are asked for, and there are none.
+            PlanError: Too few cards have room: says who holds them.
             ClusterError: It cannot hold so many: says what is free and what was asked.
         """
 

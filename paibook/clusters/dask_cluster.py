@@ -24,7 +24,7 @@ from paibook.clusters.dask_tasks import DaskTasks
 from paibook.clusters.engine_launcher import EngineLauncher, free_slots, ranks_held
 from paibook.clusters.local_cluster import LastingCluster, WorkerNanny
 from paibook.errors import ClusterError, RankLost
-from paibook.resources import Placement
+from paibook.resources import CardChoice, Placement
 from paibook.settings import settings
 
 _UNPROFILED = {"distributed": {"worker": {"profile": {"enabled": False}}}}
@@ -95,7 +95,14 @@ class DaskCluster(Cluster):
                 self._tasks = DaskTasks(self._started())
             return self._tasks
 
-    def ranks(self, size: int, role: str = "worker", gpus: int = 0, placement: Placement = "spread") -> Ranks:
+    def ranks(
+        self,
+        size: int,
+        role: str = "worker",
+        gpus: int = 0,
+        placement: Placement = "spread",
+        cards: CardChoice = CardChoice(),
+    ) -> Ranks:
         with self._lock:
             client = self._started()
             size = size or self._present_ranks(role) or self._default_ranks()
@@ -104,7 +111,7 @@ class DaskCluster(Cluster):
                     self.reference, client, self._capacity, self._started_controller, self._losses
                 )
             self._make_room(self._launcher.missing(size, role))
-            return self._launcher.ranks(size, role, gpus, placement)
+            return self._launcher.ranks(size, role, gpus, placement, cards)
 
     def without_lost(self, most: int, role: str = "worker") -> Ranks:
         with self._lock:
