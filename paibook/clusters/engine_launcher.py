@@ -266,7 +266,7 @@ def _new(engines: Sequence[Engine]) -> list[NewRank]:
 
 
 def _has_cards(engine: Engine, gpus: int, choice: CardChoice) -> bool:
-    if len(engine.cards) < gpus or engine.share < choice.share:
+    if len(engine.cards) < gpus or engine.share != choice.share:
         return False
     wanted = choice.of_rank(engine.rank, gpus)
     return not wanted or tuple(card.label for card in engine.cards) == wanted

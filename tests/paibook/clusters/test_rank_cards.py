@@ -30,6 +30,7 @@ def cards(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     file = folder / "cards.json"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(FAKE), os.environ.get("PYTHONPATH", "")]))
+        patch.syspath_prepend(str(FAKE))  # Dask's workers get this process's own
         patch.setenv("FAKE_NVML", str(file))
         patch.setenv("PAIBOOK_LEASES", str(folder / "leases"))
         patch.setenv("PAIBOOK_WORKERS", "2")
