@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from jupyter_client.provisioning import LocalProvisioner
 from traitlets import Bool, Enum, Int, List, Unicode
 
 from paibook.errors import NoGPU, PlanError
-from paibook.gpus import Device, Holder, LeaseBook, absent, discover
+from paibook.gpus import Device, Holder, LeaseBook, Policy, absent, discover
 from paibook.gpus.leases import KERNEL_LEASE
 from paibook.resources import WHOLE
 
@@ -69,7 +69,7 @@ class GpuProvisioner(LocalProvisioner):
         name = environment.get("JPY_SESSION_NAME") or str(self.kernel_id)
         holder = Holder.of("kernel", name)
         count = None if self.cards else self.gpus
-        taken = LeaseBook().take(self._wanted(devices), holder, count, self.share, self.policy)
+        taken = LeaseBook().take(self._wanted(devices), holder, count, self.share, cast(Policy, self.policy))
         self._lease = taken[0].id
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(lease.card for lease in taken)
         environment[KERNEL_LEASE] = self._lease

@@ -47,6 +47,7 @@ class Cells:
         self.shell = shell
         self.session = session
         self.matcher: Any = None  # completes names of the ranks, where the shell completes at all
+        self.panels: Any = None  # that the line magics showed
         self.inspection: Any = None  # shows what they are, where the shell is a kernel's
         self._following: set[asyncio.Task[None]] = set()
 

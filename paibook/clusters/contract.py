@@ -224,6 +224,23 @@ class RankStatus:
 
 
 @dataclass(frozen=True)
+class WorkerStatus:
+    """One task worker as it was heard of last.
+
+    Attributes:
+        address: Where it is reached.
+        memory, limit: Bytes it uses, and may use; 0 where there is no limit.
+        running, waiting: Tasks that run on it, and that it has still to run.
+    """
+
+    address: str
+    memory: int
+    limit: int
+    running: int
+    waiting: int
+
+
+@dataclass(frozen=True)
 class ClusterStatus:
     """A cluster as it stands.
 
@@ -234,6 +251,7 @@ class ClusterStatus:
         slots: Ranks it can hold in all.
         free: Ranks it could still start.
         ranks: The ranks of this session.
+        members: Its task workers, where they can be told apart.
     """
 
     reference: str
@@ -242,6 +260,7 @@ class ClusterStatus:
     slots: int
     free: int
     ranks: list[RankStatus] = field(default_factory=list)
+    members: list[WorkerStatus] = field(default_factory=list)
 
 
 class Cluster(ABC):
@@ -303,7 +322,12 @@ class Cluster(ABC):
         """Change the number of task workers, where the cluster is ours to change."""
 
     @abstractmethod
-    def status(self) -> ClusterStatus: ...
+    def status(self) -> ClusterStatus:
+        """The cluster as it stands; starts it when needed."""
+
+    def started(self) -> bool:
+        """Whether it runs, so that looking at it starts nothing."""
+        return True
 
     @abstractmethod
     def restart(self) -> None:

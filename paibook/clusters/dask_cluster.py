@@ -17,7 +17,7 @@ from typing import Any
 import dask.config
 from distributed import Client, Security
 
-from paibook.clusters.contract import Cluster, ClusterStatus, Ranks, Tasks
+from paibook.clusters.contract import Cluster, ClusterStatus, Ranks, Tasks, WorkerStatus
 from paibook.clusters.controller import Controller
 from paibook.clusters.dask_calls import silent
 from paibook.clusters.dask_tasks import DaskTasks
@@ -158,7 +158,11 @@ class DaskCluster(Cluster):
             free = free_slots(client, capacity)
             ranks = self._launcher.status() if self._launcher is not None else []
             address = client.scheduler.address
-            return ClusterStatus(self.reference, address, len(free), sum(capacity.values()), sum(free.values()), ranks)
+            slots, left = sum(capacity.values()), sum(free.values())
+            return ClusterStatus(self.reference, address, len(free), slots, left, ranks, _members(client))
+
+    def started(self) -> bool:
+        return self._client is not None
 
     def restart(self) -> None:
         """Of a cluster that is not ours, only our ranks and tasks are dropped."""
@@ -420,3 +424,15 @@ def _kill_silent(client: Client) -> None:
 def _reason(error: BaseException) -> str:
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0]
+
+
+def _members(client: Client) -> list[WorkerStatus]:
+    """What the workers said with their last heartbeats."""
+    found = []
+    for address, worker in client.scheduler_info(n_workers=-1)["workers"].items():
+        said = worker.get("metrics", {})
+        tasks = said.get("task_counts", {})
+        waiting = sum(count for state, count in tasks.items() if state in ("ready", "constrained", "waiting"))
+        limit = int(worker.get("memory_limit") or 0)
+        found.append(WorkerStatus(address, int(said.get("memory", 0)), limit, tasks.get("executing", 0), waiting))
+    return found

@@ -20,3 +20,10 @@ await build({
   outfile: "../static/curves.css",
   banner: { css: banner },
 });
+
+// The panels: no library of others.
+const own = { js: '/*! Built from paibook/widgets/js by "make widgets"; edit there. */' };
+for (const name of ["gpus", "cluster", "runs"]) {
+  await build({ ...shared, entryPoints: [`src/${name}.js`], outfile: `../static/${name}.js`, format: "esm", target: "es2022", banner: own });
+}
+await build({ ...shared, entryPoints: ["src/panels.css"], outfile: "../static/panels.css", banner: { css: own.js } });
