@@ -54,8 +54,7 @@ class ClusterPanel(LivePanel):
 def cluster_title(status: ClusterStatus) -> str:
     """A cluster in a line."""
     return (
-        f"{status.reference} at {status.address}: {status.workers} workers, "
-        f"room for {status.slots} ranks, {status.free} free"
+        f"Cluster {status.reference}: {status.workers} workers, {status.free} of {status.slots} places for ranks free"
     )
 
 

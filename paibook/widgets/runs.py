@@ -104,7 +104,7 @@ class RunsPanel(LivePanel):
         except (OSError, PaibookError):
             return "", []
         if not metrics:
-            found = ("", [])
+            found: tuple[str, list[float]] = ("", [])
         else:
             name = metrics[0].name
             values = [m.value for m in metrics if m.name == name and m.rank == metrics[0].rank]

@@ -23,11 +23,34 @@ export function panel(model, el, name, draw) {
     problem.textContent = model.get("problem");
   };
   let frame = 0;
+  let shown = "";
+  const later = () => {
+    cancelAnimationFrame(frame);
+    frame = requestAnimationFrame(showNews);
+  };
   const news = () => {
     asked = 0;
-    cancelAnimationFrame(frame);
-    frame = requestAnimationFrame(show);
+    later();
   };
+  // Not under a finger or an open list: a click needs its button to stay, and a list its cell. And only what is new,
+  // so that a scrolled log and a selected text stay as they are.
+  const showNews = () => {
+    const now = JSON.stringify(["state", "problem", "words", "picks"].map((key) => model.get(key)));
+    if (now === shown || pressed || (document.activeElement?.tagName === "SELECT" && root.contains(document.activeElement))) return;
+    shown = now;
+    show();
+  };
+  let pressed = false;
+  const press = () => (pressed = true);
+  const release = () => {
+    pressed = false;
+    later();
+  };
+  root.addEventListener("pointerdown", press);
+  root.addEventListener("change", later);
+  root.addEventListener("focusout", later);
+  window.addEventListener("pointerup", release);
+  window.addEventListener("pointercancel", release);
   const names = ["change:version", "change:problem", "change:words", "change:picks"];
   for (const one of names) model.on(one, news);
   const timer = setInterval(ask, ASK_MS);
@@ -37,6 +60,8 @@ export function panel(model, el, name, draw) {
     end() {
       clearInterval(timer);
       cancelAnimationFrame(frame);
+      window.removeEventListener("pointerup", release);
+      window.removeEventListener("pointercancel", release);
       for (const one of names) model.off(one, news);
     },
   };
@@ -75,6 +100,9 @@ export function bytes(count) {
 export function replace(body, children) {
   const key = document.activeElement?.dataset?.key;
   const had = key && body.contains(document.activeElement);
+  const top = body.querySelector(".pai-log")?.scrollTop ?? 0;
   body.replaceChildren(...children);
+  const log = body.querySelector(".pai-log");
+  if (log) log.scrollTop = top;
   if (had) body.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
 }
