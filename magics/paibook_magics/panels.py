@@ -18,20 +18,24 @@ KEPT = 3  # panels of one kind that stay live
 
 
 class Panels:
-    """The panels of one notebook. Of each kind the last few are live; those before them turn into static tables."""
+    """The panels of one notebook. Of each kind the last few are live; those before them turn into static tables.
+
+    A panel is two outputs, a static table and the live view, which hides the table while it is there. So the saved
+    notebook has the table, where a view alone would be an error once its kernel is gone.
+    """
 
     def __init__(self) -> None:
         self._live: dict[type, deque[tuple[LivePanel, str]]] = {}
 
-    def show(self, panel: LivePanel, static: Mapping[str, Any] | None = None) -> None:
+    def show(self, panel: LivePanel, static: Mapping[str, str] | None = None) -> None:
         """Display a panel.
 
         Args:
             static: What stands for it where there is no kernel; its own table if None.
         """
         display_id = uuid.uuid4().hex
-        view = {"version_major": 2, "version_minor": 0, "model_id": panel.model_id}
-        display({**(static or panel.static()), VIEW: view}, display_id=display_id, raw=True)
+        display(_marked(static or panel.static()), display_id=display_id, raw=True)
+        display(_view(panel.model_id), display_id=f"{display_id}-view", raw=True)
         live = self._live.setdefault(type(panel), deque())
         live.append((panel, display_id))
         if len(live) > KEPT:
@@ -46,7 +50,17 @@ class Panels:
     @staticmethod
     def _freeze(panel: LivePanel, display_id: str) -> None:
         update_display(panel.static(), display_id=display_id, raw=True)
+        update_display(_view(""), display_id=f"{display_id}-view", raw=True)  # no model: nothing is shown
         panel.close()
+
+
+def _view(model_id: str) -> dict[str, Any]:
+    return {"text/plain": "", VIEW: {"version_major": 2, "version_minor": 0, "model_id": model_id}}
+
+
+def _marked(static: Mapping[str, str]) -> dict[str, str]:
+    """The table in an element by which the live view knows it."""
+    return {**static, "text/html": f'<div class="pai-static">{static["text/html"]}</div>'}
 
 
 def in_notebook() -> bool:

@@ -59,6 +59,7 @@ def seen(lab, tmp_path_factory):
         {"do": "run_all"},
         {"do": "wait", "selector": f"{GPUS} [data-card='2']"},
         {"do": "idle"},
+        {"do": "gone", "selector": ".jp-OutputArea-child:not([style*=none]) > * .pai-static"},
         # The page asks by itself: the cards have changed since the panel was shown.
         {"do": "wait", "selector": f"{GPUS} [data-card='1'] .pai-gauge-text:has-text('87%')"},
         {"do": "text", "selector": f"{GPUS} [data-card='2'] td"},
@@ -79,6 +80,7 @@ def seen(lab, tmp_path_factory):
         {"do": "size", "width": 1280, "height": 1900},
         {"do": "screenshot", "path": str(shots / "light.png")},
         {"do": "theme", "dark": True},
+        {"do": "evaluate", "script": "new Promise((done) => setTimeout(done, 1500))"},
         {"do": "screenshot", "path": str(shots / "dark.png")},
         {"do": "theme", "dark": False},
         {"do": "save"},
@@ -107,6 +109,20 @@ def test_ranks_are_shown_with_state_and_memory(seen):
 def test_a_run_has_a_curve_and_a_log(seen):
     assert "fell" in seen[3][0]
     assert seen[4] == 1
+
+
+def test_the_static_tables_are_there_without_a_kernel(seen, lab):
+    notebook = nbformat.read(lab.folder / "panels.ipynb", 4)
+    notebook.metadata.kernelspec = {"name": "gone", "display_name": "Gone", "language": "python"}
+    nbformat.write(notebook, lab.folder / "reopened.ipynb")
+    shots = os.environ.get("PAIBOOK_SHOTS")
+    visit = lab.visit(
+        "reopened.ipynb",
+        {"do": "wait", "selector": "td:has-text('NVIDIA H200')"},
+        {"do": "text", "selector": "td:has-text('falling')"},
+        *([{"do": "screenshot", "path": f"{shots}/reopened.png"}] if shots else []),
+    )
+    assert "falling" in visit.results[3]
 
 
 def test_the_saved_notebook_holds_static_tables(seen, lab):

@@ -56,9 +56,11 @@ def seen(ranks: Ranks) -> list[str]:
 
 
 def test_ranks_hold_their_cards_until_they_end(cluster: Cluster) -> None:
+    assert not cluster.started()
     assert sorted(seen(cluster.ranks(2, gpus=1))) == ["GPU-0", "GPU-1"]
     book = LeaseBook()
     pids = {status.pid for status in cluster.status().ranks}
+    assert [member.limit > 0 for member in cluster.status().members] == [True, True]
     assert {lease.holder.pid for lease in book.held()} == pids
     with pytest.raises(PlanError, match="held by rank worker"):
         book.take(CARDS, Holder.of("job", "another"), 1)

@@ -1,4 +1,5 @@
-"""What the panels hold and answer, without a page. Where there are GPUs, a fake NVML library stands for the real one."""
+"""What the panels hold and answer, without a page. Where there are GPUs, a fake NVML library
+stands for the real one."""
 
 from __future__ import annotations
 
