@@ -77,6 +77,7 @@ def parser(magic: str) -> Parser:
     shared = made.add_argument_group("options of every %%pai_* cell")
     if magic != "pai_mapreduce":  # which has outputs of its own
         shared.add_argument("-o", "--out", default=None, metavar="NAME", help="keep the result in this variable")
+        _add_cards(own.add_argument)
     _add_shared(shared)
     return made
 
@@ -92,7 +93,6 @@ def _add_shared(group: Any) -> None:
         help="workers or ranks; as many as the cluster has",
     )
     add("-g", "--gpus", type=at_least(0), default=0, metavar="N", help="GPUs for each worker; none")
-    _add_cards(add)
     add("-t", "--targets", default=None, metavar="RANKS", help="run on these ranks only: 0  0,2  0-2  ::2  all")
     add("--push", type=variables, default=(), metavar="a,b", help="send these notebook variables along")
     add(

@@ -47,7 +47,7 @@ def plan_cell(
     """
     options = parser(magic).parse_line(line)
     asked = {"workers": options.workers, "servers": getattr(options, "servers", 0), "gpus": options.gpus}
-    if options.gpu_share is not None:
+    if getattr(options, "gpu_share", None) is not None:
         asked["gpu_share"] = options.gpu_share
     if options.cluster is not None and options.cluster.lstrip().startswith("{"):
         asked |= parse_pai_cluster(options.cluster)
@@ -72,10 +72,11 @@ def plan_cell(
 
 def _resources(asked: Mapping[str, int], options: argparse.Namespace) -> Resources:
     workers, gpus, share = asked["workers"], asked["gpus"], asked.get("gpu_share")
-    if options.cards:
+    cards = getattr(options, "cards", ())
+    if cards:
         gpus = gpus or 1
-        workers = workers or len(options.cards) // gpus
-        share = share or WHOLE // max(Counter(options.cards).values())
+        workers = workers or len(cards) // gpus
+        share = share or WHOLE // max(Counter(cards).values())
     elif share is not None:
         gpus = gpus or 1
     return Resources(
@@ -85,8 +86,8 @@ def _resources(asked: Mapping[str, int], options: argparse.Namespace) -> Resourc
         getattr(options, "memory", None),
         getattr(options, "placement", "spread"),
         share or WHOLE,
-        options.cards,
-        options.cpu_fallback,
+        cards,
+        getattr(options, "cpu_fallback", False),
     )
 
 

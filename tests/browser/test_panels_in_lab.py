@@ -79,6 +79,7 @@ def seen(lab, tmp_path_factory):
         {"do": "count", "selector": f"{RUNS} .pai-spark"},
         {"do": "size", "width": 1280, "height": 1900},
         {"do": "screenshot", "path": str(shots / "light.png")},
+        {"do": "screenshot", "path": str(shots / "gpus.png"), "selector": GPUS},
         {"do": "theme", "dark": True},
         {"do": "evaluate", "script": "new Promise((done) => setTimeout(done, 1500))"},
         {"do": "screenshot", "path": str(shots / "dark.png")},

@@ -1,5 +1,5 @@
 // The options of a %%pai_* cell, written into its first line where the front end lets a widget reach its editor.
-const MAGIC = /^%%pai_(allreduce|ps|mapreduce)\b.*/;
+const MAGIC = /^%%pai_(allreduce|ps)\b.*/;
 const OURS = /\s(?:(?:-n|--workers|-g|--gpus|--cards|--gpu-share)(?:\s+|=)\S+|-[ng]\d+)(?=\s|$)/g;
 
 // The cells in the page that take them, in the page's order: what each says, and a function that writes its first line.
