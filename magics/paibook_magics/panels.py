@@ -25,7 +25,7 @@ class Panels:
     """
 
     def __init__(self) -> None:
-        self._live: dict[type, deque[tuple[LivePanel, str]]] = {}
+        self._live: dict[str, deque[tuple[LivePanel, str]]] = {}
 
     def show(self, panel: LivePanel, static: Mapping[str, str] | None = None) -> None:
         """Display a panel.
@@ -36,7 +36,8 @@ class Panels:
         display_id = uuid.uuid4().hex
         display(_marked(static or panel.static()), display_id=display_id, raw=True)
         display(_view(panel.model_id), display_id=f"{display_id}-view", raw=True)
-        live = self._live.setdefault(type(panel), deque())
+        # By name: each widget has a class of its own, made for its traits.
+        live = self._live.setdefault(type(panel).__name__, deque())
         live.append((panel, display_id))
         if len(live) > KEPT:
             self._freeze(*live.popleft())
