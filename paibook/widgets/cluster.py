@@ -21,7 +21,7 @@ class ClusterPanel(LivePanel):
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        super().__init__()
+        super().__init__(every=2000)  # each answer is one call on every worker
 
     def look(self) -> dict[str, Any]:
         cluster = self._session.cluster

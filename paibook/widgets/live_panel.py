@@ -21,7 +21,7 @@ REFRESH_SECONDS = 0.5
 class LivePanel(anywidget.AnyWidget):
     """A panel whose state is read anew when the page asks for it, and only then.
 
-    Nothing polls in the kernel: the page asks about once a second while the panel is in sight, and is answered at most
+    Nothing polls in the kernel: the page asks ``every`` so often while the panel is in sight, and is answered at most
     once in ``REFRESH_SECONDS``. Each answer is worked out in a thread that ends with it, since a cluster may take its
     time. ``state`` is JSON-able, ``problem`` says why it could not be read or an action not be done.
     """
@@ -31,6 +31,7 @@ class LivePanel(anywidget.AnyWidget):
     state: traitlets.Dict[str, Any] = traitlets.Dict().tag(sync=True)
     problem = traitlets.Unicode("").tag(sync=True)
     version = traitlets.Int(0).tag(sync=True)
+    every = traitlets.Int(1000, help="Milliseconds after which the page asks again.").tag(sync=True)
 
     def __init__(self, **traits: Any) -> None:
         super().__init__(**traits)

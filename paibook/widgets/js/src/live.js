@@ -1,8 +1,7 @@
 // What the panels of GPUs, cluster and runs have in common: the page asks for news while the panel is in sight.
 import { element } from "./element.js";
 
-const ASK_MS = 1000;
-const GIVE_UP_MS = 10_000; // an answer that was lost with a kernel that restarted
+const GIVE_UP_MS = 3000; // on an answer: the kernel was asked too often, or has restarted
 
 export function panel(model, el, name, draw) {
   const title = element("h3", "pai-title");
@@ -53,7 +52,7 @@ export function panel(model, el, name, draw) {
   window.addEventListener("pointercancel", release);
   const names = ["change:version", "change:problem", "change:words", "change:picks"];
   for (const one of names) model.on(one, news);
-  const timer = setInterval(ask, ASK_MS);
+  const timer = setInterval(ask, model.get("every"));
   show();
   // The static table before the view is for when there is no kernel. A view is drawn before it is put into the page.
   let standIn = null;
