@@ -19,7 +19,7 @@ from distributed import Client, Security
 
 from paibook.clusters.contract import Cluster, ClusterStatus, Ranks, Tasks, WorkerStatus
 from paibook.clusters.controller import Controller
-from paibook.clusters.dask_calls import silent
+from paibook.clusters.dask_calls import ANSWER_SECONDS, silent
 from paibook.clusters.dask_tasks import DaskTasks
 from paibook.clusters.engine_launcher import EngineLauncher, free_slots, ranks_held
 from paibook.clusters.local_cluster import LastingCluster, WorkerNanny
@@ -427,9 +427,13 @@ def _reason(error: BaseException) -> str:
 
 
 def _members(client: Client) -> list[WorkerStatus]:
-    """What the workers said with their last heartbeats."""
+    """What the workers said with their last heartbeats; none where the scheduler does not answer."""
+    try:
+        told = client.sync(client.scheduler.identity, n_workers=-1, callback_timeout=ANSWER_SECONDS)
+    except (OSError, TimeoutError):  # it was just lost, which the next call to it says
+        return []
     found = []
-    for address, worker in client.scheduler_info(n_workers=-1)["workers"].items():
+    for address, worker in told["workers"].items():
         said = worker.get("metrics", {})
         tasks = said.get("task_counts", {})
         waiting = sum(count for state, count in tasks.items() if state in ("ready", "constrained", "waiting"))
