@@ -20,6 +20,10 @@ class PlanError(PaibookError):
     """An option or a resource that cannot be meant as given."""
 
 
+class NoGPU(PlanError):
+    """GPUs were asked for where there is none at all."""
+
+
 class ProgramError(PaibookError):
     """The cell cannot run under its programming model; found before anything is launched."""
 

@@ -26,6 +26,7 @@ class Settings:
         start_timeout: Seconds a cluster may take to be ready (``PAIBOOK_START_TIMEOUT``).
         shared_memory: Whether processes of one host share memory (``PAIBOOK_SHARED_MEMORY``; 0: ranks talk through
             gloo, and parameter servers over sockets).
+        leases: Folder of the lease book (``PAIBOOK_LEASES``): who holds which GPU of this machine.
     """
 
     runs: Path
@@ -34,6 +35,7 @@ class Settings:
     max_workers: int
     start_timeout: float
     shared_memory: bool = True
+    leases: Path = Path(platformdirs.user_state_dir("paibook")) / "leases"
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Settings:
@@ -52,6 +54,7 @@ class Settings:
             max_workers=_whole(environment, "PAIBOOK_MAX_WORKERS", max(16, 4 * cores, workers)),
             start_timeout=_number(environment, "PAIBOOK_START_TIMEOUT", 30.0),
             shared_memory=_switch(environment, "PAIBOOK_SHARED_MEMORY", True),
+            leases=Path(environment.get("PAIBOOK_LEASES") or cls.leases).expanduser(),
         )
 
 

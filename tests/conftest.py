@@ -31,9 +31,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def runs_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Point ``PAIBOOK_RUNS`` at a scratch folder, so that tests never touch the user's run history."""
+    """Point ``PAIBOOK_RUNS`` at a scratch folder, so that tests never touch the user's run history; the leases too."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PAIBOOK_RUNS", str(tmp_path_factory.mktemp("runs")))
+        patch.setenv("PAIBOOK_LEASES", str(tmp_path_factory.mktemp("leases")))
         yield
 
 

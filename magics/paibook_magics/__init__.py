@@ -13,7 +13,7 @@ from paibook.widgets.figure import bundle
 from paibook_magics.cells import MAGICS, Cells, help_text
 from paibook_magics.console import title_of
 from paibook_magics.hyperparameter_form import HP_HELP, HyperParameterForms
-from paibook_magics.lines import CLUSTER_HELP, RUNS_HELP, Lines
+from paibook_magics.lines import CLUSTER_HELP, GPUS_HELP, RUNS_HELP, Lines
 from paibook_magics.picture import Shown
 from paibook_magics.rank_completion import rank_matcher
 from paibook_magics.rank_inspection import RankInspection
@@ -35,6 +35,8 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     lines = Lines(session, shell.user_ns)
     _register(shell, lines.cluster, "line", "pai_cluster", CLUSTER_HELP)
     _register(shell, lines.runs, "line", "pai_runs", RUNS_HELP)
+    _register(shell, lines.gpus, "line", "pai_gpus", GPUS_HELP)
+    cells.panels = lines.panels
     ranks = RankLines(session)
     _register(shell, ranks.ranks, "line", "pai_ranks", RANKS_HELP)
     _register(shell, ranks.debug, "line", "pai_debug", DEBUG_HELP)
@@ -60,6 +62,8 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
     cells = getattr(shell, "paibook", None)
     if cells is None:
         return
+    if cells.panels is not None:
+        cells.panels.close()
     cells.session.close()
     for transformer in [t for t in shell.input_transformers_cleanup if isinstance(t, AwaitPaiCells)]:
         shell.events.unregister("pre_execute", transformer.begin)

@@ -69,6 +69,7 @@ class Cells:
         self.session = session
         self.matcher: Any = None  # completes names of the ranks, where the shell completes at all
         self.search: Any = None  # studies over these cells
+        self.panels: Any = None  # that the line magics showed
         self.inspection: Any = None  # shows what they are, where the shell is a kernel's
         self.recent: deque[Recent] = deque(maxlen=RECENT)  # the latest first
         self._following: set[asyncio.Task[None]] = set()

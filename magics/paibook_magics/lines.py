@@ -1,4 +1,4 @@
-"""The line magics ``%pai_cluster`` and ``%pai_runs``."""
+"""The line magics ``%pai_cluster``, ``%pai_runs`` and ``%pai_gpus``."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ import shlex
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from paibook.errors import PaibookError, PlanError
 from paibook.run import RunRecord
 from paibook.session import Session
 from paibook_magics.console import Console, title_of
 from paibook_magics.following import follow_blocking
+from paibook_magics.panels import Panels, in_notebook
 from paibook_magics.picture import Shown, plan_bundle
 from paibook_magics.ps_picture import is_ps, ps_text
 from paibook_magics.results import keep
 from paibook_magics.summary import summary_text
+
+if TYPE_CHECKING:
+    from paibook.widgets.live_panel import LivePanel
 
 CLUSTER_HELP = """Show and steer the cluster that this notebook's cells run on.
 
@@ -39,12 +43,27 @@ RUNS_HELP = """List and look into the runs of this machine.
 """
 
 
+GPUS_HELP = """Show the GPUs of this machine: memory, load, and which kernel, rank or job holds them.
+
+  %pai_gpus                      the GPUs; in a notebook, live, with a picker of each rank's cards
+"""
+
+
 class Lines:
     """The line magics of one notebook."""
 
     def __init__(self, session: Session, namespace: dict[str, Any]) -> None:
         self._session = session
         self._namespace = namespace
+        self.panels = Panels()
+
+    def gpus(self, line: str) -> None:
+        """Run ``%pai_gpus LINE``."""
+        from paibook.widgets.gpus import GpuPanel  # anywidget takes a while to import
+
+        if words(line):
+            raise PlanError(f"%pai_gpus {line}: not understood\n\n{GPUS_HELP}")
+        self._show_panel(GpuPanel())
 
     def cluster(self, line: str) -> Any:
         """Run ``%pai_cluster LINE``."""
@@ -87,6 +106,11 @@ class Lines:
             f"{status.reference} at {status.address}: {status.workers} workers, "
             f"room for {status.slots} ranks, {status.free} free"
         )
+        if in_notebook():
+            from paibook.widgets.cluster import ClusterPanel
+
+            self.panels.show(ClusterPanel(self._session))
+            return None
         return table([asdict(rank) for rank in status.ranks]) if status.ranks else None
 
     def _start(self) -> Any:
@@ -123,7 +147,25 @@ class Lines:
                 (record.id, record.name, record.runtime, record.state, started, round(seconds, 1), record.error)
             )
         columns = ["id", "name", "model", "state", "started", "seconds", "error"]
-        return table(rows, columns=columns).set_index("id")
+        listed = table(rows, columns=columns).set_index("id")
+        if not in_notebook():
+            return listed
+        from paibook.widgets.runs import RunsPanel
+
+        bundle = {"text/plain": repr(listed), "text/html": listed._repr_html_()}
+        self.panels.show(RunsPanel(self._session, count, self._resume_beside), bundle)
+        return None
+
+    def _show_panel(self, panel: LivePanel) -> None:
+        if in_notebook():
+            self.panels.show(panel)
+        else:
+            print(panel.static()["text/plain"])
+            panel.close()
+
+    def _resume_beside(self, run_id: str) -> None:
+        """Resume a run at a click: no cell waits for it, and its result is in its folder and the panel."""
+        self._session.resume(self._find(run_id).id)
 
     def _find(self, run_id: str) -> RunRecord:
         try:

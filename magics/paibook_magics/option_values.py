@@ -59,6 +59,24 @@ def share(text: str) -> float:
     return value
 
 
+def percent(text: str) -> int:
+    """Whole percent of a card, 1 to 100, from ``50%`` or ``0.5``."""
+    value = share(text)
+    if value < 0.01:
+        raise argparse.ArgumentTypeError(f"1% at least is expected, got {text!r}")
+    return round(100 * value)
+
+
+def labels(text: str) -> tuple[str, ...]:
+    """Labels of cards, separated by commas: ``0``, or ``0:1`` for a MIG slice."""
+    words = _words(text)
+    if not words or not all(re.fullmatch(r"\d+(:\d+)?", word, re.ASCII) for word in words):
+        raise argparse.ArgumentTypeError(
+            f"numbers of GPUs are expected, separated by commas, such as 0,1; got {text!r}"
+        )
+    return words
+
+
 def most_bad(text: str) -> int | float:
     """How many bad records a run may skip: a number, or a fraction of all records from ``1%``."""
     if text.isascii() and text.isdecimal():

@@ -15,7 +15,18 @@ from paibook.data.formats import FORMATS
 from paibook.errors import PlanError
 from paibook.resources import Placement
 from paibook_magics.examples import SUMMARIES, examples_text
-from paibook_magics.option_values import at_least, columns, most_bad, pulls, seconds, share, size, variables
+from paibook_magics.option_values import (
+    at_least,
+    columns,
+    labels,
+    most_bad,
+    percent,
+    pulls,
+    seconds,
+    share,
+    size,
+    variables,
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -66,6 +77,7 @@ def parser(magic: str) -> Parser:
     shared = made.add_argument_group("options of every %%pai_* cell")
     if magic != "pai_mapreduce":  # which has outputs of its own
         shared.add_argument("-o", "--out", default=None, metavar="NAME", help="keep the result in this variable")
+        _add_cards(own.add_argument)
     _add_shared(shared)
     return made
 
@@ -203,6 +215,25 @@ def _add_placement(add: Any) -> None:
     )
 
 
+def _add_cards(add: Any) -> None:
+    add(
+        "--cards",
+        type=labels,
+        default=(),
+        metavar="0,1",
+        help="the GPU of each worker, by the numbers of %%pai_gpus, those of rank 0 first; one named k times is "
+        "shared by k; any that are free",
+    )
+    add(
+        "--gpu-share",
+        type=percent,
+        default=None,
+        metavar="50%",
+        help="of each GPU; several workers share one below 100%%",
+    )
+    add("--cpu-fallback", action="store_true", help="run on the CPU where there is no GPU, rather than refuse")
+
+
 def _add_allreduce(group: Any) -> None:
     add = group.add_argument
     _add_placement(add)
@@ -306,7 +337,7 @@ def _target(part: str, size: int, text: str) -> list[int]:
 
 
 def parse_pai_cluster(text: str) -> dict[str, int]:
-    """PAI's resource JSON as workers, servers and gpus; 100 of ``gpu`` is one card.
+    """PAI's resource JSON as workers, servers and gpus; 100 of ``gpu`` is one card, less a share of one.
 
     Raises:
         PlanError: Not JSON, or not of PAI's shape.
@@ -319,7 +350,10 @@ def parse_pai_cluster(text: str) -> dict[str, int]:
             if role in roles:
                 found[key] = int(roles[role].get("count", 1))
         if "worker" in roles and "gpu" in roles["worker"]:
-            found["gpus"] = -(-int(roles["worker"]["gpu"]) // 100)
+            hundredths = int(roles["worker"]["gpu"])
+            found["gpus"] = -(-hundredths // 100)
+            if 0 < hundredths < 100:
+                found["gpu_share"] = hundredths
     except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise PlanError(f"--cluster takes PAI's JSON in single quotes, such as '{example}'; got {text!r}") from error
     unknown = set(roles) - {"worker", "ps"}

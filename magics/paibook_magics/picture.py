@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from paibook.plan import Plan
+from paibook.resources import WHOLE, Resources
 from paibook.runtimes.mapreduce.driver import sql
 from paibook_magics.mapreduce_picture import escaped, input_text, mapreduce_diagram, query_diagram
 from paibook_magics.sizes import format_bytes
@@ -58,7 +59,7 @@ def _rows(plan: Plan) -> list[tuple[str, str]]:
         ("cluster", plan.cluster),
         ("workers", str(asked.workers or "as many as the cluster has")),
         ("servers", str(asked.servers)),
-        ("GPUs per worker", str(asked.gpus_per_worker)),
+        ("GPUs per worker", _cards(asked)),
         ("memory", "" if asked.memory is None else f"{format_bytes(asked.memory)} per worker"),
         ("query", _in_one_line(plan.program.source))
         if plan.options.get("sql")
@@ -68,6 +69,17 @@ def _rows(plan: Plan) -> list[tuple[str, str]]:
     rows += [("hyperparameters", ", ".join(f"{k}={v}" for k, v in plan.hyperparameters.items()))]
     rows += [("push", ", ".join(plan.push)), ("pull", ", ".join(plan.pull)), ("plan id", plan.digest())]
     return [(name, value) for name, value in rows if value not in ("", "0")]
+
+
+def _cards(asked: Resources) -> str:
+    parts = [str(asked.gpus_per_worker)]
+    if asked.gpu_share < WHOLE:
+        parts.append(f"{asked.gpu_share}% of each")
+    if asked.cards:
+        parts.append(f"cards {', '.join(asked.cards)}")
+    if asked.gpus_per_worker and asked.cpu_fallback:
+        parts.append("the CPU where there is none")
+    return ", ".join(parts)
 
 
 def _is_said(name: str, value: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from paibook.errors import PlanError
 from paibook.plan import Plan
 from paibook.program import Program
-from paibook.resources import Resources
+from paibook.resources import WHOLE, Resources
 from paibook_magics.hyperparameter_words import hyperparameters
 from paibook_magics.mapreduce_planning import is_path, mapreduce_options
 from paibook_magics.options import parse_pai_cluster, parse_targets, parser
@@ -48,6 +49,8 @@ def plan_cell(
     """
     options = parser(magic).parse_line(line)
     asked = {"workers": options.workers, "servers": getattr(options, "servers", 0), "gpus": options.gpus}
+    if getattr(options, "gpu_share", None) is not None:
+        asked["gpu_share"] = options.gpu_share
     if options.cluster is not None and options.cluster.lstrip().startswith("{"):
         asked |= parse_pai_cluster(options.cluster)
     elif options.cluster is not None:
@@ -56,13 +59,7 @@ def plan_cell(
     plan = Plan(
         runtime=RUNTIME_OF[magic],
         program=program,
-        resources=Resources(
-            asked["workers"],
-            asked["servers"],
-            asked["gpus"],
-            getattr(options, "memory", None),
-            getattr(options, "placement", "spread"),
-        ),
+        resources=_resources(asked, options),
         cluster=cluster,
         name=options.name,
         options=_options(magic, options, program, namespace),
@@ -73,6 +70,27 @@ def plan_cell(
         timeout=options.timeout,
     )
     return plan, options
+
+
+def _resources(asked: Mapping[str, int], options: argparse.Namespace) -> Resources:
+    workers, gpus, share = asked["workers"], asked["gpus"], asked.get("gpu_share")
+    cards = getattr(options, "cards", ())
+    if cards:
+        gpus = gpus or 1
+        workers = workers or len(cards) // gpus
+        share = share or WHOLE // max(Counter(cards).values())
+    elif share is not None:
+        gpus = gpus or 1
+    return Resources(
+        workers,
+        asked["servers"],
+        gpus,
+        getattr(options, "memory", None),
+        getattr(options, "placement", "spread"),
+        share or WHOLE,
+        cards,
+        getattr(options, "cpu_fallback", False),
+    )
 
 
 def _options(magic: str, options: argparse.Namespace, program: Program, namespace: Mapping[str, Any]) -> dict[str, Any]:

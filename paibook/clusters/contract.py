@@ -12,7 +12,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from paibook.errors import ClusterError, RankLost
 from paibook.metrics import Metric
-from paibook.resources import Placement
+from paibook.resources import CardChoice, Placement
 
 T = TypeVar("T")
 
@@ -213,13 +213,31 @@ class Ranks(ABC):
 
 @dataclass(frozen=True)
 class RankStatus:
-    """One rank as it stands. ``state`` is ``idle``, ``busy`` or ``lost``."""
+    """One rank as it stands. ``state`` is ``idle``, ``busy`` or ``lost``; ``cards`` are the labels of its GPUs."""
 
     role: str
     rank: int
     host: str
     pid: int
     state: str
+    cards: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class WorkerStatus:
+    """One task worker as it was heard of last.
+
+    Attributes:
+        address: Where it is reached.
+        memory, limit: Bytes it uses, and may use; 0 where there is no limit.
+        running, waiting: Tasks that run on it, and that it has still to run.
+    """
+
+    address: str
+    memory: int
+    limit: int
+    running: int
+    waiting: int
 
 
 @dataclass(frozen=True)
@@ -233,6 +251,7 @@ class ClusterStatus:
         slots: Ranks it can hold in all.
         free: Ranks it could still start.
         ranks: The ranks of this session.
+        members: Its task workers, where they can be told apart.
     """
 
     reference: str
@@ -241,6 +260,7 @@ class ClusterStatus:
     slots: int
     free: int
     ranks: list[RankStatus] = field(default_factory=list)
+    members: list[WorkerStatus] = field(default_factory=list)
 
 
 class Cluster(ABC):
@@ -265,7 +285,14 @@ class Cluster(ABC):
         """The cluster's tasks; starts the cluster when needed."""
 
     @abstractmethod
-    def ranks(self, size: int, role: str = "worker", gpus: int = 0, placement: Placement = "spread") -> Ranks:
+    def ranks(
+        self,
+        size: int,
+        role: str = "worker",
+        gpus: int = 0,
+        placement: Placement = "spread",
+        cards: CardChoice = CardChoice(),
+    ) -> Ranks:
         """Exactly ``size`` ready ranks of a role, starting those that are missing or lost and keeping the others.
 
         Args:
@@ -274,8 +301,11 @@ class Cluster(ABC):
             gpus: Cards per rank.
             placement: Where ranks are started: spread over the workers, or packed on as few hosts as possible. Those
                 that run stay where they are.
+            cards: Which cards, and how much of each. Ranks that hold others are replaced.
 
         Raises:
+            NoGPU: Cards are asked for, and there are none.
+            PlanError: Too few cards have room: says who holds them.
             ClusterError: It cannot hold so many: says what is free and what was asked.
         """
 
@@ -299,7 +329,12 @@ class Cluster(ABC):
         """Change the number of task workers, where the cluster is ours to change."""
 
     @abstractmethod
-    def status(self) -> ClusterStatus: ...
+    def status(self) -> ClusterStatus:
+        """The cluster as it stands; starts it when needed."""
+
+    def started(self) -> bool:
+        """Whether it runs, so that looking at it starts nothing."""
+        return True
 
     @abstractmethod
     def restart(self) -> None:

@@ -17,14 +17,14 @@ from typing import Any
 import dask.config
 from distributed import Client, Security
 
-from paibook.clusters.contract import Cluster, ClusterStatus, Ranks, Tasks
+from paibook.clusters.contract import Cluster, ClusterStatus, Ranks, Tasks, WorkerStatus
 from paibook.clusters.controller import Controller
-from paibook.clusters.dask_calls import silent
+from paibook.clusters.dask_calls import ANSWER_SECONDS, silent
 from paibook.clusters.dask_tasks import DaskTasks
 from paibook.clusters.engine_launcher import EngineLauncher, free_slots, ranks_held
 from paibook.clusters.local_cluster import LastingCluster, WorkerNanny
 from paibook.errors import ClusterError, RankLost
-from paibook.resources import Placement
+from paibook.resources import CardChoice, Placement
 from paibook.settings import settings
 
 _UNPROFILED = {"distributed": {"worker": {"profile": {"enabled": False}}}}
@@ -95,7 +95,14 @@ class DaskCluster(Cluster):
                 self._tasks = DaskTasks(self._started())
             return self._tasks
 
-    def ranks(self, size: int, role: str = "worker", gpus: int = 0, placement: Placement = "spread") -> Ranks:
+    def ranks(
+        self,
+        size: int,
+        role: str = "worker",
+        gpus: int = 0,
+        placement: Placement = "spread",
+        cards: CardChoice = CardChoice(),
+    ) -> Ranks:
         with self._lock:
             client = self._started()
             size = size or self._present_ranks(role) or self._default_ranks()
@@ -104,7 +111,7 @@ class DaskCluster(Cluster):
                     self.reference, client, self._capacity, self._started_controller, self._losses
                 )
             self._make_room(self._launcher.missing(size, role))
-            return self._launcher.ranks(size, role, gpus, placement)
+            return self._launcher.ranks(size, role, gpus, placement, cards)
 
     def without_lost(self, most: int, role: str = "worker") -> Ranks:
         with self._lock:
@@ -154,7 +161,11 @@ class DaskCluster(Cluster):
             free = free_slots(client, capacity)
             ranks = self._launcher.status() if self._launcher is not None else []
             address = client.scheduler.address
-            return ClusterStatus(self.reference, address, len(free), sum(capacity.values()), sum(free.values()), ranks)
+            slots, left = sum(capacity.values()), sum(free.values())
+            return ClusterStatus(self.reference, address, len(free), slots, left, ranks, _members(client))
+
+    def started(self) -> bool:
+        return self._client is not None
 
     def restart(self) -> None:
         """Of a cluster that is not ours, only our ranks and tasks are dropped."""
@@ -430,3 +441,19 @@ def _kill_silent(client: Client) -> None:
 def _reason(error: BaseException) -> str:
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0]
+
+
+def _members(client: Client) -> list[WorkerStatus]:
+    """What the workers said with their last heartbeats; none where the scheduler does not answer."""
+    try:
+        told = client.sync(client.scheduler.identity, n_workers=-1, callback_timeout=ANSWER_SECONDS)
+    except (OSError, TimeoutError):  # it was just lost, which the next call to it says
+        return []
+    found = []
+    for address, worker in told["workers"].items():
+        said = worker.get("metrics", {})
+        tasks = said.get("task_counts", {})
+        waiting = sum(count for state, count in tasks.items() if state in ("ready", "constrained", "waiting"))
+        limit = int(worker.get("memory_limit") or 0)
+        found.append(WorkerStatus(address, int(said.get("memory", 0)), limit, tasks.get("executing", 0), waiting))
+    return found

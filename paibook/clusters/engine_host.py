@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
@@ -13,8 +14,10 @@ from itertools import takewhile
 from typing import IO, Any
 
 from paibook.clusters import lifeline
-from paibook.errors import ClusterError
+from paibook.errors import PaibookError
+from paibook.gpus import Device, Holder, LeaseBook
 
+logger = logging.getLogger(__name__)
 LOG_TAIL_LINES = 12
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -25,7 +28,7 @@ class _Hosted:
     log: IO[bytes]
     session: str
     folder: str
-    cards: tuple[str, ...]
+    lease: str
 
 
 # One table per process. A Dask worker's address is part of the key, since several workers may share a process.
@@ -33,7 +36,24 @@ _hosted: dict[tuple[str, int], _Hosted] = {}
 _lock = threading.Lock()
 
 
-def start(worker: Any, session: str, topic: str, message: dict[str, Any], cards: Sequence[str] = ()) -> int:
+@dataclass(frozen=True)
+class CardOrder:
+    """Cards that a rank is to hold.
+
+    Attributes:
+        devices: Which.
+        share: Percent of each.
+        within: Id of the lease of its notebook's kernel, or empty.
+        name: Of the rank, for people.
+    """
+
+    devices: Sequence[Device]
+    share: int
+    within: str
+    name: str
+
+
+def start(worker: Any, session: str, topic: str, message: dict[str, Any], cards: CardOrder | None = None) -> int:
     """Start one rank process here; when it ends, the Dask event ``topic`` says so.
 
     Args:
@@ -41,31 +61,29 @@ def start(worker: Any, session: str, topic: str, message: dict[str, Any], cards:
         session: Whose rank it is.
         topic: Each event is ``{"id", "pid", "cause"}``.
         message: For ``paibook.clusters.engine``.
-        cards: UUIDs of the GPUs it gets.
+        cards: The GPUs it gets; None for none.
 
     Returns:
         The process id.
 
     Raises:
-        ClusterError: Another rank got one of the cards meanwhile.
+        PlanError: Somebody else took one of the cards meanwhile.
     """
-    with _lock:  # held throughout, so that two notebooks cannot take one card
-        taken = {card for hosted in _hosted.values() if hosted.process.poll() is None for card in hosted.cards}
-        if not taken.isdisjoint(cards):
-            raise ClusterError(f"another notebook took the GPU {min(taken & set(cards))} meanwhile; run the cell again")
-        folder = tempfile.mkdtemp(prefix="paibook-engine-")
-        log = tempfile.TemporaryFile(prefix="paibook-rank-")  # noqa: SIM115 (closed when the rank has ended)
-        process = lifeline.spawn(
-            "paibook.clusters.engine", {**message, "folder": folder}, stdout=log, stderr=log, env=_environment()
-        )
-        key = (worker.address, process.pid)
-        _hosted[key] = _Hosted(process, log, session, folder, tuple(cards))
+    lease = _take(cards)
+    try:
+        with _lock:
+            key = _spawn(worker, session, message, lease)
+        if lease:
+            LeaseBook().hand_over(lease, key[1])
+    except BaseException:
+        _give_back(lease)
+        raise
 
     def tell(cause: str) -> None:
-        worker.log_event(topic, {"id": message["id"], "pid": process.pid, "cause": cause})
+        worker.log_event(topic, {"id": message["id"], "pid": key[1], "cause": cause})
 
     threading.Thread(target=_watch, args=(key, tell), name="paibook-rank-watch", daemon=True).start()
-    return process.pid
+    return key[1]
 
 
 def count(worker: Any) -> int:
@@ -73,13 +91,6 @@ def count(worker: Any) -> int:
     with _lock:
         hosted = [h for (address, _pid), h in _hosted.items() if address == worker.address]
     return sum(h.process.poll() is None for h in hosted)
-
-
-def held_cards(worker: Any) -> dict[int, tuple[str, ...]]:
-    """UUIDs of the GPUs that live ranks of every session hold on this worker, by process id."""
-    with _lock:
-        hosted = [h for (address, _pid), h in _hosted.items() if address == worker.address]
-    return {h.process.pid: h.cards for h in hosted if h.cards and h.process.poll() is None}
 
 
 def kill(worker: Any, pids: Sequence[int]) -> None:
@@ -103,12 +114,42 @@ def _watch(key: tuple[str, int], tell: Callable[[str], None]) -> None:
     hosted = _hosted[key]
     code = hosted.process.wait()
     lifeline.kill(hosted.process)  # what it started lives in its session, and would outlive it
+    _give_back(hosted.lease)
     with _lock:
         del _hosted[key]
     tell(_with_last_words(lifeline.exit_cause(code), hosted.log) if code else "its process ended")
     hosted.log.close()
     shutil.rmtree(hosted.folder, ignore_errors=True)
     lifeline.cut(hosted.process)
+
+
+def _spawn(worker: Any, session: str, message: dict[str, Any], lease: str) -> tuple[str, int]:
+    """Start a rank's process; returns its key in the table."""
+    folder = tempfile.mkdtemp(prefix="paibook-engine-")
+    log = tempfile.TemporaryFile(prefix="paibook-rank-")  # noqa: SIM115 (closed when the rank has ended)
+    process = lifeline.spawn(
+        "paibook.clusters.engine", {**message, "folder": folder}, stdout=log, stderr=log, env=_environment()
+    )
+    key = (worker.address, process.pid)
+    _hosted[key] = _Hosted(process, log, session, folder, lease)
+    return key
+
+
+def _take(cards: CardOrder | None) -> str:
+    """Lease a rank's cards, for this process until the rank's is there; returns the lease's id, or empty."""
+    if cards is None:
+        return ""
+    holder = Holder.of("rank", cards.name)
+    return LeaseBook().take(cards.devices, holder, share=cards.share, within=cards.within)[0].id
+
+
+def _give_back(lease: str) -> None:
+    if not lease:
+        return
+    try:
+        LeaseBook().give_back(lease)
+    except PaibookError:  # it ends with the process all the same
+        logger.warning("a rank's GPU lease was not given back", exc_info=True)
 
 
 def _environment() -> dict[str, str]:

@@ -17,14 +17,16 @@ from typing import Any
 from distributed import Client
 
 from paibook.clusters import engine_host
+from paibook.clusters.cards import CardSurvey, NewRank, deal_cards, ranks_that_fit
 from paibook.clusters.contract import Ranks, RankStatus
 from paibook.clusters.controller import Controller
 from paibook.clusters.dask_calls import ANSWER_SECONDS, ask
 from paibook.clusters.engine_ranks import Engine, EngineCaller, EngineRanks, connect_client, drop_lost, engine_status
 from paibook.clusters.placement import place, within_cards
-from paibook.errors import ClusterError, PlanError, RankLost
-from paibook.gpus import Device, assign, discover
-from paibook.resources import Placement
+from paibook.errors import ClusterError, RankLost
+from paibook.gpus import LeaseBook, discover
+from paibook.gpus.leases import KERNEL_LEASE
+from paibook.resources import CardChoice, Placement
 from paibook.settings import settings
 
 logger = logging.getLogger(__name__)
@@ -64,14 +66,21 @@ class EngineLauncher:
         self._caller = EngineCaller(connect_client(connection_info=self._controller.client_info))
         self._lock = threading.RLock()
 
-    def ranks(self, size: int, role: str, gpus: int, placement: Placement = "spread") -> Ranks:
+    def ranks(
+        self,
+        size: int,
+        role: str,
+        gpus: int,
+        placement: Placement = "spread",
+        cards: CardChoice = CardChoice(),
+    ) -> Ranks:
         """See ``Cluster.ranks``. Ranks with fewer cards than asked for are replaced by ones that have them."""
         with self._lock:
             engines = self._engines.setdefault(role, [])
-            self._drop_cardless(engines[:size], gpus)
+            self._drop_cardless(engines[:size], gpus, cards)
             missing = [rank for rank in range(size) if rank >= len(engines) or engines[rank].lost is not None]
             if missing:
-                self._launch(role, engines, missing, size, gpus, placement)
+                self._launch(role, engines, missing, size, gpus, placement, cards)
             return _LauncherRanks(role, self._caller, engines[:size], self._kill, self._losses.setdefault(role, []))
 
     def without_lost(self, most: int, role: str) -> Ranks:
@@ -116,27 +125,36 @@ class EngineLauncher:
         self._kill(engines)
 
     def _launch(
-        self, role: str, engines: list[Engine], missing: Sequence[int], size: int, gpus: int, placement: Placement
+        self,
+        role: str,
+        engines: list[Engine],
+        missing: Sequence[int],
+        size: int,
+        gpus: int,
+        placement: Placement,
+        choice: CardChoice,
     ) -> None:
         held = sum(engine.lost is None for engine in self._all())
         free = free_slots(self._client, self._capacity(), settings().start_timeout)
+        surveys = self._survey() if gpus else {}
         if gpus:
-            free = self._with_cards(free, len(missing), gpus)
+            free = _with_cards(free, surveys, len(missing), gpus, choice)
         near = [engine.worker for engine in engines if engine.lost is None]
         addresses = place(free, len(missing), self._where, size, held, placement, near)
         fresh = []
         for rank, address in zip(missing, addresses, strict=True):
-            engine = Engine(self._next_id, role, rank, worker=address)
+            engine = Engine(self._next_id, role, rank, worker=address, share=choice.share)
             self._next_id += 1
             self._note_losses(engines[rank : rank + 1])
             engines[rank : rank + 1] = [engine]
             fresh.append(engine)
         try:
-            cards = self._assign_cards(fresh, gpus)
+            if gpus:
+                cards = deal_cards(surveys, _new(fresh), gpus, (), choice, placement, _kernel_lease())
+                for engine in fresh:
+                    engine.cards = tuple(cards[engine.id])
             for engine in fresh:
-                mine = cards.get(engine.id, [])
-                engine.cards = len(mine)
-                engine.pid = self._start(engine, mine)
+                engine.pid = self._start(engine)
             self._caller.wait_ready(fresh, settings().start_timeout)
         except BaseException:
             self._kill(fresh)
@@ -151,25 +169,27 @@ class EngineLauncher:
                 losses[:] = [loss for loss in losses if loss.rank != engine.rank]
                 losses.append(RankLost(engine.role, engine.rank, engine.lost))
 
-    def _start(self, engine: Engine, cards: Sequence[Device]) -> int:
+    def _start(self, engine: Engine) -> int:
         environment = {name: os.environ[name] for name in engine_host.THREAD_SETTINGS if name in os.environ}
         environment["PAIBOOK_ROLE"] = engine.role
-        if cards:
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(card.uuid for card in cards)
+        order = None
+        if engine.cards:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(card.uuid for card in engine.cards)
+            name = f"{engine.role} {engine.rank} of process {os.getpid()} on {socket.gethostname()}"
+            order = engine_host.CardOrder(engine.cards, engine.share, _kernel_lease(), name)
         message = {
             "id": engine.id,
             "connection": self._controller.engine_info,
             "directory": os.getcwd(),
             "environment": environment,
         }
-        uuids = [card.uuid for card in cards]
         started = ask(
             self._client,
             _start_engine,
             self._session,
             self._topic,
             message,
-            uuids,
+            order,
             workers=[engine.worker],
             on_error="return",
             timeout=settings().start_timeout,
@@ -178,29 +198,20 @@ class EngineLauncher:
             raise ClusterError(f"worker {engine.worker} could not start a rank: {started}") from started
         return int(started)
 
-    def _drop_cardless(self, engines: Sequence[Engine], gpus: int) -> None:
-        cardless = [engine for engine in engines if engine.lost is None and engine.cards < gpus]
+    def _drop_cardless(self, engines: Sequence[Engine], gpus: int, choice: CardChoice) -> None:
+        if not gpus:
+            return
+        cardless = [engine for engine in engines if engine.lost is None and not _has_cards(engine, gpus, choice)]
         if cardless:
             # Raises, before anything is lost, where there are too few.
-            self._assign_cards(cardless, gpus, returned={engine.pid for engine in cardless})
+            returned = {engine.pid for engine in cardless}
+            deal_cards(self._survey(), _new(cardless), gpus, returned, choice, within=_kernel_lease())
             self._kill(cardless)
             for engine in cardless:
                 self._caller.lose(engine, "it was replaced by one with GPUs")
 
-    def _assign_cards(
-        self, engines: Sequence[Engine], gpus: int, returned: Collection[int] = ()
-    ) -> dict[int, list[Device]]:
-        """Cards for each engine id, of those no live rank of any session holds; see ``deal_cards``."""
-        if not gpus:
-            return {}
-        surveys = ask(self._client, _survey_cards, timeout=settings().start_timeout)
-        return deal_cards(surveys, [(engine.id, engine.worker) for engine in engines], gpus, returned)
-
-    def _with_cards(self, free: dict[str, int], count: int, gpus: int) -> dict[str, int]:
-        """Free slots where there are cards for them; as they are where those are too few, which dealing them says."""
-        surveys = ask(self._client, _survey_cards, timeout=settings().start_timeout)
-        left = within_cards(free, {worker: len(free_cards(surveys, surveys[worker][0])) // gpus for worker in surveys})
-        return left if sum(left.values()) >= count else free
+    def _survey(self) -> dict[str, CardSurvey]:
+        return ask(self._client, _survey_cards, timeout=settings().start_timeout)
 
     def _kill(self, engines: Sequence[Engine]) -> None:
         for worker in {engine.worker for engine in engines}:
@@ -250,46 +261,30 @@ class _LauncherRanks(EngineRanks):
         return taken
 
 
-CardSurvey = tuple[str, list[Device], dict[int, tuple[str, ...]]]  # host, its cards, UUIDs held by process id
+def _new(engines: Sequence[Engine]) -> list[NewRank]:
+    return [NewRank(engine.id, engine.worker, engine.rank) for engine in engines]
 
 
-def deal_cards(
-    surveys: Mapping[str, CardSurvey], ranks: Sequence[tuple[int, str]], per_rank: int, returned: Collection[int] = ()
-) -> dict[int, list[Device]]:
-    """Give new ranks free cards of their hosts; workers of one host see the same cards.
-
-    Args:
-        surveys: What each worker says, by address.
-        ranks: Engine id and worker address of each.
-        per_rank: Cards for each.
-        returned: Process ids of ranks whose cards count as free.
-
-    Raises:
-        PlanError: A host has too few; says how many are there, held and asked for.
-    """
-    cards: dict[int, list[Device]] = {}
-    for host in sorted({surveys[worker][0] for _id, worker in ranks}):
-        free = free_cards(surveys, host, returned)
-        held = len(next(devices for name, devices, _ in surveys.values() if name == host)) - len(free)
-        ids = [engine_id for engine_id, worker in ranks if surveys[worker][0] == host]
-        try:
-            dealt = assign(free, len(ids), per_rank)
-        except PlanError as error:
-            if not held:
-                raise
-            raise PlanError(
-                f"{held} of the GPUs of {host} are held by running ranks. Of those left: {error}. "
-                "`%pai_cluster restart` frees those of this notebook"
-            ) from error
-        cards.update({ids[index]: mine for index, mine in dealt.items()})
-    return cards
+def _has_cards(engine: Engine, gpus: int, choice: CardChoice) -> bool:
+    if len(engine.cards) < gpus or engine.share != choice.share:
+        return False
+    wanted = choice.of_rank(engine.rank, gpus)
+    return not wanted or tuple(card.label for card in engine.cards) == wanted
 
 
-def free_cards(surveys: Mapping[str, CardSurvey], host: str, returned: Collection[int] = ()) -> list[Device]:
-    """Cards of a host that no live rank of any session holds; workers of one host see the same cards."""
-    here = [survey for survey in surveys.values() if survey[0] == host]
-    held = {card for _h, _d, by_pid in here for pid, mine in by_pid.items() if pid not in returned for card in mine}
-    return [device for device in here[0][1] if device.uuid not in held]
+def _with_cards(
+    free: dict[str, int], surveys: Mapping[str, CardSurvey], count: int, gpus: int, choice: CardChoice
+) -> dict[str, int]:
+    """Free slots where there are cards for them; as they are where those are too few, which dealing them says."""
+    within = _kernel_lease()
+    fits = {worker: ranks_that_fit(surveys, worker, gpus, choice.share, within) for worker in surveys}
+    left = within_cards(free, fits)
+    return left if sum(left.values()) >= count else free
+
+
+def _kernel_lease() -> str:
+    """The lease under which this notebook's kernel was started, if it was."""
+    return os.environ.get(KERNEL_LEASE, "")
 
 
 def free_slots(client: Client, capacity: dict[str, int], timeout: float = ANSWER_SECONDS) -> dict[str, int]:
@@ -307,13 +302,18 @@ def ranks_held(client: Client, timeout: float = ANSWER_SECONDS) -> dict[str, int
 
 
 def _start_engine(
-    session: str, topic: str, message: dict[str, Any], cards: Sequence[str], dask_worker: Any = None
+    session: str,
+    topic: str,
+    message: dict[str, Any],
+    cards: engine_host.CardOrder | None,
+    dask_worker: Any = None,
 ) -> int:
     return engine_host.start(dask_worker, session, topic, message, cards)
 
 
 def _survey_cards(dask_worker: Any = None) -> CardSurvey:
-    return socket.gethostname(), discover(), engine_host.held_cards(dask_worker)
+    devices = discover()
+    return CardSurvey(socket.gethostname(), devices, LeaseBook().held() if devices else [])
 
 
 def _count_engines(dask_worker: Any = None) -> int:

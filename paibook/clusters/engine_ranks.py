@@ -22,6 +22,8 @@ from paibook.clusters.engine_interrupt import CALL
 from paibook.clusters.engine_notices import REQUEST, WORD
 from paibook.clusters.engine_place import EVENT_MIME, Packed, decode_event, invoke
 from paibook.errors import ClusterError, RankLost
+from paibook.gpus import Device
+from paibook.resources import WHOLE
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -47,7 +49,7 @@ class Engine:
         role, rank: What the engine is to the session.
         host, pid: Where it lives.
         worker: Address of the Dask worker that started it, or empty.
-        cards: GPUs it was given.
+        cards, share: GPUs it was given, and how many percent of each.
         lost: Why it ended, or None while it lives.
         ended: The message of the last call that has ended.
     """
@@ -58,7 +60,8 @@ class Engine:
     host: str = ""
     pid: int = 0
     worker: str = ""
-    cards: int = 0
+    cards: tuple[Device, ...] = ()
+    share: int = WHOLE
     lost: str | None = None
     ended: str = ""
     calls: list[Call] = field(default_factory=list)
@@ -386,7 +389,9 @@ def drop_lost(engines: list[Engine], where: str) -> None:
 def engine_status(engine: Engine) -> RankStatus:
     """An engine's state as the contract names it."""
     state = "lost" if engine.lost is not None else "busy" if engine.calls else "idle"
-    return RankStatus(engine.role, engine.rank, engine.host, engine.pid, state)
+    return RankStatus(
+        engine.role, engine.rank, engine.host, engine.pid, state, tuple(card.label for card in engine.cards)
+    )
 
 
 def _shown(kind: EventKind, engine: Engine, content: dict[str, Any]) -> Event:

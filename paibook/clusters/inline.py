@@ -16,6 +16,7 @@ from concurrent.futures import Future, InvalidStateError
 from typing import Any, TypeVar
 
 from paibook.clusters.capture import captured
+from paibook.clusters.cards import CardSurvey, NewRank, deal_cards
 from paibook.clusters.contract import (
     Cluster,
     ClusterStatus,
@@ -33,9 +34,10 @@ from paibook.clusters.delayed import delayed_values
 from paibook.clusters.display import mime_bundle
 from paibook.clusters.task_events import speaking
 from paibook.errors import ClusterError, RankLost, RunCancelled
-from paibook.gpus import assign, discover
+from paibook.gpus import Holder, Lease, LeaseBook, discover
+from paibook.gpus.leases import KERNEL_LEASE
 from paibook.metrics import Recorder, recording
-from paibook.resources import Placement
+from paibook.resources import CardChoice, Placement
 
 T = TypeVar("T")
 MAX_RANKS = 64
@@ -52,6 +54,7 @@ class InlineCluster(Cluster):
         self.reference = "inline"
         self._slots = slots
         self._threads: dict[str, list[_RankThread]] = {}
+        self._cards: list[Lease] = []
         self._tasks: InlineTasks | None = None
 
     def start(self) -> None:
@@ -62,11 +65,19 @@ class InlineCluster(Cluster):
             self._tasks = InlineTasks(self._slots)
         return self._tasks
 
-    def ranks(self, size: int, role: str = "worker", gpus: int = 0, placement: Placement = "spread") -> Ranks:
+    def ranks(
+        self,
+        size: int,
+        role: str = "worker",
+        gpus: int = 0,
+        placement: Placement = "spread",
+        cards: CardChoice = CardChoice(),
+    ) -> Ranks:
         size = size or len(self._threads.get(role, ())) or self._slots
-        assign(discover(), size, gpus)  # threads share the process's cards; this only refuses what is not there
         if size > MAX_RANKS:
             raise ClusterError(f"the inline cluster holds {MAX_RANKS} ranks, {MAX_RANKS} free; asked for {size}")
+        if gpus:
+            self._take_cards(size, gpus, cards)
         threads = self._threads.setdefault(role, [])
         for rank in range(size):
             if rank == len(threads):
@@ -77,6 +88,25 @@ class InlineCluster(Cluster):
 
     def sibling(self) -> InlineCluster:
         return InlineCluster(self._slots)
+
+    def _take_cards(self, size: int, gpus: int, cards: CardChoice) -> None:
+        """Take them for this process, whose threads all see all its cards; earlier cells' come back first."""
+        devices, book = discover(), LeaseBook()
+        ranks = [NewRank(rank, "", rank) for rank in range(size)]
+        held = book.held() if devices else []
+        mine = {lease.id for lease in self._cards}
+        within = os.environ.get(KERNEL_LEASE, "")
+        survey = CardSurvey("this machine", devices, [lease for lease in held if lease.id not in mine])
+        dealt = deal_cards({"": survey}, ranks, gpus, choice=cards, within=within)
+        self._give_cards_back()
+        for rank in ranks:
+            holder = Holder.of("rank", f"{rank.rank} of the inline cluster")
+            self._cards += book.take(dealt[rank.id], holder, share=cards.share, within=within)
+
+    def _give_cards_back(self) -> None:
+        for id in {lease.id for lease in self._cards}:
+            LeaseBook().give_back(id)
+        self._cards.clear()
 
     def scale(self, workers: int) -> None:
         self._slots = max(1, workers)
@@ -95,6 +125,7 @@ class InlineCluster(Cluster):
         for thread in [thread for group in self._threads.values() for thread in group]:
             thread.stop()
         self._threads.clear()
+        self._give_cards_back()
         if self._tasks is not None:
             self._tasks.close()
         self._tasks = None

@@ -20,7 +20,7 @@ from paibook.clusters.dask_tasks import DaskTasks
 from paibook.clusters.engine_place import Packed
 from paibook.clusters.engine_ranks import Engine, EngineCaller, EngineRanks, connect_client, drop_lost, engine_status
 from paibook.errors import ClusterError, PlanError
-from paibook.resources import Placement
+from paibook.resources import CardChoice, Placement
 from paibook.settings import settings
 
 
@@ -52,7 +52,14 @@ class IpyparallelCluster(Cluster):
                 self._dask = self._become_dask()
             return self._dask[2]
 
-    def ranks(self, size: int, role: str = "worker", gpus: int = 0, placement: Placement = "spread") -> Ranks:
+    def ranks(
+        self,
+        size: int,
+        role: str = "worker",
+        gpus: int = 0,
+        placement: Placement = "spread",
+        cards: CardChoice = CardChoice(),
+    ) -> Ranks:
         with self._lock:
             caller = self._started()
             if gpus:

@@ -331,7 +331,7 @@ class TestPaiCluster:
             ('{"worker":{"count":3}}', {"workers": 3}),
             ('{"worker":{}}', {"workers": 1}),
             ('{"ps":{"count":2}}', {"servers": 2}),
-            ('{"worker":{"count":1,"gpu":50}}', {"workers": 1, "gpus": 1}),
+            ('{"worker":{"count":1,"gpu":50}}', {"workers": 1, "gpus": 1, "gpu_share": 50}),
             ('{"worker":{"count":1,"gpu":250}}', {"workers": 1, "gpus": 3}),
             ('{"worker":{"count":1,"cpu":200,"memory":4096}}', {"workers": 1}),
             ("{}", {}),

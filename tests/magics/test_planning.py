@@ -461,3 +461,38 @@ def test_only_a_mapreduce_writes_files(magic: str) -> None:
 @pytest.mark.parametrize(("text", "path"), [("a", False), ("größe", False), ("a.b", True), ("a/b", True), ("1a", True)])
 def test_is_path(text: str, path: bool) -> None:
     assert is_path(text) is path
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("-n 2 -g 1 --cards 0,1", (2, 1, 100, ("0", "1"))),
+        ("--cards 0,0,1:1", (3, 1, 50, ("0", "0", "1:1"))),
+        ("-n 2 --gpu-share 30%", (2, 1, 30, ())),
+        ("-g 2 --cards 0,1,2,3", (2, 2, 100, ("0", "1", "2", "3"))),
+        ('--cluster \'{"worker":{"count":2,"gpu":50}}\'', (2, 1, 50, ())),
+    ],
+)
+def test_cards_and_shares(line: str, expected: tuple[int, int, int, tuple[str, ...]]) -> None:
+    asked = plan_cell("pai_allreduce", line, "1", {}, "inline")[0].resources
+    assert (asked.workers, asked.gpus_per_worker, asked.gpu_share, asked.cards) == expected
+
+
+def test_cards_survive_the_plans_json() -> None:
+    plan, _ = plan_cell("pai_allreduce", "--cards 0,1 --cpu-fallback", "1", {}, "inline")
+    assert type(plan).from_json(plan.to_json()) == plan
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("--cards x", "numbers of GPUs are expected"),
+        ("--cards ,", "numbers of GPUs are expected"),
+        ("--gpu-share 0.1%", "1% at least is expected"),
+        ("--gpu-share 120%", "a share above 0 is expected"),
+        ("-n 3 -g 1 --cards 0,1", "cards names 2 cards, and 3 workers with 1 each have 3"),
+    ],
+)
+def test_cards_that_cannot_be_meant_are_refused(line: str, said: str) -> None:
+    with pytest.raises(PlanError, match=said):
+        plan_cell("pai_allreduce", line, "1", {}, "inline")

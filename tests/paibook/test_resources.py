@@ -37,3 +37,17 @@ def test_is_frozen() -> None:
 def test_a_placement_that_does_not_exist_is_named(value: Any) -> None:
     with pytest.raises(PlanError, match=rf"placement must be spread or pack; got {value!r}"):
         Resources(placement=value)
+
+
+@pytest.mark.parametrize("value", [0, 101, 0.5, "50%", None])
+def test_a_share_that_cannot_be_meant_is_named(value: Any) -> None:
+    with pytest.raises(PlanError, match=rf"gpu_share must be a whole number of percent, 1 to 100; got {value!r}"):
+        Resources(gpu_share=value)
+
+
+def test_cards_are_named_for_each_rank_once() -> None:
+    assert Resources(2, gpus_per_worker=2, cards=("0", "1", "1", "0")).card_choice.of_rank(1, 2) == ("1", "0")
+    with pytest.raises(PlanError, match="cards names 3 cards, and 2 workers with 1 each have 2"):
+        Resources(2, gpus_per_worker=1, cards=("0", "1", "2"))
+    with pytest.raises(PlanError, match="cards gives rank 1 one card twice: 1, 1"):
+        Resources(2, gpus_per_worker=2, cards=("0", "1", "1", "1"))

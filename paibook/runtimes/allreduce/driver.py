@@ -20,6 +20,7 @@ from paibook.runtimes.allreduce.growth import first_ranks
 from paibook.runtimes.allreduce.verdict import spell
 from paibook.runtimes.contract import RunContext
 from paibook.runtimes.turns import turn
+from paibook.runtimes.workers import fallback_note
 
 
 class Driver:
@@ -66,6 +67,8 @@ class Driver:
             if ranks.size < plan.resources.workers:
                 text = f"there is room for {ranks.size} of {plan.resources.workers} ranks; the cell begins on those\n"
                 context.emit(Event("stderr", "run", -1, text))
+            if note := fallback_note(ranks, plan.resources):
+                context.emit(Event("stderr", "run", -1, note))
             for loss in ranks.take_losses():
                 text = f"rank {loss.rank} starts with no variables: {loss}\n"
                 context.emit(Event("stderr", ranks.role, loss.rank, text))

@@ -22,8 +22,13 @@ await build({
 });
 
 // Widgets without a library of others.
+const own = { js: '/*! Built from paibook/widgets/js by "make widgets"; edit there. */' };
 for (const name of ["hyperparameters", "study"]) {
-  const own = { js: "/*! Built from paibook/widgets/js by \"make widgets\"; edit there. */" };
   await build({ ...shared, entryPoints: [`src/${name}.js`], outfile: `../static/${name}.js`, format: "esm", target: "es2020", banner: own });
   await build({ ...shared, entryPoints: [`src/${name}.css`], outfile: `../static/${name}.css`, banner: { css: own.js } });
 }
+// The panels.
+for (const name of ["gpus", "cluster", "runs"]) {
+  await build({ ...shared, entryPoints: [`src/${name}.js`], outfile: `../static/${name}.js`, format: "esm", target: "es2022", banner: own });
+}
+await build({ ...shared, entryPoints: ["src/panels.css"], outfile: "../static/panels.css", banner: { css: own.js } });

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from paibook.errors import PlanError
-from paibook.gpus import Device, assign, discover
+from paibook.gpus import Device, assign
 
 GIB = 2**30
 
@@ -62,52 +58,3 @@ def test_a_shortage_says_what_is_there_and_what_was_asked(ranks: int, per_rank: 
 def test_negative_numbers_are_refused() -> None:
     with pytest.raises(PlanError, match="0 or more"):
         assign(cards(2), ranks=-1, per_rank=1)
-
-
-def test_without_the_library_there_are_no_cards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert discover() == []
-
-
-class Driver:
-    """The part of nvidia-ml-py that ``discover`` uses."""
-
-    class NVMLError(Exception): ...
-
-    def __init__(self, count: int, works: bool = True) -> None:
-        self.count, self.works, self.open = count, works, 0
-
-    def nvmlInit(self) -> None:
-        if not self.works:
-            raise self.NVMLError
-        self.open += 1
-
-    def nvmlShutdown(self) -> None:
-        self.open -= 1
-
-    def nvmlDeviceGetCount(self) -> int:
-        return self.count
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
-        return index
-
-    def nvmlDeviceGetName(self, handle: int) -> str:
-        return "NVIDIA H200"
-
-    def nvmlDeviceGetUUID(self, handle: int) -> str:
-        return f"GPU-{handle}"
-
-    def nvmlDeviceGetMemoryInfo(self, handle: int) -> Any:
-        return SimpleNamespace(total=140 * GIB)
-
-
-def test_cards_are_listed_in_the_drivers_order_and_the_driver_is_released(monkeypatch: pytest.MonkeyPatch) -> None:
-    driver = Driver(2)
-    monkeypatch.setitem(sys.modules, "pynvml", driver)
-    assert discover() == cards(2)
-    assert driver.open == 0
-
-
-def test_a_library_without_a_driver_finds_no_cards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pynvml", Driver(2, works=False))
-    assert discover() == []

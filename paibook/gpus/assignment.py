@@ -1,45 +1,11 @@
-"""The cards of this machine: which there are, and which rank gets which."""
+"""Which rank gets which card, as pure decisions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from types import ModuleType
 
-from paibook.errors import PlanError
-
-
-@dataclass(frozen=True)
-class Device:
-    """One card.
-
-    Attributes:
-        index: Its number in the driver's order, from 0.
-        name: For example ``"NVIDIA H200"``.
-        memory: Total bytes.
-        uuid: The name under which ``CUDA_VISIBLE_DEVICES`` finds it whatever the order.
-    """
-
-    index: int
-    name: str
-    memory: int
-    uuid: str
-
-
-def discover() -> list[Device]:
-    """The cards of this machine, in the driver's order; none where there is no driver or no ``nvidia-ml-py``."""
-    try:
-        import pynvml
-    except ImportError:
-        return []
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:  # the library is there, a driver or a card is not
-        return []
-    try:
-        return [_device(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())]
-    finally:
-        pynvml.nvmlShutdown()
+from paibook.errors import NoGPU, PlanError
+from paibook.gpus.devices import Device
 
 
 def assign(devices: Sequence[Device], ranks: int, per_rank: int) -> dict[int, list[Device]]:
@@ -51,6 +17,7 @@ def assign(devices: Sequence[Device], ranks: int, per_rank: int) -> dict[int, li
         per_rank: Cards for each; 0 gives every rank an empty list.
 
     Raises:
+        NoGPU: There is none.
         PlanError: There are too few; says what is there and what was asked.
 
     >>> cards = [Device(i, "card", 2**34, f"GPU-{i}") for i in range(4)]
@@ -61,7 +28,7 @@ def assign(devices: Sequence[Device], ranks: int, per_rank: int) -> dict[int, li
         raise PlanError(f"ranks and cards per rank must be 0 or more; got {ranks} ranks with {per_rank} each")
     asked = ranks * per_rank
     if asked > len(devices):
-        raise PlanError(_shortage(devices, ranks, per_rank))
+        raise (PlanError if devices else NoGPU)(_shortage(devices, ranks, per_rank))
     return {rank: list(devices[rank * per_rank : (rank + 1) * per_rank]) for rank in range(ranks)}
 
 
@@ -69,7 +36,7 @@ def _shortage(devices: Sequence[Device], ranks: int, per_rank: int) -> str:
     asked = f"{ranks} {_plural('rank', ranks)} with {per_rank} each ({ranks * per_rank} in all) were asked for"
     if not devices:
         return f"no GPU here: {asked}; leave out -g to run on the CPU"
-    there = ", ".join(f"{card.index}: {card.name}, {card.memory / 2**30:.0f} GiB" for card in devices)
+    there = ", ".join(f"{card.label}: {card.name}, {card.memory / 2**30:.0f} GiB" for card in devices)
     fits = len(devices) // per_rank
     advice = f"use -n {fits} or fewer" if fits else f"use -g {len(devices)} or fewer"
     here = f"{len(devices)} {_plural('GPU', len(devices))} here ({there})"
@@ -78,9 +45,3 @@ def _shortage(devices: Sequence[Device], ranks: int, per_rank: int) -> str:
 
 def _plural(noun: str, count: int) -> str:
     return noun if count == 1 else noun + "s"
-
-
-def _device(pynvml: ModuleType, index: int) -> Device:
-    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-    memory = pynvml.nvmlDeviceGetMemoryInfo(handle).total
-    return Device(index, pynvml.nvmlDeviceGetName(handle), int(memory), pynvml.nvmlDeviceGetUUID(handle))
