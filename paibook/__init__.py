@@ -21,6 +21,7 @@ __all__ = ["HyperParameters", "PaibookError", "__version__", "log"]
 # Imported when a cell first uses them: every rank and worker imports paibook, and most need none of these.
 _LAZY = {
     "HyperParameters": "paibook.hyperparameters",
+    "compare": "paibook.widgets.plot",
     "shard": "paibook.runtimes.shards",
     "LogisticRegression": "paibook.algorithms.estimators",
     "SoftmaxRegression": "paibook.algorithms.estimators",

@@ -44,7 +44,7 @@ def test_ranks_become_a_mean_with_a_band_or_a_line_each_when_asked(stream, metri
     (series,) = fresh(widget)[0]["series"]
     assert series["label"] == "mean of 3 ranks"
     assert [column(widget, series[part]) for part in ("mean", "low", "high")] == [[1], [0], [2]]
-    widget._receive(widget, {"kind": "by_rank", "value": True}, [])
+    widget.by_rank = True
     lines = fresh(widget)[0]["series"]
     assert [line["label"] for line in lines] == ["rank 0", "rank 1", "rank 2"]
     assert [column(widget, line["mean"]) for line in lines] == [[0], [1], [2]]
