@@ -11,7 +11,7 @@ from paibook.metrics import MetricStream
 from paibook.widgets.decimation import Buckets, Curve, History, Points
 
 VEGALITE = "application/vnd.vegalite.v5+json"
-POINTS = 800  # over all panels: keeps the bundle well under 200 kB
+POINTS = 750  # over all panels: keeps the bundle well under 200 kB
 POINTS_PER_PANEL = 300
 PANELS = 12
 MARKS_PER_PANEL = 20
