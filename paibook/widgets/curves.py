@@ -32,8 +32,8 @@ class Curves(anywidget.AnyWidget):
     resumes at once. How they are looked at is in traits that both sides may set: ``axis``, ``by_rank``, ``log``,
     ``smoothing``, ``zoom``, ``filter``, ``overlays``. The page sends three messages: stop, note and export.
 
-    JupyterLab may deliver what the page does on a thread of its own (a kernel subshell), so that buttons work while a
-    cell keeps the kernel's main thread; hence the lock.
+    JupyterLab delivers what the page does on a thread of its own (a kernel subshell), so buttons work while a cell
+    keeps the kernel's main thread; hence the lock.
 
     Args:
         streams: A run's metrics, or those of several by label; what is already in them is shown too.
@@ -87,6 +87,7 @@ class Curves(anywidget.AnyWidget):
             self._pick()
         self.observe(self._look, ["axis", "by_rank", "zoom", "filter", "overlays"])
         self.on_msg(self._receive)
+        _take_where_sent(self.comm)
 
     def update(self) -> None:
         """Send what is new, at most ten times a second and ``BYTES_PER_SECOND``; cheap when nothing is."""
@@ -130,7 +131,7 @@ class Curves(anywidget.AnyWidget):
             self.names = list(dict.fromkeys(name for source in self._sources for name in source.stream.names))
             self.axes = [axis for axis in AXES if all(source.has(axis) for source in self._sources)]
             self.notes = [
-                {"x": self._place(source, note.step, note.time), "text": note.text}
+                {"x": self._place(source, note.step, note.time), "text": self._labelled(source, note.text)}
                 for source in self._sources
                 for note in source.stream.notes
             ]
@@ -145,7 +146,14 @@ class Curves(anywidget.AnyWidget):
         return source.place(self.axis, curve, step or 0) if curve is not None else float(step or 0)
 
     def _noted(self) -> list[tuple[int, str]]:
-        return [(note.step or 0, note.text) for source in self._sources for note in source.stream.notes]
+        return [
+            (note.step or 0, self._labelled(source, note.text))
+            for source in self._sources
+            for note in source.stream.notes
+        ]
+
+    def _labelled(self, source: Source, text: str) -> str:
+        return f"{source.label}: {text}" if len(self._sources) > 1 else text
 
     def _status(self) -> str:
         histories = [source.history for source in self._sources]
@@ -208,3 +216,13 @@ class Curves(anywidget.AnyWidget):
         curves: Sequence[Any] = [curve for source in self._sources for curve in source.history.curves.values()]
         lasts = ", ".join(f"{curve.name}={number(curve.last)}" for curve in curves)
         return f"{self.title or 'Curves'}: {lasts or 'no metrics yet'}"
+
+
+def _take_where_sent(comm: Any) -> None:
+    """Have what the page sends handled on the subshell it was sent to.
+
+    ipykernel 7.4 sends a comm's messages to whichever shell the kernel last published on that comm from: the main one,
+    for curves that a cell draws. There, a click waits until the cell ends.
+    """
+    if hasattr(comm, "_reply_subshell_for"):
+        comm._reply_subshell_for = lambda data, subshell: subshell

@@ -252,7 +252,7 @@ def _colour_of(label: str, labels: Sequence[str]) -> dict[str, Any]:
 
 
 def _best(curve: Curve, colour: str) -> list[dict[str, Any]]:
-    if math.isnan(curve.best) or curve.reports < 2:
+    if math.isnan(curve.best) or curve.reports < 2 or curve.name == "epoch":
         return []
     mark = {"type": "point", "color": colour, "size": 55, "strokeWidth": 1.5, "filled": False}
     mark |= {"tooltip": f"best: {number(curve.best)} at step {curve.best_step:,}"}

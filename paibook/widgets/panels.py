@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from paibook.widgets.decimation import Buckets, Curve, Points
 from paibook.widgets.figure import number, summary_rows
-from paibook.widgets.sources import Axis, Source
+from paibook.widgets.sources import EPOCH, Axis, Source
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,14 @@ def _panel(group: list[str], sources: Sequence[Source], view: View, blocks: Bloc
             if curve is None:
                 continue
             prefix = [source.label] * (len(sources) > 1) + [name] * (len(group) > 1)
-            series += _lines(curve, source, view, prefix, blocks)
+            whole = source.history.curves.get(name, curve)
+            lines = _lines(curve, source, view, prefix, blocks)
+            if name != EPOCH and len(lines) == 1 and whole.best == whole.best:
+                lines[0]["best"] = [source.place(view.axis, whole, whole.best_step), whole.best]
+                lines[0]["best_text"] = f"best {number(whole.best)} at step {whole.best_step:,}"
+            series += lines
             together = curve.together.points()
             marks.append(source.x(view.axis, _only(together, np.isin(together.x, together.marks))))
-            whole = source.history.curves.get(name, curve)
             rows.append([" · ".join(prefix) or name, *summary_rows(whole)])
             notes.append(_note(whole, prefix))
             ranks = max(ranks, curve.world_size)
@@ -115,11 +119,7 @@ def _lines(curve: Curve, source: Source, view: View, prefix: list[str], blocks: 
     if not many and curve.together.width > 1:
         what = f"mean of {curve.together.width} steps"
     label = " · ".join(filter(None, [*prefix, what])) or "value"
-    line = _series(label, curve.together, source, view, blocks, band=True)
-    if curve.best == curve.best:
-        line["best"] = [source.place(view.axis, curve, curve.best_step), curve.best]
-        line["best_text"] = f"best {number(curve.best)} at step {curve.best_step:,}"
-    return [line]
+    return [_series(label, curve.together, source, view, blocks, band=True)]
 
 
 def _series(

@@ -67,7 +67,11 @@ class Plot:
     def bundle(self) -> dict[str, Any]:
         """The picture as a MIME bundle: Vega-Lite, SVG and plain text."""
         runs = {label: History(stream.columns()) for label, stream in self.streams.items()}
-        notes: Notes = [(note.step or 0, note.text) for stream in self.streams.values() for note in stream.notes]
+        notes: Notes = [
+            (note.step or 0, f"{label}: {note.text}" if len(self.streams) > 1 else note.text)
+            for label, stream in self.streams.items()
+            for note in stream.notes
+        ]
         return bundle_of(runs, self.title, notes)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:

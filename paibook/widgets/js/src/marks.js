@@ -18,7 +18,8 @@ export function cross(chart, steps, colour) {
 
 // A ring around the best value.
 export function ring(chart, [x, y], colour) {
-  if (chart.scales.y.distr === 3 && !(y > 0)) return;
+  const { x: across, y: up } = chart.scales;
+  if (x < across.min || x > across.max || (up.distr === 3 && !(y > 0))) return;
   stroked(chart, colour, (ctx) => ctx.arc(chart.valToPos(x, "x", true), chart.valToPos(y, "y", true), 4.5 * devicePixelRatio, 0, 2 * Math.PI));
 }
 
