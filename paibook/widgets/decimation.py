@@ -84,7 +84,8 @@ class Buckets:
     def extend(self, steps: NDArray[np.int64], values: NDArray[np.float64], times: NDArray[np.float64]) -> None:
         """Count many reports."""
         width = self.width
-        while len(keys := np.unique(steps // self.width)) > self.capacity:
+        ordered = np.sort(steps)
+        while len(keys := _distinct(ordered // self.width)) > self.capacity:
             self.width *= 2
         if self.width > width:
             self._regroup(self.width // width)
@@ -135,6 +136,10 @@ class Buckets:
             into = merged.get(key // by)
             merged[key // by] = bucket if into is None else _merge(into, bucket)
         self._buckets = merged
+
+
+def _distinct(ordered: NDArray[np.int64]) -> NDArray[np.int64]:
+    return ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])]
 
 
 def _merge(a: list[float], b: list[float]) -> list[float]:
@@ -338,12 +343,12 @@ class History:
         columns = metrics if isinstance(metrics, Columns) else Columns.of(metrics)
         self.reports += len(columns)
         order = np.argsort(columns.code, kind="stable")
-        codes, starts = np.unique(columns.code[order], return_index=True)
-        groups = dict(zip(codes.tolist(), np.split(order, starts[1:]), strict=True)) if len(order) else {}
-        for code in sorted(groups, key=lambda code: int(groups[code][0])):
-            curve = self._curve(columns.names[code])
+        ends = np.flatnonzero(np.diff(columns.code[order])) + 1
+        groups = np.split(order, ends) if len(order) else []
+        for rows in sorted(groups, key=lambda rows: int(rows[0])):
+            curve = self._curve(columns.names[columns.code[rows[0]]])
             if curve is not None:
-                self._extend(curve, columns, groups[code])
+                self._extend(curve, columns, rows)
 
     def _curve(self, name: str) -> Curve | None:
         curve = self.curves.get(name)
