@@ -7,7 +7,7 @@ import importlib
 
 from benchmarks import suite
 
-SUITES = ("cells", "mapreduce", "training", "allreduce", "growth")
+SUITES = ("cells", "mapreduce", "training", "allreduce", "growth", "curves")
 
 
 def main() -> None:

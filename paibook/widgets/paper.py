@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -36,10 +37,7 @@ def figure(
     Raises:
         PaibookError: matplotlib is not installed, or no run has one of the metrics; names it.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise PaibookError("run.figure() needs matplotlib: pip install 'paibook[figures]'") from error
+    drawing = _drawing()
     picked = (lambda name: True) if names is None else set(names).__contains__
     runs = {label: History(stream.columns(), picked) for label, stream in streams.items()}
     known = list(dict.fromkeys(name for history in runs.values() for name in history.curves))
@@ -51,7 +49,7 @@ def figure(
     if not chosen:
         raise PaibookError("there is nothing to draw: no metrics were logged")
     width, rows = min(columns, len(chosen)), math.ceil(len(chosen) / columns)
-    drawn = Figure(figsize=(PANEL_INCHES[0] * width, PANEL_INCHES[1] * rows), layout="constrained")
+    drawn = drawing(figsize=(PANEL_INCHES[0] * width, PANEL_INCHES[1] * rows), layout="constrained")
     for place, name in enumerate(chosen):
         axes = drawn.add_subplot(rows, width, place + 1)
         for i, (label, history) in enumerate(runs.items()):
@@ -66,6 +64,23 @@ def figure(
         if axes.get_legend_handles_labels()[1]:
             axes.legend(fontsize=7, frameon=False)
     return drawn
+
+
+def _drawing() -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise PaibookError("run.figure() needs matplotlib: pip install 'paibook[figures]'") from error
+
+    class Drawing(Figure):
+        """A figure that a notebook shows without pyplot."""
+
+        def _repr_png_(self) -> bytes:
+            out = io.BytesIO()
+            self.savefig(out, format="png", dpi=144)
+            return out.getvalue()
+
+    return Drawing
 
 
 def _draw(axes: Any, curve: Curve, label: str, colour: str, by_rank: bool) -> None:

@@ -85,7 +85,7 @@ def compare(*runs: Run | RunRecord | str, title: str = "") -> Plot:
     """Draw the metrics of several runs together, one colour a run.
 
     Args:
-        *runs: Runs, their records, or ids (a unique end or beginning will do).
+        *runs: Runs, their records, names (the latest run of that name), or ids (a unique end or beginning will do).
         title: Shown above the curves.
 
     Raises:
@@ -105,5 +105,7 @@ def _kept(run: RunRecord | str) -> tuple[RunRecord, MetricStream]:
     if not isinstance(run, RunRecord | str):
         raise PaibookError(f"pai.compare() takes runs or their ids; got {type(run).__name__}")
     history = current().history
-    record = history.find(run) if isinstance(run, str) else run
-    return record, history.metrics(record.id)
+    if isinstance(run, str):
+        # Of several runs with one name, the latest is meant; ids are never names.
+        run = next((record for record in history if record.name == run), None) or history.find(run)
+    return run, history.metrics(run.id)

@@ -71,6 +71,7 @@ def test_kept_runs_are_compared_by_name_or_id(metric, tmp_path, monkeypatch):
     shown = pai.compare(ids[0], history.find(ids[1]))
     assert list(shown.streams) == ["lenet", f"lenet {ids[1][-4:]}"]
     assert [stream.notes[0].text for stream in shown.streams.values()] == ["kept", "kept"]
+    assert next(iter(compare("lenet").streams.values())).run == max(ids)
     with pytest.raises(PaibookError, match="no run is called 'x'"):
         compare("x")
     with pytest.raises(PaibookError, match="takes runs or their ids"):
