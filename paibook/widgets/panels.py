@@ -100,6 +100,7 @@ def _panel(group: list[str], sources: Sequence[Source], view: View, blocks: Bloc
     return {
         "name": group[0],
         "metrics": group,
+        "axis": view.axis,
         "ranks": ranks,
         "series": series,
         "marks": blocks.add(np.concatenate([np.zeros(0), *marks])),

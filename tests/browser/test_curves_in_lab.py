@@ -98,6 +98,7 @@ def run(lab):
         {"do": "drag", "selector": f"{panel} .u-over", "x": 0.2, "to": 0.6},
         {"do": "click", "selector": ".pai-button:has-text('Zoom out')"},
         {"do": "select", "selector": "[aria-label='Horizontal axis']", "value": "time"},
+        {"do": "wait", "selector": "[data-axis=time]"},
         {"do": "evaluate", "script": f"document.querySelector('{panel} .pai-plot').focus()"},
         {"do": "press", "key": "Home"},
         {"do": "press", "key": "ArrowRight"},

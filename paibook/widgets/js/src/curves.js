@@ -136,13 +136,15 @@ function render({ model, el }) {
     stop.disabled = view.stopping;
     stop.textContent = view.stopping ? "Stopping…" : "Stop";
     const look = {
-      axis: model.get("axis"),
+      // What the points are placed on, which follows the chosen axis a moment later.
+      axis: described[0]?.axis ?? model.get("axis"),
       log: model.get("log"),
       smoothing: model.get("smoothing"),
       zoom: zoom.length === 2 ? zoom : null,
       notes: model.get("notes"),
       names: model.get("names"),
     };
+    root.dataset.axis = look.axis;
     const shown = new Set(described.map((description) => description.name));
     for (const [name, panel] of panels) {
       if (shown.has(name)) continue;
