@@ -7,7 +7,7 @@ import importlib
 
 from benchmarks import suite
 
-SUITES = ("cells", "mapreduce", "training", "allreduce", "growth", "ps", "keys")
+SUITES = ("cells", "mapreduce", "training", "allreduce", "growth", "ps", "keys", "curves")
 
 
 def main() -> None:

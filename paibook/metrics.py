@@ -7,16 +7,24 @@ batched and leave by the recorder installed for the calling context, off the hot
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 FLUSH_SECONDS = 0.1
+NO_STEP = -(2**63)
+NOTES = "notes.jsonl"  # beside the metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,17 +98,17 @@ def log(step: int | None = None, **values: Any) -> None:
     """Report numbers from training code: ``log(step=i, loss=loss, accuracy=acc)``.
 
     Args:
-        step: Training step the values belong to.
+        step: Training step the values belong to, a whole number of at most 63 bits.
         **values: Anything ``float()`` takes, 0-d arrays and tensors included.
 
     Raises:
-        TypeError: A value is not a number; the message names it.
+        TypeError: A value, or the step, is not a number; the message names it.
     """
     recorder = _current.get() or _process
     if recorder is None:
         _show_locally(step, values)
         return
-    recorder.record(None if step is None else int(step), values)
+    recorder.record(None if step is None else _whole(step), values)
 
 
 @contextmanager
@@ -127,13 +135,126 @@ def _number(name: str, value: Any) -> float:
         raise TypeError(f"pai.log({name}=...) takes a number; got {type(value).__name__}") from error
 
 
+def _whole(step: Any) -> int:
+    try:
+        whole = int(step)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise TypeError(f"pai.log(step=...) takes a whole number; got {step!r}") from error
+    if not NO_STEP < whole < -NO_STEP:
+        raise TypeError(f"pai.log(step=...) takes a whole number of at most 63 bits; got {whole}")
+    return whole
+
+
 def _show_locally(step: int | None, values: dict[str, Any]) -> None:
     shown = " ".join(f"{name}={_number(name, value):.6g}" for name, value in values.items())
     print(f"step {step}: {shown}" if step is not None else shown)
 
 
+@dataclass(frozen=True)
+class Columns:
+    """Metrics as columns of equal length, in order of arrival.
+
+    Attributes:
+        names: What the codes stand for.
+        code: Which name each record has, int32.
+        step: int64; ``NO_STEP`` where the caller named none.
+        value: float64.
+        rank: int32.
+        time: float64, seconds since the epoch.
+    """
+
+    names: tuple[str, ...]
+    code: NDArray[np.int32]
+    step: NDArray[np.int64]
+    value: NDArray[np.float64]
+    rank: NDArray[np.int32]
+    time: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, metrics: Iterable[Metric]) -> Columns:
+        """The columns of some records."""
+        store = _Store()
+        store.extend(list(metrics))
+        return store.columns(0, None)
+
+    def __len__(self) -> int:
+        return len(self.code)
+
+
+class _Store:
+    """Records as growing columns: 32 bytes a record, where an object each takes five times that."""
+
+    def __init__(self) -> None:
+        self.codes: dict[str, int] = {}
+        self._code, self._step, self._value = array("i"), array("q"), array("d")
+        self._rank, self._time = array("i"), array("d")
+
+    def extend(self, batch: Sequence[Metric]) -> None:
+        codes = self.codes
+        self._step.extend([NO_STEP if m.step is None else m.step for m in batch])
+        self._code.extend([codes.setdefault(m.name, len(codes)) for m in batch])
+        self._value.extend([m.value for m in batch])
+        self._rank.extend([m.rank for m in batch])
+        self._time.extend([m.time for m in batch])
+
+    def columns(self, start: int, stop: int | None) -> Columns:
+        import numpy as np  # whoever only logs needs it not
+
+        # Slices are copies: an array that is looked into cannot grow.
+        return Columns(
+            tuple(self.codes),
+            np.frombuffer(self._code[start:stop], np.int32),
+            np.frombuffer(self._step[start:stop], np.int64),
+            np.frombuffer(self._value[start:stop], np.float64),
+            np.frombuffer(self._rank[start:stop], np.int32),
+            np.frombuffer(self._time[start:stop], np.float64),
+        )
+
+    def metrics(self, run: str, start: int) -> list[Metric]:
+        names = tuple(self.codes)
+        rows = zip(
+            self._step[start:],
+            self._code[start:],
+            self._value[start:],
+            self._rank[start:],
+            self._time[start:],
+            strict=True,
+        )
+        return [
+            Metric(run, None if step == NO_STEP else step, names[code], value, rank, when)
+            for step, code, value, rank, when in rows
+        ]
+
+    def __len__(self) -> int:
+        return len(self._time)
+
+    def last(self, name: str) -> float | None:
+        code = self.codes.get(name)
+        for place in range(len(self._code) - 1, -1, -1) if code is not None else ():
+            if self._code[place] == code:
+                return self._value[place]
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What somebody wrote beside a run while it went on.
+
+    Attributes:
+        step: The highest step reported at that moment; None before the first.
+        text: As written.
+        time: Seconds since the epoch.
+    """
+
+    step: int | None
+    text: str
+    time: float
+
+
 class MetricStream:
     """Every metric of one run, in order of arrival; append-only, on disk as JSON Lines when given a path.
+
+    Kept in memory as columns, 32 bytes a record.
 
     Args:
         run: Identifier stamped on the records.
@@ -145,7 +266,9 @@ class MetricStream:
         self._path = path
         # Why records stopped being saved, or empty.
         self.unsaved = ""
-        self._metrics: list[Metric] = []
+        self._store = _Store()
+        self._notes: list[Note] = []
+        self._last_step: int | None = None
         self._subscribers: list[Emit] = []
         self._lock = threading.Lock()
 
@@ -153,31 +276,58 @@ class MetricStream:
     def load(cls, path: Path) -> MetricStream:
         """Read a stream back; a last line cut short by a crash is left out."""
         stream = cls()
-        for line in path.read_text().splitlines() if path.exists() else ():
-            try:
-                metric = Metric(**json.loads(line))
-            except (json.JSONDecodeError, TypeError):
-                continue
-            stream.run = metric.run
-            stream._metrics.append(metric)
+        stream._read(list(_records(path, Metric)))
+        stream._notes = list(_records(path.with_name(NOTES), Note))
         return stream
 
-    def append(self, batch: Sequence[Metric]) -> None:
-        """Stamp, store and pass on one batch."""
-        stamped = [Metric(self.run, m.step, m.name, m.value, m.rank, m.time) for m in batch]
-        with self._lock:
-            self._metrics.extend(stamped)
-            self._save(stamped)
-            subscribers = tuple(self._subscribers)
-        for subscriber in subscribers:
-            subscriber(stamped)
+    def _read(self, metrics: list[Metric]) -> None:
+        if metrics:
+            self.run = metrics[-1].run
+            self._add(metrics)
 
-    def _save(self, batch: Sequence[Metric]) -> None:
-        if self._path is None:
-            return
+    def _add(self, batch: Sequence[Metric]) -> None:
+        self._store.extend(batch)
+        steps = [m.step for m in batch if m.step is not None]
+        if steps and (self._last_step is None or max(steps) > self._last_step):
+            self._last_step = max(steps)
+
+    def append(self, batch: Iterable[Metric]) -> None:
+        """Stamp, store and pass on one batch."""
+        batch = list(batch)
+        with self._lock:
+            self._add(batch)
+            if self._path is not None:
+                self._write(self._path, _lines(self.run, batch))
+            subscribers = tuple(self._subscribers)
+        if subscribers:
+            stamped = [Metric(self.run, m.step, m.name, m.value, m.rank, m.time) for m in batch]
+            for subscriber in subscribers:
+                subscriber(stamped)
+
+    def note(self, text: str) -> Note:
+        """Write something down beside the step the run has come to; kept with the run.
+
+        Raises:
+            ValueError: There is no text.
+        """
+        if not text.strip():
+            raise ValueError("a note needs some text")
+        with self._lock:
+            note = Note(self._last_step, text.strip(), time.time())
+            self._notes.append(note)
+            if self._path is not None:
+                self._write(self._path.with_name(NOTES), json.dumps(asdict(note)) + "\n")
+        return note
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What was written down so far, in order."""
+        return tuple(self._notes)
+
+    def _write(self, path: Path, text: str) -> None:
         try:
-            with self._path.open("a") as file:
-                file.writelines(json.dumps(asdict(m)) + "\n" for m in batch)
+            with path.open("a") as file:
+                file.write(text)
         except OSError as error:
             # A full disk must not end a training run; what is in memory goes on.
             self._path, self.unsaved = None, f"metrics are no longer saved: {error}"
@@ -189,28 +339,58 @@ class MetricStream:
         return lambda: self._subscribers.remove(subscriber) if subscriber in self._subscribers else None
 
     def __iter__(self) -> Iterator[Metric]:
-        with self._lock:
-            return iter(tuple(self._metrics))
+        return iter(self.since(0))
 
     def __len__(self) -> int:
-        return len(self._metrics)
+        return len(self._store)
 
     def since(self, position: int) -> list[Metric]:
         """The records from ``position`` on; a reader that adds up their numbers misses none."""
         with self._lock:
-            return self._metrics[position:]
+            return self._store.metrics(self.run, position)
+
+    def columns(self, start: int = 0, stop: int | None = None) -> Columns:
+        """The records from ``start`` up to ``stop`` as columns; much faster than one by one."""
+        with self._lock:
+            return self._store.columns(start, stop)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names seen so far, in order of first appearance."""
-        return tuple(dict.fromkeys(metric.name for metric in self))
+        with self._lock:
+            return tuple(self._store.codes)
 
     def last(self, name: str) -> float | None:
         """The latest value of ``name``, or None."""
-        return next((m.value for m in reversed(tuple(self)) if m.name == name), None)
+        with self._lock:
+            return self._store.last(name)
 
     def frame(self) -> Any:
         """The stream as a pandas DataFrame with columns run, step, name, value, rank, time."""
         import pandas
 
         return pandas.DataFrame([asdict(m) for m in self], columns=list(Metric.__dataclass_fields__))
+
+
+def _records(path: Path, kind: type[Any]) -> Iterator[Any]:
+    """The records of a file of JSON Lines that can be read."""
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            yield kind(**json.loads(line))
+        except (json.JSONDecodeError, TypeError):
+            continue
+
+
+def _lines(run: str, batch: Sequence[Metric]) -> str:
+    """JSON Lines, as ``json.dumps`` writes them and in a fifth of its time."""
+    quoted = {name: json.dumps(name) for name in {m.name for m in batch}}
+    run = json.dumps(run)
+    return "".join(
+        f'{{"run": {run}, "step": {"null" if m.step is None else m.step}, "name": {quoted[m.name]}, '
+        f'"value": {_json(m.value)}, "rank": {m.rank}, "time": {m.time!r}}}\n'
+        for m in batch
+    )
+
+
+def _json(value: float) -> str:
+    return repr(value) if math.isfinite(value) else json.dumps(value)

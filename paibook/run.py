@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import logging
 import threading
@@ -67,7 +68,7 @@ class Run:
     """
 
     # How a front end draws the run's metrics; the notebook surface sets it, since it knows what can be shown.
-    plotter: ClassVar[Callable[[Run], Any] | None] = None
+    plotter: ClassVar[Callable[..., Any] | None] = None
 
     def __init__(
         self,
@@ -160,11 +161,35 @@ class Run:
         """The same for standard error."""
         return read_output(self.directory, "stderr")
 
-    def plot(self) -> Any:
-        """Draw the metrics logged so far."""
+    def plot(self, **view: Any) -> Any:
+        """Draw the metrics: live while it runs, then as a picture whose ``.widget()`` can be looked into.
+
+        Args:
+            **view: How live curves are to be looked at first: ``axis="time"``, ``log=True``, ``smoothing=0.6``, ...
+
+        Raises:
+            PaibookError: There is no notebook to draw in.
+        """
         if Run.plotter is None:
             raise PaibookError("nothing here can draw: call run.plot() in a notebook after `%load_ext paibook`")
-        return Run.plotter(self)
+        return Run.plotter(self, **view)
+
+    def figure(self, **options: Any) -> Any:
+        """The metrics as a matplotlib figure, for papers; see ``paibook.widgets.paper.figure`` for the options.
+
+        Raises:
+            PaibookError: matplotlib is not installed, or nothing was logged under a name asked for.
+        """
+        paper = importlib.import_module("paibook.widgets.paper")  # a floor above, as a notebook's surface is
+        return paper.figure({self.plan.name or self.id: self.metrics}, **options)
+
+    def note(self, text: str) -> Any:
+        """Write something down beside the step it has come to; shown with its curves.
+
+        Raises:
+            ValueError: There is no text.
+        """
+        return self.metrics.note(text)
 
     @property
     def unsaved(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from typing import Any
 
@@ -9,18 +10,21 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from paibook.run import Run
 from paibook.session import Session
-from paibook.widgets.figure import bundle
+from paibook.widgets.live import LiveCurves, has_rich_front_end
+from paibook.widgets.plot import Plot
 from paibook_magics.cells import MAGICS, Cells, help_text
 from paibook_magics.console import title_of
+from paibook_magics.following import TICK_SECONDS
 from paibook_magics.hyperparameter_form import HP_HELP, HyperParameterForms
 from paibook_magics.lines import CLUSTER_HELP, GPUS_HELP, RUNS_HELP, Lines
-from paibook_magics.picture import Shown
 from paibook_magics.rank_completion import rank_matcher
 from paibook_magics.rank_inspection import RankInspection
 from paibook_magics.rank_lines import DEBUG_HELP, RANKS_HELP, RankLines
 from paibook_magics.search_cells import SearchCells
 from paibook_magics.search_cells import help_text as search_help
 from paibook_magics.transform import AwaitPaiCells
+
+_drawing: set[asyncio.Task[None]] = set()
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
@@ -90,5 +94,20 @@ def _sync_cell(cells: Cells, magic: str, line: str, body: str) -> None:
     cells.run_cell_blocking(magic, line, body)
 
 
-def _plot(run: Run) -> Any:
-    return Shown(bundle(run.metrics, title_of(run.plan)))
+def _plot(run: Run, **view: Any) -> Plot | None:
+    if run.done() or not has_rich_front_end():
+        return Plot({run.plan.name or run.id: run.metrics}, title_of(run.plan))
+    curves = LiveCurves(run.metrics, title_of(run.plan), run.cancel, **view)
+    task = asyncio.get_running_loop().create_task(_draw_until_done(run, curves))
+    _drawing.add(task)  # the loop itself holds tasks weakly
+    task.add_done_callback(_drawing.discard)
+    return None
+
+
+async def _draw_until_done(run: Run, curves: LiveCurves) -> None:
+    try:
+        while not run.done():
+            curves.tick()
+            await asyncio.sleep(TICK_SECONDS)
+    finally:
+        curves.finish()

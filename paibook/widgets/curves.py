@@ -1,20 +1,21 @@
-"""The live curves of a run: one small panel per metric, and a Stop button."""
+"""The live curves of runs: panels of metrics, the switches that say how to look at them, Stop and notes."""
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import anywidget
-import numpy as np
 import traitlets
-from numpy.typing import NDArray
 
 from paibook.metrics import MetricStream
-from paibook.widgets.decimation import Curve, History, Points
-from paibook.widgets.figure import bundle_of, number, summary_rows
+from paibook.widgets.export import FORMATS, export
+from paibook.widgets.figure import bundle_of, number
+from paibook.widgets.panels import View, panels_of
+from paibook.widgets.sources import AXES, Axis, Source
 
 _STATIC = Path(__file__).parent / "static"
 
@@ -24,17 +25,24 @@ REPORTS_PER_UPDATE = 50_000
 
 
 class Curves(anywidget.AnyWidget):
-    """Show a metric stream while it grows.
+    """Show metric streams while they grow.
 
-    State travels one way, to the page: ``panels`` describes the curves, ``data`` holds their points (float64, little
-    endian, found by offset and length in ``panels``), ``version`` changes when both are new. The whole decimated state
-    is in these traits, so a reloaded page resumes at once. The page sends two messages back: stop, and by_rank.
+    ``panels`` describes the curves, ``data`` holds their points (float64, little endian, found by offset and length in
+    ``panels``), ``version`` changes when both are new. The whole decimated state is in these traits, so a reloaded page
+    resumes at once. How they are looked at is in traits that both sides may set: ``axis``, ``by_rank``, ``log``,
+    ``smoothing``, ``zoom``, ``filter``, ``overlays``. The page sends three messages: stop, note and export.
+
+    JupyterLab delivers what the page does on a thread of its own (a kernel subshell), so buttons work while a cell
+    keeps the kernel's main thread; hence the lock.
 
     Args:
-        stream: The run's metrics; what is already in it is shown too.
+        streams: A run's metrics, or those of several by label; what is already in them is shown too.
         title: Shown above the curves.
-        on_stop: Called when Stop is clicked; None shows no Stop button. JupyterLab may deliver the click on a thread
-            of its own (a kernel subshell), so it must be safe to call from any thread.
+        on_stop: Called when Stop is clicked, from any thread; None shows no Stop button.
+        view: Traits to begin with.
+
+    Raises:
+        traitlets.TraitError: A trait of ``view`` is not known or has a value that is not allowed.
     """
 
     _esm = _STATIC / "curves.js"
@@ -45,131 +53,176 @@ class Curves(anywidget.AnyWidget):
     running = traitlets.Bool(True).tag(sync=True)
     can_stop = traitlets.Bool(False).tag(sync=True)
     panels: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
+    names: traitlets.List[str] = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    axes: traitlets.List[str] = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    notes: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
     data = traitlets.Bytes(b"").tag(sync=True)
     version = traitlets.Int(0).tag(sync=True)
 
-    def __init__(self, stream: MetricStream, title: str = "", on_stop: Callable[[], Any] | None = None) -> None:
-        super().__init__(title=title, can_stop=on_stop is not None)
-        self._stream = stream
+    axis = traitlets.Enum(AXES, "step").tag(sync=True)
+    by_rank = traitlets.Bool(False).tag(sync=True)
+    log = traitlets.Bool(False).tag(sync=True)
+    smoothing = traitlets.Float(0.0, min=0.0, max=0.99).tag(sync=True)
+    zoom: traitlets.List[float] = traitlets.List(traitlets.Float(), maxlen=2).tag(sync=True)
+    filter = traitlets.Unicode("").tag(sync=True)
+    overlays: traitlets.List[list[str]] = traitlets.List(traitlets.List(traitlets.Unicode())).tag(sync=True)
+
+    def __init__(
+        self,
+        streams: MetricStream | Mapping[str, MetricStream],
+        title: str = "",
+        on_stop: Callable[[], Any] | None = None,
+        **view: Any,
+    ) -> None:
+        named = {"": streams} if isinstance(streams, MetricStream) else dict(streams)
+        if unknown := sorted(set(view) - {"axis", "by_rank", "log", "smoothing", "zoom", "filter", "overlays"}):
+            raise traitlets.TraitError(f"curves have no setting {unknown[0]!r}")
+        super().__init__(title=title, can_stop=on_stop is not None, **view)
+        self._sources = [Source(label, stream) for label, stream in named.items()]
         self._on_stop = on_stop
-        self._history = History()
-        self._read = 0
-        self._by_rank = False
         self._changed = True
         self._next = 0.0
+        self._lock = threading.RLock()
+        if self.filter:
+            self._pick()
+        self.observe(self._look, ["axis", "by_rank", "zoom", "filter", "overlays"])
         self.on_msg(self._receive)
+        _take_where_sent(self.comm)
 
     def update(self) -> None:
         """Send what is new, at most ten times a second and ``BYTES_PER_SECOND``; cheap when nothing is."""
-        self._take(REPORTS_PER_UPDATE)
-        now = time.monotonic()
-        if self._changed and now >= self._next:
+        with self._lock:
+            now = time.monotonic()
+            self._take(REPORTS_PER_UPDATE)
+            if self._changed and now >= self._next:
+                self._send_state()
+                self._next = now + max(MESSAGE_SECONDS, len(self.data) / BYTES_PER_SECOND)
+
+    def show_all(self, running: bool) -> None:
+        """Send everything there is, now."""
+        with self._lock:
+            self._take(None)
+            self.running = running
             self._send_state()
-            self._next = now + max(MESSAGE_SECONDS, len(self.data) / BYTES_PER_SECOND)
 
     def close_with_static(self) -> dict[str, Any]:
         """Show the final state as no longer running; return the MIME bundle that stands for it without a kernel."""
-        self._take(None)
-        self.running = False
-        self._send_state()
-        return bundle_of(self._history, self.title)
+        self.show_all(running=False)
+        return self.static()
+
+    def static(self) -> dict[str, Any]:
+        """The MIME bundle of the whole runs as they are now."""
+        return bundle_of({s.label: s.history for s in self._sources}, self.title, self._noted())
+
+    def set_state(self, sync_data: Any) -> None:
+        """Take what the page changed, when nothing else is changing."""
+        with self._lock:
+            super().set_state(sync_data)
 
     def _take(self, limit: int | None) -> None:
-        new = self._stream.since(self._read) if len(self._stream) > self._read else []
-        new = new[:limit]
-        self._history.add(new)
-        self._read += len(new)
-        self._changed = self._changed or bool(new)
+        for source in self._sources:
+            self._changed = source.take(limit) or self._changed
 
     def _send_state(self) -> None:
         self._changed = False
-        blocks = _Blocks()
-        panels = [_panel(curve, blocks, self._by_rank) for curve in self._history.curves.values()]
+        panels, data = panels_of(self._sources, View(self.axis, self.by_rank, self.overlays))
         with self.hold_sync():
             self.status = self._status()
+            self.names = list(dict.fromkeys(name for source in self._sources for name in source.stream.names))
+            self.axes = [axis for axis in AXES if all(source.has(axis) for source in self._sources)]
+            self.notes = [
+                {"x": self._place(source, note.step, note.time), "text": self._labelled(source, note.text)}
+                for source in self._sources
+                for note in source.stream.notes
+            ]
             self.panels = panels
-            self.data = blocks.tobytes()
+            self.data = data
             self.version += 1
 
+    def _place(self, source: Source, step: int | None, when: float) -> float:
+        if self.axis == "time":
+            return source.since_began(when)
+        curve = next(iter(source.history.curves.values()), None)
+        return source.place(self.axis, curve, step or 0) if curve is not None else float(step or 0)
+
+    def _noted(self) -> list[tuple[int, str]]:
+        return [
+            (note.step or 0, self._labelled(source, note.text))
+            for source in self._sources
+            for note in source.stream.notes
+        ]
+
+    def _labelled(self, source: Source, text: str) -> str:
+        return f"{source.label}: {text}" if len(self._sources) > 1 else text
+
     def _status(self) -> str:
-        ranks = {rank for curve in self._history.curves.values() for rank in curve.ranks if rank >= 0}
-        parts = [f"{self._history.reports:,} values"]
+        histories = [source.history for source in self._sources]
+        curves = [curve for history in histories for curve in history.curves.values()]
+        ranks = {rank for curve in curves for rank in curve.ranks if rank >= 0}
+        parts = [f"{len(histories)} runs"] if len(histories) > 1 else []
+        parts.append(f"{sum(history.reports for history in histories):,} values")
         if ranks:
             parts.append(f"{len(ranks)} rank{'s' if len(ranks) > 1 else ''}")
-        if self._history.left_out:
-            parts.append(f"{len(self._history.left_out)} more metrics not shown")
+        left_out = set().union(*(history.left_out for history in histories))
+        if left_out:
+            parts.append(f"{len(left_out)} more metrics not shown")
         return " · ".join(parts)
+
+    def _look(self, change: Any) -> None:
+        with self._lock:
+            if change["name"] == "filter":
+                self._pick()
+            if change["name"] == "axis" and self.zoom:
+                self.zoom = []  # it was in the other axis's unit; comes back here
+                return
+            if change["name"] in ("zoom", "filter"):
+                self._zoom()
+            self._send_state()
+
+    def _pick(self) -> None:
+        for source in self._sources:
+            source.pick(self.filter)
+
+    def _zoom(self) -> None:
+        axis: Axis = self.axis
+        for source in self._sources:
+            if len(self.zoom) == 2 and self.zoom[0] < self.zoom[1]:
+                source.zoom(axis, *self.zoom)
+            else:
+                source.zoom_out()
 
     def _receive(self, _widget: Any, content: dict[str, Any], _buffers: Any) -> None:
         kind = content.get("kind") if isinstance(content, dict) else None
         if kind == "stop" and self.running and self._on_stop is not None:
             self._on_stop()
-        elif kind == "by_rank":
-            self._by_rank = bool(content.get("value"))
-            self._changed = True
-            if not self.running:
+            self.send({"kind": "stopping"})
+        elif kind == "note" and str(content.get("text", "")).strip():
+            with self._lock:
+                self._sources[0].stream.note(str(content["text"]))
                 self._send_state()
+            self.send({"kind": "noted"})
+        elif kind == "export" and content.get("format") in FORMATS:
+            self._export(content["format"])
+
+    def _export(self, kind: str) -> None:
+        try:
+            made = export({s.label: s.stream for s in self._sources}, kind, self.title)
+        except (OSError, ValueError, RuntimeError) as error:
+            self.send({"kind": "failed", "text": f"the export failed: {error}"})
+        else:
+            self.send({"kind": "exported", "format": kind, "type": FORMATS[kind]}, [made])
 
     def __repr__(self) -> str:
-        lasts = ", ".join(f"{name}={number(curve.last)}" for name, curve in self._history.curves.items())
+        curves: Sequence[Any] = [curve for source in self._sources for curve in source.history.curves.values()]
+        lasts = ", ".join(f"{curve.name}={number(curve.last)}" for curve in curves)
         return f"{self.title or 'Curves'}: {lasts or 'no metrics yet'}"
 
 
-class _Blocks:
-    """Arrays laid end to end; each is known by its offset and length in float64s."""
+def _take_where_sent(comm: Any) -> None:
+    """Have what the page sends handled on the subshell it was sent to.
 
-    def __init__(self) -> None:
-        self._arrays: list[NDArray[np.float64]] = []
-        self._length = 0
-
-    def add(self, array: NDArray[np.float64]) -> list[int]:
-        place = [self._length, len(array)]
-        self._arrays.append(array)
-        self._length += len(array)
-        return place
-
-    def tobytes(self) -> bytes:
-        return np.concatenate([np.zeros(0), *self._arrays]).astype("<f8").tobytes()
-
-
-def _panel(curve: Curve, blocks: _Blocks, by_rank: bool) -> dict[str, Any]:
-    """Describe one metric's panel, JSON-able; its points go to ``blocks``."""
-    together = curve.together.points()
-    many = curve.world_size > 1
-    if many and by_rank:
-        ranks = sorted(curve.ranks.items())
-        series = [_series(rank_label(rank), buckets.points(), blocks, False) for rank, buckets in ranks]
-    else:
-        label = f"mean of {curve.world_size} ranks" if many else "value"
-        if not many and curve.together.width > 1:
-            label = f"mean of {curve.together.width} steps"
-        series = [_series(label, together, blocks, together.band)]
-    return {
-        "name": curve.name,
-        "ranks": curve.world_size,
-        "series": series,
-        "marks": blocks.add(together.marks),
-        "note": _note(curve),
-        "summary": summary_rows(curve),
-    }
-
-
-def _series(label: str, points: Points, blocks: _Blocks, band: bool) -> dict[str, Any]:
-    series: dict[str, Any] = {"label": label, "x": blocks.add(points.x), "mean": blocks.add(points.mean)}
-    if band:
-        series |= {"low": blocks.add(points.low), "high": blocks.add(points.high)}
-    return series
-
-
-def rank_label(rank: int) -> str:
-    """The rank as shown to people."""
-    return "notebook" if rank < 0 else f"rank {rank}"
-
-
-def _note(curve: Curve) -> str:
-    if curve.first_not_finite is None:
-        return ""
-    step, rank, value = curve.first_not_finite
-    where = f", {rank_label(rank)}" if curve.world_size > 1 else ""
-    count = f"{curve.not_finite:,} values not finite; first" if curve.not_finite > 1 else "not finite:"
-    return f"{count} {number(value)} at step {step:,}{where}"
+    ipykernel 7.4 sends a comm's messages to whichever shell the kernel last published on that comm from: the main one,
+    for curves that a cell draws. There, a click waits until the cell ends.
+    """
+    if hasattr(comm, "_reply_subshell_for"):
+        comm._reply_subshell_for = lambda data, subshell: subshell

@@ -28,15 +28,19 @@ class LiveCurves:
         stream: The run's metrics.
         title: Shown above the curves.
         on_stop: Called, from any thread, when Stop is clicked.
+        **view: How the curves are to be looked at first, traits of ``Curves``.
     """
 
-    def __init__(self, stream: MetricStream, title: str = "", on_stop: Callable[[], Any] | None = None) -> None:
+    def __init__(
+        self, stream: MetricStream, title: str = "", on_stop: Callable[[], Any] | None = None, **view: Any
+    ) -> None:
         self._stream = stream
+        self._view = view
         self._title = title
         self._on_stop = on_stop
         self._widget: Curves | None = None
         self._display_id = uuid.uuid4().hex
-        self._rich = _has_rich_front_end()
+        self._rich = has_rich_front_end()
         self._done = False
 
     def tick(self) -> None:
@@ -65,7 +69,7 @@ class LiveCurves:
     def _open(self) -> None:
         from paibook.widgets.curves import Curves  # anywidget takes a while to import
 
-        self._widget = Curves(self._stream, self._title, self._on_stop)
+        self._widget = Curves(self._stream, self._title, self._on_stop, **self._view)
         self._widget.update()
         _display(self._widget, display_id=self._display_id)
 
@@ -84,7 +88,7 @@ def _display(shown: Any, **options: Any) -> None:
     display(shown, **options)
 
 
-def _has_rich_front_end() -> bool:
+def has_rich_front_end() -> bool:
     """Whether this process is an IPython kernel (a notebook), and not a terminal or a script."""
     try:
         from IPython.core.getipython import get_ipython

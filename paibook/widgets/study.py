@@ -12,7 +12,7 @@ from typing import Any
 import anywidget
 import traitlets
 
-from paibook.widgets.live import _has_rich_front_end
+from paibook.widgets.live import has_rich_front_end
 from paibook.widgets.study_figure import Snapshot, headline, study_bundle, study_text
 
 _STATIC = Path(__file__).parent / "static"
@@ -80,7 +80,7 @@ class LiveStudy:
         self._stops = (on_stop, on_stop_trial)
         self._widget: StudyView | None = None
         self._display_id = uuid.uuid4().hex
-        self._rich = _has_rich_front_end()
+        self._rich = has_rich_front_end()
         self._next = 0.0
         self._done = False
 

@@ -4,6 +4,8 @@
 //   {"do": "theme", "dark": true}                  {"do": "gone", "selector": ...}
 //   {"do": "click", "selector": ..., "nth": 0}     {"do": "text", "selector": ...}          -> list of strings
 //   {"do": "hover", "selector": ..., "x": 0.5}     {"do": "count", "selector": ...}         -> number
+//   {"do": "drag", "selector": ..., "x": 0.2, "to": 0.4}    {"do": "fill", "selector": ..., "text": ...}
+//   {"do": "select", "selector": ..., "value": ...}         {"do": "download", ..., "value": ..., "path": ...} -> name
 //   {"do": "press", "key": ...}                    {"do": "attribute", "selector": ..., "name": ...} -> list
 //   {"do": "run_all"}                              {"do": "idle"}: the kernel ran every cell
 //   {"do": "canvas", "selector": ...} -> hash      {"do": "changes", "selector": ..., "times": 3}: the canvas was redrawn
@@ -78,12 +80,26 @@ async function perform(action) {
       await page.mouse.move(box.x + box.width * (action.x ?? 0.5), box.y + box.height * (action.y ?? 0.5));
       return;
     }
+    case "drag": {
+      const box = await found.nth(action.nth ?? 0).boundingBox();
+      const y = box.y + box.height / 2;
+      await page.mouse.move(box.x + box.width * action.x, y);
+      await page.mouse.down();
+      await page.mouse.move(box.x + box.width * action.to, y, { steps: 4 });
+      await page.mouse.up();
+      return;
+    }
     case "fill":
-      await found.nth(action.nth ?? 0).fill(action.value);
+      await found.nth(action.nth ?? 0).fill(action.value ?? action.text);
       return;
     case "select":
-      await found.nth(action.nth ?? 0).selectOption({ label: action.label });
+      await found.nth(action.nth ?? 0).selectOption(action.label ? { label: action.label } : action.value);
       return;
+    case "download": {
+      const [file] = await Promise.all([page.waitForEvent("download"), found.nth(action.nth ?? 0).selectOption(action.value)]);
+      await file.saveAs(action.path);
+      return file.suggestedFilename();
+    }
     case "press":
       await page.keyboard.press(action.key);
       return;

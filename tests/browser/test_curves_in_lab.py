@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,14 +30,51 @@ print("stopped by a click")
 """
 
 
+BLOCKING = """
+import threading, time
+from paibook.metrics import Metric, MetricStream
+from paibook.widgets.live import LiveCurves
+from paibook.widgets.plot import Plot
+
+stream, stopped = MetricStream("r2"), threading.Event()
+live = LiveCurves(stream, "A run", on_stop=stopped.set)
+step = 0
+while not stopped.is_set():
+    stream.append([Metric("", step, "loss", 1 / (1 + step), 0, 0.0)])
+    live.tick()
+    time.sleep(0.02)  # no await: the kernel's main thread does nothing else
+    step += 1
+live.finish()
+"""
+TWICE = """
+stream = MetricStream("r3")
+names = ["m0", 'm1/<b>grad</b> "n"', *(f"m{k}" for k in range(2, 500))]
+stream.append([Metric("", step, name, float(step), 0, 0.0) for step in (3, 1, 1, 2) for name in names])
+widget = Plot({"": stream}, "Many").widget()
+display(widget, widget)
+"""
+FORMATS = ("png", "svg", "csv", "parquet")
+
+
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     folder = tmp_path_factory.mktemp("notebooks")
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(TRAINING)])
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, folder / "training.ipynb")
+    for name, sources in (("training", [TRAINING]), ("blocking", [BLOCKING, TWICE])):
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+        notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        nbformat.write(notebook, folder / f"{name}.ipynb")
     with running_lab(folder, {"PYTHONPATH": str(REPOSITORY)}) as lab:
         yield lab
+
+
+def noting(text):
+    """Make a note while the cell runs; the result is the time until the kernel had taken it, in milliseconds."""
+    return (
+        {"do": "fill", "selector": ".pai-note-text", "text": text},
+        {"do": "click", "selector": ".pai-noting button"},
+        {"do": "wait", "selector": ".pai-notes li"},
+        {"do": "attribute", "selector": ".pai-curves", "name": "data-reaction"},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -56,13 +94,29 @@ def run(lab):
         {"do": "click", "selector": f"{panel} .pai-entry", "nth": 1},
         {"do": "changes", "selector": f"{panel} canvas", "times": 3},
         {"do": "attribute", "selector": f"{panel} .pai-entry", "name": "aria-pressed"},
+        *noting("before the reload"),
+        {"do": "drag", "selector": f"{panel} .u-over", "x": 0.2, "to": 0.6},
+        {"do": "click", "selector": ".pai-button:has-text('Zoom out')"},
+        {"do": "select", "selector": "[aria-label='Horizontal axis']", "value": "time"},
+        {"do": "wait", "selector": "[data-axis=time]"},
+        {"do": "evaluate", "script": f"document.querySelector('{panel} .pai-plot').focus()"},
+        {"do": "press", "key": "Home"},
+        {"do": "press", "key": "ArrowRight"},
+        {"do": "text", "selector": ".pai-said"},
         {"do": "theme", "dark": True},
         {"do": "changes", "selector": f"{panel} canvas", "times": 2},
         {"do": "theme", "dark": False},
-        # The page is reloaded while the cell runs: the widget resumes from its state.
+        {"do": "screenshot", "path": str(lab.folder / "curves.png"), "selector": ".pai-curves"},
+        # The page is reloaded while the cell runs, then left for a while: the widget resumes from its state.
         {"do": "save"},
         {"do": "open", "url": f"{lab.url}/doc/tree/training.ipynb?reset"},
         {"do": "changes", "selector": f"{panel} canvas", "times": 3},
+        {"do": "open", "url": f"{lab.url}/api"},
+        {"do": "evaluate", "script": "new Promise((done) => setTimeout(done, 1000))"},
+        {"do": "open", "url": f"{lab.url}/doc/tree/training.ipynb?reset"},
+        {"do": "changes", "selector": f"{panel} canvas", "times": 3},
+        {"do": "text", "selector": ".pai-notes li"},
+        {"do": "evaluate", "script": "document.querySelector('[aria-label=\"Horizontal axis\"]').value"},
         {"do": "click", "selector": ".pai-stop"},
         {"do": "wait", "selector": "[data-state=finished]"},
     )
@@ -72,13 +126,70 @@ def run(lab):
 
 
 def test_curves_are_drawn_while_the_cell_runs(run):
-    headings, legend, _ = run
+    headings, legend, *_ = run
     assert headings == ["A run", "not finite: NaN at step 5"]
     assert [entry.strip() for entry in legend] == ["mean of 4 ranks"]
 
 
 def test_the_legend_hides_a_line(run):
     assert run[2] == ["true", "false", "true", "true"]
+
+
+def test_a_note_is_taken_while_the_cell_runs_and_kept_over_a_reload(run):
+    (reaction,) = run[3]
+    print(f"the kernel had the note after {reaction} ms")
+    assert int(reaction) >= 0
+    assert run[5] == [f"{run[5][0].split(':')[0]}: before the reload"]
+
+
+def test_the_keyboard_reads_values_aloud(run):
+    assert re.match(r"loss, [\d.e-]+ s: rank 0 [\d.]+; rank 1", run[4][0])
+
+
+@pytest.fixture(scope="module")
+def blocked(lab):
+    """Use the buttons while a cell keeps the kernel's main thread, then look at the picture with its own widget."""
+    visit = lab.visit(
+        "blocking.ipynb",
+        {"do": "run_all"},
+        {"do": "changes", "selector": ".pai-panel canvas", "times": 2},
+        *noting("while the main thread was busy"),
+        {"do": "click", "selector": ".pai-stop"},
+        {"do": "idle"},
+        {"do": "wait", "selector": ".pai-curves", "count": 2},
+        {"do": "wait", "selector": "[data-metric='m1/<b>grad</b> \"n\"'] canvas", "count": 2},
+        {"do": "fill", "selector": ".pai-filter", "text": "M499"},
+        {"do": "gone", "selector": "[data-metric=m0]"},
+        {"do": "count", "selector": ".pai-panel"},
+        *(
+            {
+                "do": "download",
+                "selector": "[aria-label=Export]",
+                "value": kind,
+                "path": str(lab.folder / f"made.{kind}"),
+            }
+            for kind in FORMATS
+        ),
+    )
+    assert visit.widget_problems == []
+    return visit.results
+
+
+def test_buttons_work_while_the_main_thread_is_blocked(blocked):
+    (reaction,) = next(result for result in blocked if isinstance(result, list))
+    print(f"the kernel had the note after {reaction} ms, its main thread busy")
+    assert int(reaction) >= 0
+
+
+def test_of_500_metrics_a_filter_finds_one_in_both_views(blocked):
+    assert [result for result in blocked if isinstance(result, int)] == [2]
+
+
+def test_exports_are_downloaded(blocked, lab):
+    assert blocked[-4:] == [f"Many.{kind}" for kind in FORMATS]
+    begins = {"png": b"\x89PNG", "svg": b"<svg", "csv": b'"run","step","name"', "parquet": b"PAR1"}
+    for kind, start in begins.items():
+        assert (lab.folder / f"made.{kind}").read_bytes().startswith(start)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paibook.metrics import Metric, MetricStream, Recorder, log, recording
+from paibook.metrics import NO_STEP, Metric, MetricStream, Recorder, log, recording
 
 WAIT = 10
 
@@ -257,3 +257,36 @@ class TestMetricStream:
         records = [json.loads(line) for line in path.read_text().splitlines()]
         assert [r["step"] for r in records if r["rank"] == 2] == list(range(50))
         assert len(records) == 200
+
+    def test_lines_are_those_of_json(self, tmp_path: Path) -> None:
+        path = tmp_path / "metrics.jsonl"
+        MetricStream('r"1', path).append([metric(None, 'a"\n', math.nan), metric(1, "é", 1e-300)])
+        for line in path.read_text().splitlines():
+            assert json.dumps(json.loads(line)) == line
+
+    def test_columns_go_on_where_the_last_ones_ended(self) -> None:
+        stream = MetricStream()
+        stream.append([metric(1), metric(None, "accuracy", 2.0, 3)])
+        first = stream.columns()
+        stream.append([metric(4)])
+        assert (first.step.tolist(), first.code.tolist(), first.names) == ([1, NO_STEP], [0, 1], ("loss", "accuracy"))
+        assert stream.columns(len(first)).step.tolist() == [4]
+
+    def test_notes_stand_beside_the_step_the_run_had_come_to(self, tmp_path: Path) -> None:
+        path = tmp_path / "metrics.jsonl"
+        stream = MetricStream("r", path)
+        stream.note("before")
+        stream.append([metric(3), metric(2)])
+        stream.note(" after ")
+        assert [(n.step, n.text) for n in MetricStream.load(path).notes] == [(None, "before"), (3, "after")]
+        with pytest.raises(ValueError, match="needs some text"):
+            stream.note(" ")
+
+
+@pytest.mark.parametrize("step", ["a", math.nan, math.inf, [1], 2**63])
+def test_a_step_that_is_no_whole_number_is_named(step: object) -> None:
+    with (
+        recording(Recorder(Batches())),
+        pytest.raises(TypeError, match=r"pai\.log\(step=\.\.\.\) takes a whole number"),
+    ):
+        log(step=step, loss=1.0)  # type: ignore[arg-type]

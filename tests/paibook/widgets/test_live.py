@@ -104,3 +104,32 @@ def test_a_run_in_the_background_does_not_draw_in_another_cell(executed):
     figure, printed = executed[6]
     assert_figure(figure)
     assert printed.text == "both ended\n"
+
+
+@pytest.mark.slow
+def test_a_run_in_the_background_is_plotted_live_where_it_is_asked_for():
+    sources = [
+        "%load_ext paibook",
+        """
+        %%pai_allreduce -n 1 --cluster inline --noblock
+        import time
+        for step in range(30):
+            pai.log(step=step, loss=1 / (1 + step))
+            time.sleep(0.05)
+        """,
+        """
+        import asyncio, paibook_magics
+        run = _
+        run.plot(log=True)
+        await run
+        while paibook_magics._drawing:
+            await asyncio.sleep(0.05)
+        run.note("after the end"), run.plot().title
+        """,
+    ]
+    cells = [nbformat.v4.new_code_cell(textwrap.dedent(source).strip()) for source in sources]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+    figure, value = notebook.cells[2].outputs
+    assert_figure(figure)
+    assert "after the end" in value.data["text/plain"]

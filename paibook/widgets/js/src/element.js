@@ -6,3 +6,8 @@ export function element(tag, className = "", attributes = {}, children = []) {
   node.append(...(Array.isArray(children) ? children : [children]));
   return node;
 }
+
+// A button that is on or off.
+export function toggle(text, title) {
+  return element("button", "pai-button", { type: "button", title, "aria-pressed": "false" }, text);
+}

@@ -1,46 +1,66 @@
-// One metric: name, last value, chart, and a legend whose entries are switches and show the value under the cursor.
+// One group of metrics: name, last value, chart, and a legend whose entries are switches and show the value under the
+// cursor. The chart takes the keyboard: arrows move the cursor, + and - zoom, Escape shows all.
 import uPlot from "uplot";
 import { element } from "./element.js";
+import { cross, notes, ring } from "./marks.js";
 import { number, tick } from "./number.js";
+import { logLabels, logRange, logSplits, placeText, stepLabels } from "./scales.js";
+import { columns, lonely } from "./series.js";
 import { colours } from "./theme.js";
 
 const HEIGHT = 168;
 const FONT = '11px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif';
 
 export class Panel {
-  constructor(parent, name, sync) {
+  constructor(parent, name, sync, actions) {
     this.sync = sync;
+    this.actions = actions;
     this.hidden = new Set();
+    this.title = element("span", "pai-name", { title: name }, name);
     this.last = element("span", "pai-last");
-    this.plot = element("div", "pai-plot", { role: "img" });
+    this.others = element("select", "pai-overlay", { "aria-label": `Overlay another metric on ${name}`, title: "Overlay another metric" });
+    this.plot = element("div", "pai-plot", { role: "img", tabindex: "0", "aria-roledescription": "line chart" });
     this.legend = element("div", "pai-legend");
     this.note = element("div", "pai-note");
     this.node = element("section", "pai-panel", { role: "group", "aria-label": name, "data-metric": name }, [
-      element("div", "pai-panel-head", {}, [element("span", "pai-name", {}, name), this.last]),
+      element("div", "pai-panel-head", {}, [this.title, this.others, this.last]),
       this.plot,
       this.legend,
       this.note,
     ]);
     parent.append(this.node);
     this.colours = colours(this.node);
+    this.plot.addEventListener("keydown", (event) => this.key(event));
+    this.plot.addEventListener("blur", () => this.leave());
+    this.others.addEventListener("change", () => {
+      if (this.others.value) actions.overlay(this.metrics, this.others.value);
+      this.others.value = "";
+    });
     this.resizes = new ResizeObserver(() => this.resize());
     this.resizes.observe(this.plot);
   }
 
-  show(description, points, log) {
-    const [first, last, best, step] = description.summary;
-    this.lastValue = last;
+  show(description, points, look) {
+    const [, first, last, best, step] = description.rows[0] ?? ["", "", "", "", ""];
+    this.look = look;
+    this.metrics = description.metrics;
+    this.lastValue = description.rows.length > 1 ? "" : last;
     this.note.textContent = description.note;
-    this.plot.setAttribute("aria-label", `${description.name}: first ${first}, last ${last}, best ${best}, step ${step}`);
+    this.title.textContent = description.metrics.join(", ");
+    this.plot.setAttribute("aria-label", `${this.title.textContent}: first ${first}, last ${last}, best ${best}, step ${step}. Arrow keys read values.`);
     const read = ([offset, length]) => points.subarray(offset, offset + length);
     this.marks = read(description.marks);
-    const { data, lines } = columns(description.series, read);
+    const { data, lines } = columns(description.series, read, look.smoothing);
     const positive = data.slice(1).some((column) => column.some((value) => value > 0));
-    this.log = log && positive;
+    this.log = look.log && positive;
     const shown = this.log ? data.map((column, i) => (i ? column.map((v) => (v > 0 ? v : null)) : column)) : data;
-    const shape = JSON.stringify([this.log, lines.map((line) => [line.label, line.band])]);
+    const shape = JSON.stringify([this.log, look.axis, lines.map((line) => [line.label, line.band, line.raw])]);
+    this.offer(look.names);
     if (shape !== this.shape) this.build(shape, lines, shown);
-    else this.chart.setData(shown);
+    else {
+      this.lines.forEach((line, i) => Object.assign(line, { best: lines[i].best, bestText: lines[i].bestText }));
+      this.chart.setData(shown);
+    }
     this.label();
   }
 
@@ -58,8 +78,12 @@ export class Panel {
       series.push({ stroke, width: 1.75, scale: "y", points: { show: true, filter: lonely, size: 4, fill: stroke, stroke } });
       if (line.band) {
         line.columns.push(series.length, series.length + 1);
-        bands.push({ series: [series.length + 1, series.length], fill: () => this.colours.band });
+        bands.push({ series: [series.length + 1, series.length], fill: () => this.colours.band(i) });
         for (let k = 0; k < 2; k++) series.push({ stroke: "transparent", width: 0, scale: "y", points: { show: false } });
+      }
+      if (line.raw) {
+        line.columns.push(series.length);
+        series.push({ stroke, width: 1, alpha: 0.3, scale: "y", points: { show: false } });
       }
     });
     const ink = () => this.colours.muted;
@@ -71,13 +95,19 @@ export class Panel {
         height: HEIGHT,
         padding: [8, 10, 0, 0],
         legend: { show: false },
-        cursor: { sync: { key: this.sync, setSeries: false }, y: false, drag: { setScale: false, x: false, y: false }, points: { size: 6 } },
+        cursor: {
+          sync: { key: this.sync, setSeries: false },
+          y: false,
+          drag: { setScale: false, x: true, y: false },
+          points: { size: 6 },
+          bind: { dblclick: () => () => this.actions.zoom(null) },
+        },
         scales: {
-          x: { time: false, range: (_, low, high) => (low == null ? [0, 1] : low === high ? [low - 1, high + 1] : [low, high]) },
+          x: { time: false, range: (_, low, high) => this.range(low, high) },
           y: this.log ? { distr: 3, range: (_, low, high) => logRange(low, high) } : {},
         },
         axes: [
-          { ...axis, size: 26, space: 60, grid: { show: false }, values: (_, splits) => splits.map((v) => (Number.isInteger(v) ? tick(v) : "")) },
+          { ...axis, size: 26, space: 60, grid: { show: false }, values: (_, splits) => stepLabels(this.look.axis, splits) },
           {
             ...axis,
             grid,
@@ -89,13 +119,69 @@ export class Panel {
         ],
         series,
         bands,
-        hooks: { setCursor: [() => this.label()], draw: [(chart) => this.cross(chart)] },
+        hooks: { setCursor: [() => this.label()], setSelect: [(chart) => this.select(chart)], draw: [(chart) => this.draw(chart)] },
       },
       data,
       this.plot,
     );
     this.legend.replaceChildren(...lines.map((line, i) => this.entry(line, i)));
     lines.forEach((line) => this.hidden.has(line.label) && this.switch(line, false));
+  }
+
+  range(low, high) {
+    if (this.look.zoom) return this.look.zoom;
+    if (low == null) return [0, 1];
+    return low === high ? [low - 1, high + 1] : [low, high];
+  }
+
+  select(chart) {
+    const { left, width } = chart.select;
+    if (width < 4) return;
+    chart.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
+    this.actions.zoom(chart.posToVal(left, "x"), chart.posToVal(left + width, "x"));
+  }
+
+  key(event) {
+    const { data, cursor, scales } = this.chart;
+    const moves = { ArrowLeft: -1, ArrowRight: 1, PageUp: -10, PageDown: 10, Home: -Infinity, End: Infinity };
+    const { min, max } = scales.x;
+    if (event.key in moves) {
+      const last = data[0].length - 1;
+      const start = cursor.idx ?? (moves[event.key] > 0 ? -1 : last + 1);
+      const i = Math.max(0, Math.min(last, start + moves[event.key]));
+      if (last >= 0) this.chart.setCursor({ left: this.chart.valToPos(data[0][i], "x"), top: 10 });
+      this.actions.say(this.reading());
+    } else if (event.key === "Escape") this.actions.zoom(null);
+    else if (event.key === "+" || event.key === "-") {
+      const middle = cursor.left >= 0 ? this.chart.posToVal(cursor.left, "x") : (min + max) / 2;
+      const by = event.key === "+" ? 0.5 : 2;
+      this.actions.zoom(middle - (middle - min) * by, middle + (max - middle) * by);
+    } else return;
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  leave() {
+    this.chart?.setCursor({ left: -10, top: -10 });
+  }
+
+  // The values under the cursor in words, for a screen reader.
+  reading() {
+    const parts = this.lines.map((line) => `${line.label} ${line.value.textContent || "no value"}`);
+    return `${this.title.textContent}, ${this.last.textContent}: ${parts.join("; ")}`;
+  }
+
+  offer(names) {
+    this.others.hidden = names.length < 2;
+    const listed = JSON.stringify([names, this.metrics]);
+    if (listed === this.listed || document.activeElement === this.others) return;
+    this.listed = listed;
+    this.others.replaceChildren(
+      element("option", "", { value: "" }, "+"),
+      ...names
+        .filter((name) => name !== this.metrics[0])
+        .map((name) => element("option", "", { value: name }, this.metrics.includes(name) ? `without ${name}` : name)),
+    );
   }
 
   entry(line, i) {
@@ -122,7 +208,7 @@ export class Panel {
     if (!this.chart) return;
     const { data, cursor } = this.chart;
     const i = cursor.left >= 0 && data[0][cursor.idx] != null ? cursor.idx : null;
-    this.last.textContent = i == null ? this.lastValue : `step ${Math.round(data[0][i]).toLocaleString("en")}`;
+    this.last.textContent = i == null ? this.lastValue : placeText(this.look.axis, data[0][i]);
     this.last.classList.toggle("pai-muted", i != null);
     for (const line of this.lines) {
       const value = i == null ? null : data[line.column][i];
@@ -130,31 +216,18 @@ export class Panel {
       if (i != null && value == null && this.marks.includes(data[0][i])) text = "not finite";
       if (value != null && line.band) text += ` (${number(data[line.column + 1][i])} to ${number(data[line.column + 2][i])})`;
       line.value.textContent = text;
+      line.button.title = line.bestText ? `Show or hide ${line.label}; ${line.bestText}` : `Show or hide ${line.label}`;
     }
+  }
+
+  draw(chart) {
+    for (const note of this.look.notes) notes(chart, note.x, this.colours.muted);
+    this.lines.forEach((line, i) => line.best && !this.hidden.has(line.label) && ring(chart, line.best, this.stroke(i)));
+    cross(chart, this.marks, this.colours.warning);
   }
 
   stroke(i) {
     return this.colours.lines[i % this.colours.lines.length];
-  }
-
-  // A cross at the foot of the chart wherever a value was NaN or infinite.
-  cross(chart) {
-    const { ctx, bbox } = chart;
-    const r = 3.5 * devicePixelRatio;
-    const y = bbox.top + bbox.height - 1.6 * r;
-    ctx.save();
-    ctx.strokeStyle = this.colours.warning;
-    ctx.lineWidth = 1.5 * devicePixelRatio;
-    ctx.beginPath();
-    for (const step of this.marks) {
-      const x = chart.valToPos(step, "x", true);
-      ctx.moveTo(x - r, y - r);
-      ctx.lineTo(x + r, y + r);
-      ctx.moveTo(x - r, y + r);
-      ctx.lineTo(x + r, y - r);
-    }
-    ctx.stroke();
-    ctx.restore();
   }
 
   width() {
@@ -175,64 +248,6 @@ export class Panel {
   destroy() {
     this.resizes.disconnect();
     this.chart?.destroy();
+    this.node.remove();
   }
-}
-
-// uPlot wants one column of steps for all lines; ranks may have reported different ones.
-function columns(series, read) {
-  const lines = series.map((one) => ({ label: one.label, band: Boolean(one.low) }));
-  if (series.length === 1) {
-    const one = series[0];
-    const parts = one.low ? [one.mean, one.low, one.high] : [one.mean];
-    return { lines, data: [Array.from(read(one.x)), ...parts.map((part) => Array.from(read(part), gap))] };
-  }
-  const tables = series.map((one) => [Array.from(read(one.x)), Array.from(read(one.mean), gap)]);
-  // A step only other ranks reported is drawn through; a value that was not finite stays a gap (null mode 2).
-  return { lines, data: uPlot.join(tables, tables.map((table) => table.map(() => 2))) };
-}
-
-const gap = (value) => (Number.isFinite(value) ? value : null);
-
-// Points are drawn only where a value stands alone between gaps; a line shows all others.
-function lonely(chart, i) {
-  const values = chart.data[i];
-  const alone = [];
-  for (let k = 0; k < values.length; k++) {
-    if (values[k] != null && values[k - 1] == null && values[k + 1] == null) alone.push(k);
-  }
-  return alone;
-}
-
-// A logarithmic axis ends a little beyond the data, not at the next powers of ten.
-function logRange(low, high) {
-  if (low == null || !(low > 0)) return [1, 10];
-  const margin = Math.max(1.05, (high / low) ** 0.06);
-  return [low / margin, high * margin];
-}
-
-// Multiples of the powers of ten; only the powers when there are many, even steps within one.
-function logSplits(low, high) {
-  const decades = Math.log10(high / low);
-  if (decades < 0.5) return evenSplits(low, high);
-  const every = Math.ceil(decades / 8);
-  const factors = decades > 3 ? [1] : [1, 2, 3, 4, 5, 6, 7, 8, 9];
-  const splits = [];
-  for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power += 1) {
-    if (power % every === 0) splits.push(...factors.map((factor) => Number((factor * 10 ** power).toPrecision(12))));
-  }
-  return splits.filter((split) => split >= low && split <= high);
-}
-
-function evenSplits(low, high) {
-  const rough = (high - low) / 4;
-  const unit = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((factor) => factor * unit).find((candidate) => candidate >= rough);
-  const count = Math.floor(high / step) - Math.ceil(low / step) + 1;
-  return Array.from({ length: count }, (_, i) => Number(((Math.ceil(low / step) + i) * step).toPrecision(12)));
-}
-
-// Where the multiples crowd, only 1, 2 and 5 times a power of ten get a label; the others are grid lines.
-function logLabels(splits) {
-  if (splits.length <= 6) return splits.map(tick);
-  return splits.map((v) => ([1, 2, 5].includes(Math.round(v / 10 ** Math.floor(Math.log10(v) + 1e-9))) ? tick(v) : ""));
 }

@@ -2,11 +2,12 @@
 export function colours(node) {
   const style = getComputedStyle(node);
   const get = (name) => style.getPropertyValue(name).trim();
+  const lines = Array.from({ length: 8 }, (_, i) => get(`--pai-line-${i}`));
   return {
     muted: get("--pai-muted"),
     grid: get("--pai-grid"),
-    band: get("--pai-band"),
+    band: (i) => lines[i % lines.length] + get("--pai-band-alpha"),
     warning: get("--pai-warning"),
-    lines: Array.from({ length: 8 }, (_, i) => get(`--pai-line-${i}`)),
+    lines,
   };
 }
