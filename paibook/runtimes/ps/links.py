@@ -17,7 +17,7 @@ import numpy as np
 from paibook.comms.ready import ready
 from paibook.comms.shared_channel import take_up
 from paibook.comms.wire import ChannelClosed, HandshakeError, Header, Security, connect
-from paibook.errors import TableError
+from paibook.errors import RunError, TableError
 from paibook.runtimes.ps.coordinator_link import CoordinatorLink
 from paibook.runtimes.ps.messages import MASK, PUSHED, Op
 from paibook.runtimes.ps.server_link import Buffers, Request, ServerLink, size_of
@@ -105,9 +105,14 @@ class Links:
 
     def ask_everyone(self, op: Op) -> None:
         """Ask every server, and wait until each has answered or is dead."""
-        asked = [Request(Header(op, clock=self.clock)) for _ in self._links]
-        for link, request in zip(list(self._links.values()), asked, strict=True):
-            self._send(link, request)
+        asked = []
+        for link in list(self._links.values()):
+            request = Request(Header(op, clock=self.clock))
+            if self._links.get(link.rank) is link:
+                self._send(link, request)
+            else:  # it died meanwhile, and its successor was told
+                request.answer = Header(Op.OK)
+            asked.append(request)
         self._wait(lambda: all(request.answer is not None for request in asked))
 
     def push(self, partition: int, header: Header, buffers: Buffers, shared: bool) -> int:
@@ -199,8 +204,7 @@ class Links:
                     self._links.pop(rank).channel.close()
         self.base = self.clock = self._heard
         try:
-            for link in self._links.values():
-                self._begin(link)
+            self._begin()
         except ChannelClosed as error:
             self._recover(error)
 
@@ -237,7 +241,7 @@ class Links:
         if len(owing) == 1:
             return owing
         if not owing:
-            raise ChannelClosed("a worker waits for servers that owe it nothing")
+            raise RunError("a worker waits for servers that owe it nothing")
         return [owing[n] for n in ready([link.channel for link in owing])]
 
     def _read(self, link: ServerLink) -> None:
@@ -247,7 +251,9 @@ class Links:
         elif header.op == Op.ERROR and header.flags & PUSHED:
             self.refusals.append(str(link.channel.receive_json(header)["message"]))
             window = self._windows[header.table]
+            refused = [kept for kept in window.kept if kept[0] == header.sequence]
             window.kept = deque(kept for kept in window.kept if kept[0] != header.sequence)
+            self._held -= sum(kept[3] for kept in refused)
         else:
             link.take_answer(header)
             if header.op == Op.ERROR:
@@ -284,23 +290,36 @@ class Links:
                 link.channel.close()
                 self._again.extend(request for _, request in link.asked)
                 del self._links[rank]
-        for link in self._connect():
-            self._begin(link)
+        self._connect()
+        self._begin()
         for partition, window in enumerate(self._windows):
             if self._last.get(partition) is not self._links[self._view.primaries[partition]]:
                 link = self._primary(partition)
-                for _, header, buffers, _ in window.kept:
+                for _, header, buffers, _ in tuple(window.kept):
+                    self._read_what_is_due(link, size_of(buffers))
                     link.send(header, *buffers)
         while self._again:
-            request = self._again.pop()
-            if request.partition is None:
-                request.answer = Header(Op.OK)  # its successor was told with BEGIN, or by the coordinator
-            else:
-                self._primary(request.partition).ask(request)
+            self._ask_again(self._again.pop())
 
-    def _connect(self) -> list[ServerLink]:
-        """Join the servers of the view that are not connected yet; gives the new links."""
-        fresh = []
+    def _ask_again(self, request: Request) -> None:
+        if request.partition is None:
+            request.answer = Header(Op.OK)  # its successor was told with BEGIN, or by the coordinator
+            return
+        link = self._primary(request.partition)
+        try:
+            self._read_what_is_due(link, size_of(request.buffers))
+        except ChannelClosed:
+            self._again.append(request)
+            raise
+        link.ask(request)
+
+    def _read_what_is_due(self, link: ServerLink, size: int) -> None:
+        """As ``_make_room``, for one link, which is not made good here."""
+        while link.due and link.blocks(size):
+            self._read(link)
+
+    def _connect(self) -> None:
+        """Join the servers of the view that are not connected yet."""
         for rank, address in self._view.addresses.items():
             if rank in self._links:
                 continue
@@ -312,11 +331,13 @@ class Links:
                 channel.close()
                 raise
             self._links[rank] = ServerLink(rank, address, channel)
-            fresh.append(self._links[rank])
             self._heard = max(self._heard, told["clock"])
             self.retired = self.retired or told["retired"]
-        return fresh
 
-    def _begin(self, link: ServerLink) -> None:
+    def _begin(self) -> None:
+        """Tell every server that has not heard it at which clock this worker begins."""
         told = json.dumps({"base": self.base, "clock": self.clock}).encode()
-        link.send(Header(Op.BEGIN), told)
+        for link in self._links.values():
+            if not link.begun:
+                link.send(Header(Op.BEGIN), told)
+                link.begun = True

@@ -102,6 +102,8 @@ class Partition:
         """
         rank, incarnation = worker
         with self.lock:
+            if incarnation > self._last.get(rank, (0, 0))[0]:
+                raise RunError(f"worker rank {rank} pushed before it said at which clock it begins")
             if self._fresh(rank, incarnation, header.sequence):
                 identity = rank << 32 | incarnation
                 count = 0 if keys is None else len(keys)

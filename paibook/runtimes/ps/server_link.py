@@ -47,6 +47,7 @@ class ServerLink:
         self.channel = channel
         self.asked: deque[tuple[int, Request]] = deque()
         self.broken = False
+        self.begun = False  # whether it has been told at which clock this worker begins
         self._number = 0
         self._keys = SentKeys()
         self._ahead = 0  # bytes sent while answers with payload were due

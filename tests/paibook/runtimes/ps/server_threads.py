@@ -22,8 +22,9 @@ from paibook.runtimes.ps.service import Service
 class ServerThreads:
     """The servers of one run; their tables add what is pushed."""
 
-    def __init__(self, consistency: Consistency, workers: int, servers: int) -> None:
-        self._scene = Scene("r", Program(""), {}, {}, workers, servers, consistency, wire.new_token())
+    def __init__(self, consistency: Consistency, workers: int, servers: int, replicas: int = 0) -> None:
+        token = wire.new_token()
+        self._scene = Scene("r", Program(""), {}, {}, workers, servers, consistency, token, replicas=replicas)
         self._listeners = [wire.listen() for _ in range(servers + 1)]
         self._address = self._listeners[0].getsockname()
         coordinator = Coordinator(CoordinatorJob(self._scene), self._listeners[0])
@@ -42,6 +43,10 @@ class ServerThreads:
 
     def connect(self, rank: int) -> ParameterServer:
         return ParameterServer(WorkerJob(self._scene, self._address), rank)
+
+    def end_server(self, rank: int) -> None:
+        """Cut a server's connections, as where its process dies."""
+        threading.Thread(target=self._services[1 + rank].end, daemon=True).start()
 
     def train(self, train: Callable[[ParameterServer], Any]) -> list[Any]:
         """Run a function on every worker; what each returns."""
@@ -68,8 +73,8 @@ class ServerThreads:
 
 
 @contextlib.contextmanager
-def serving(consistency: Consistency, workers: int = 1, servers: int = 1) -> Iterator[ServerThreads]:
-    threads = ServerThreads(consistency, workers, servers)
+def serving(consistency: Consistency, workers: int = 1, servers: int = 1, replicas: int = 0) -> Iterator[ServerThreads]:
+    threads = ServerThreads(consistency, workers, servers, replicas)
     try:
         yield threads
     finally:
