@@ -26,6 +26,7 @@ CONDA_NAMES = {"duckdb": "python-duckdb", "torch": "pytorch"}
 # Not on conda-forge, or late there: conda users get these from pip.
 PIP_ONLY = (
     "anywidget",
+    "cronsim",
     "fastdigest",
     "import-linter",
     "ipyparallel",
