@@ -24,6 +24,7 @@ class Settings:
         workers: Workers of the embedded cluster (``PAIBOOK_WORKERS``); the number of cores by default, at least 2.
         max_workers: How far the embedded cluster grows when a cell asks for more (``PAIBOOK_MAX_WORKERS``).
         start_timeout: Seconds a cluster may take to be ready (``PAIBOOK_START_TIMEOUT``).
+        jobs: Folder of scheduled jobs and their runs (``PAIBOOK_JOBS``).
         shared_memory: Whether ranks of one host share memory (``PAIBOOK_SHARED_MEMORY``; 0: they talk through gloo).
     """
 
@@ -33,6 +34,7 @@ class Settings:
     max_workers: int
     start_timeout: float
     shared_memory: bool = True
+    jobs: Path = Path("jobs")
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Settings:
@@ -50,6 +52,9 @@ class Settings:
             workers=workers,
             max_workers=_whole(environment, "PAIBOOK_MAX_WORKERS", max(16, 4 * cores, workers)),
             start_timeout=_number(environment, "PAIBOOK_START_TIMEOUT", 30.0),
+            jobs=Path(
+                environment.get("PAIBOOK_JOBS") or Path(platformdirs.user_data_dir("paibook")) / "jobs"
+            ).expanduser(),
             shared_memory=_switch(environment, "PAIBOOK_SHARED_MEMORY", True),
         )
 
