@@ -17,6 +17,7 @@ from paibook_magics.picture import Shown
 from paibook_magics.rank_completion import rank_matcher
 from paibook_magics.rank_inspection import RankInspection
 from paibook_magics.rank_lines import DEBUG_HELP, RANKS_HELP, RankLines
+from paibook_magics.schedule_help import SCHEDULE_HELP
 from paibook_magics.transform import AwaitPaiCells
 
 
@@ -32,6 +33,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     lines = Lines(session, shell.user_ns)
     _register(shell, lines.cluster, "line", "pai_cluster", CLUSTER_HELP)
     _register(shell, lines.runs, "line", "pai_runs", RUNS_HELP)
+    _register(shell, _schedule, "line", "pai_schedule", SCHEDULE_HELP)
     ranks = RankLines(session)
     _register(shell, ranks.ranks, "line", "pai_ranks", RANKS_HELP)
     _register(shell, ranks.debug, "line", "pai_debug", DEBUG_HELP)
@@ -78,6 +80,12 @@ def _register(shell: InteractiveShell, function: Any, kind: str, name: str, doc:
 
 def _sync_cell(cells: Cells, magic: str, line: str, body: str) -> None:
     cells.run_cell_blocking(magic, line, body)
+
+
+def _schedule(line: str) -> Any:
+    from paibook_magics.schedule_line import pai_schedule  # few notebooks need what it takes
+
+    return pai_schedule(line)
 
 
 def _plot(run: Run) -> Any:

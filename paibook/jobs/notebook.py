@@ -59,8 +59,9 @@ def parameters_of(notebook: Mapping[str, Any]) -> dict[str, Parameter]:
 
 
 def digest(notebook: Mapping[str, Any]) -> str:
-    """SHA-256 of what a notebook computes: its cells' kinds and sources, not their outputs or numbers."""
-    cells = [[cell.get("cell_type"), source(cell)] for cell in notebook["cells"]]
+    """SHA-256 of what a notebook computes: its cells' kinds and sources, not their outputs, nor injected parameters."""
+    own = (cell for cell in notebook["cells"] if INJECTED not in _tags(cell))
+    cells = [[cell.get("cell_type"), source(cell)] for cell in own]
     return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
 
 
