@@ -30,6 +30,7 @@ PIP_ONLY = (
     "fastdigest",
     "import-linter",
     "ipyparallel",
+    "jupyter-scheduler",
     "nvidia-ml-py",
     "stop-words",
     "vl-convert-python",
