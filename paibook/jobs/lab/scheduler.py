@@ -7,11 +7,12 @@ import threading
 from typing import Any
 
 import psutil
-from jupyter_scheduler.models import CreateJob, Status, UpdateJobDefinition
+from jupyter_scheduler.models import Status, UpdateJobDefinition
 from jupyter_scheduler.orm import Job as Row
 from jupyter_scheduler.orm import JobDefinition
 from jupyter_scheduler.scheduler import Scheduler
 from jupyter_scheduler.utils import get_utc_timestamp
+from sqlalchemy import event
 from traitlets import default
 
 from paibook.errors import PaibookError
@@ -23,6 +24,12 @@ from paibook.settings import settings
 
 STATES = {DONE: Status.COMPLETED, FAILED: Status.FAILED, STOPPED: Status.STOPPED}
 BEGUN_MILLISECONDS = 60_000
+
+
+@event.listens_for(Row, "init")
+def _queued(_row: Row, _arguments: Any, values: dict[str, Any]) -> None:
+    """A new row is queued; jupyter-scheduler's own default shows it as stopped until it begins."""
+    values.setdefault("status", Status.QUEUED)
 
 
 class PaiScheduler(Scheduler):
@@ -63,17 +70,6 @@ class PaiScheduler(Scheduler):
                     enqueue(store, model, self.get_staging_paths(model))
                 except PaibookError as error:
                     self._end(job_id, Status.FAILED, str(error))
-
-    def create_job(self, model: CreateJob) -> str:
-        """Make a row and start it; until it begins it is queued (jupyter-scheduler's own shows it as stopped)."""
-        job_id: str = super().create_job(model)
-        with self.db_session() as session:
-            new = session.query(Row).filter(
-                Row.job_id == job_id, Row.status == Status.STOPPED, Row.start_time.is_(None)
-            )
-            new.update({"status": Status.QUEUED}, synchronize_session=False)
-            session.commit()
-        return job_id
 
     def stop_job(self, job_id: str) -> None:
         """Ask a run to stop, whichever server started it; the row says so when it has. Returns at once."""
