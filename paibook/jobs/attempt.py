@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from paibook.errors import PaibookError
 from paibook.jobs.checkpoint import names_in
-from paibook.jobs.kernel import JobKernel
+from paibook.jobs.kernel import CellExecutionError, DeadKernelError, JobKernel
 from paibook.jobs.notebook import check_job, source, with_parameters
 from paibook.jobs.records import DONE, FAILED, STOPPED, JobRun
 from paibook.jobs.resuming import Resumption, resumption
