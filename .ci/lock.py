@@ -26,9 +26,11 @@ CONDA_NAMES = {"duckdb": "python-duckdb", "ml-dtypes": "ml_dtypes", "torch": "py
 # Not on conda-forge, or late there: conda users get these from pip.
 PIP_ONLY = (
     "anywidget",
+    "cronsim",
     "fastdigest",
     "import-linter",
     "ipyparallel",
+    "jupyter-scheduler",
     "nvidia-ml-py",
     "stop-words",
     "vl-convert-python",

@@ -27,6 +27,7 @@ class Settings:
         shared_memory: Whether processes of one host share memory (``PAIBOOK_SHARED_MEMORY``; 0: ranks talk through
             gloo, and parameter servers over sockets).
         leases: Folder of the lease book (``PAIBOOK_LEASES``): who holds which GPU of this machine.
+        jobs: Folder of scheduled jobs and their runs (``PAIBOOK_JOBS``).
     """
 
     runs: Path
@@ -36,6 +37,7 @@ class Settings:
     start_timeout: float
     shared_memory: bool = True
     leases: Path = Path(platformdirs.user_state_dir("paibook")) / "leases"
+    jobs: Path = Path("jobs")
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Settings:
@@ -53,6 +55,9 @@ class Settings:
             workers=workers,
             max_workers=_whole(environment, "PAIBOOK_MAX_WORKERS", max(16, 4 * cores, workers)),
             start_timeout=_number(environment, "PAIBOOK_START_TIMEOUT", 30.0),
+            jobs=Path(
+                environment.get("PAIBOOK_JOBS") or Path(platformdirs.user_data_dir("paibook")) / "jobs"
+            ).expanduser(),
             shared_memory=_switch(environment, "PAIBOOK_SHARED_MEMORY", True),
             leases=Path(environment.get("PAIBOOK_LEASES") or cls.leases).expanduser(),
         )

@@ -20,6 +20,7 @@ from paibook_magics.lines import CLUSTER_HELP, GPUS_HELP, RUNS_HELP, Lines
 from paibook_magics.rank_completion import rank_matcher
 from paibook_magics.rank_inspection import RankInspection
 from paibook_magics.rank_lines import DEBUG_HELP, RANKS_HELP, RankLines
+from paibook_magics.schedule_help import SCHEDULE_HELP
 from paibook_magics.search_cells import SearchCells
 from paibook_magics.search_cells import help_text as search_help
 from paibook_magics.transform import AwaitPaiCells
@@ -41,6 +42,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     _register(shell, lines.runs, "line", "pai_runs", RUNS_HELP)
     _register(shell, lines.gpus, "line", "pai_gpus", GPUS_HELP)
     cells.panels = lines.panels
+    _register(shell, _schedule, "line", "pai_schedule", SCHEDULE_HELP)
     ranks = RankLines(session)
     _register(shell, ranks.ranks, "line", "pai_ranks", RANKS_HELP)
     _register(shell, ranks.debug, "line", "pai_debug", DEBUG_HELP)
@@ -111,3 +113,9 @@ async def _draw_until_done(run: Run, curves: LiveCurves) -> None:
             await asyncio.sleep(TICK_SECONDS)
     finally:
         curves.finish()
+
+
+def _schedule(line: str) -> Any:
+    from paibook_magics.schedule_line import pai_schedule  # few notebooks need what it takes
+
+    return pai_schedule(line)

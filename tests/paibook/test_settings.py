@@ -31,9 +31,10 @@ def test_every_variable_is_read() -> None:
             "PAIBOOK_MAX_WORKERS": "5",
             "PAIBOOK_START_TIMEOUT": "2.5",
             "PAIBOOK_SHARED_MEMORY": "0",
+            "PAIBOOK_JOBS": "/somewhere/jobs",
         }
     )
-    assert made == Settings(Path("/somewhere/runs"), "inline", 3, 5, 2.5, False)
+    assert made == Settings(Path("/somewhere/runs"), "inline", 3, 5, 2.5, False, Path("/somewhere/jobs"))
 
 
 def test_room_grows_with_the_workers() -> None:

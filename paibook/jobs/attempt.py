@@ -1,0 +1,189 @@
+"""One attempt at a run: its notebook, cell by cell, saved as it grows."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from paibook.errors import PaibookError
+from paibook.jobs.checkpoint import names_in
+from paibook.jobs.kernel import CellExecutionError, DeadKernelError, JobKernel
+from paibook.jobs.notebook import check_job, source, with_parameters
+from paibook.jobs.records import DONE, FAILED, STOPPED, JobRun
+from paibook.jobs.resuming import Resumption, resumption
+
+SOURCE, OUTPUT, CHECKPOINT, PROGRESS = "source.ipynb", "output.ipynb", "checkpoint.pkl", "progress.json"
+SAVE_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an attempt ended: ``done``, ``failed`` or ``stopped``, and why."""
+
+    state: str
+    error: str = ""
+    traceback: str = ""
+
+
+class Attempt:
+    """Carries out one attempt.
+
+    Args:
+        run: As claimed.
+        folder: The run's own; made by the caller.
+        on_cell: Called with a cell's index as it begins.
+    """
+
+    def __init__(self, run: JobRun, folder: Path, on_cell: Callable[[int], None]) -> None:
+        self.run = run
+        self.folder = folder
+        self._on_cell = on_cell
+        self._stopped = asyncio.Event()
+        # What an earlier attempt saved must not be overwritten before it is brought back.
+        self._may_save = not run.resume
+        self.notes: list[str] = []
+
+    def stop(self) -> None:
+        """End it soon; call it in the attempt's event loop."""
+        self._stopped.set()
+
+    async def carry_out(self) -> Ending:
+        """Run the notebook to its end, its first failed cell, its timeout or a stop; what came so far is saved."""
+        try:
+            notebook = self._notebook()
+        except PaibookError as error:
+            return Ending(FAILED, str(error))
+        task = asyncio.create_task(self._execute(notebook))
+        stopped = asyncio.create_task(self._stopped.wait())
+        saver = asyncio.create_task(self._save_now_and_then(notebook))
+        try:
+            await asyncio.wait({task, stopped}, timeout=self.run.job.timeout, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            task.cancel()
+            await asyncio.wait({task})
+            if self._stopped.is_set():
+                return Ending(STOPPED, "stopped")
+            return Ending(FAILED, f"it took longer than its timeout of {self.run.job.timeout:g} s")
+        finally:
+            stopped.cancel()
+            saver.cancel()
+            self._save(notebook)
+
+    def _notebook(self) -> Any:
+        kept = self.folder / SOURCE
+        if not kept.exists():
+            made = with_parameters(check_job(self.run.job), self.run.job.parameters)
+            kept.write_text(json.dumps(made, indent=1))
+        return nbformat.read(kept, as_version=4)
+
+    async def _execute(self, notebook: Any) -> Ending:
+        index = -1
+        try:
+            async with JobKernel(notebook, self.run.job, self.run.id).started() as kernel:
+                first = await self._go_on(kernel, notebook)
+                self._may_save = True
+                for index, cell in enumerate(notebook.cells):
+                    if index < first:
+                        continue
+                    self._on_cell(index)
+                    await kernel.execute(index, cell)
+                    await self._keep(kernel, notebook, index)
+        except CellExecutionError as error:
+            what = f"{error.ename}: {error.evalue}".strip()
+            return Ending(
+                FAILED, f"cell {index + 1} failed: {_first_line(what)}", _plain(_traceback(error, notebook, index))
+            )
+        except DeadKernelError:
+            return Ending(FAILED, f"the kernel died in cell {index + 1} (the system may be out of memory)")
+        except (PaibookError, OSError, RuntimeError) as error:
+            return Ending(FAILED, f"{type(error).__name__}: {_first_line(str(error))}")
+        return Ending(DONE)
+
+    async def _go_on(self, kernel: JobKernel, notebook: Any) -> int:
+        """Bring an earlier attempt's variables and outputs back; returns the first cell to run."""
+        plan = self._resumption(notebook) if self.run.resume else Resumption(0)
+        if plan.first:
+            for index in plan.replay:
+                if failed := await kernel.silently(source(notebook.cells[index])):
+                    plan = Resumption(0, why=f"cell {index + 1} did not run again: {failed}")
+                    break
+            else:
+                failed = await kernel.silently(_call("restore", self.folder / CHECKPOINT, "get_ipython().user_ns"))
+                if failed:
+                    plan = Resumption(0, why=f"the variables could not be brought back: {failed}")
+        if plan.why:
+            self.notes.append(f"started over: {plan.why}")
+            await kernel.silently("get_ipython().run_line_magic('reset', '-f')")
+        elif plan.first:
+            self.notes.append(f"went on at cell {plan.first + 1}")
+            earlier = nbformat.read(self.folder / OUTPUT, as_version=4)
+            for index in range(plan.first):
+                notebook.cells[index] = earlier.cells[index]
+        return plan.first
+
+    def _resumption(self, notebook: Any) -> Resumption:
+        try:
+            finished = json.loads((self.folder / PROGRESS).read_text())["finished"]
+        except (OSError, ValueError, KeyError):
+            return Resumption(0)
+        sources = [source(cell) if cell.cell_type == "code" else "" for cell in notebook.cells]
+        return resumption(sources, finished, names_in(self.folder / CHECKPOINT))
+
+    async def _keep(self, kernel: JobKernel, notebook: Any, index: int) -> None:
+        failed = ""
+        if notebook.cells[index].cell_type == "code" and kernel.python:
+            shell = "get_ipython().user_ns, get_ipython().user_ns_hidden"
+            failed = await kernel.silently(_call("save", self.folder / CHECKPOINT, shell))
+        self._save(notebook)
+        if failed or not kernel.python:
+            return  # a later attempt goes on from the last cell whose variables are there
+        _replace(self.folder / PROGRESS, json.dumps({"finished": index + 1}))
+
+    async def _save_now_and_then(self, notebook: Any) -> None:
+        while True:
+            await asyncio.sleep(SAVE_SECONDS)
+            self._save(notebook)
+
+    def _save(self, notebook: Any) -> None:
+        if not self._may_save:
+            return
+        try:
+            _replace(self.folder / OUTPUT, nbformat.writes(notebook))
+        except OSError as error:  # a full disk must not hide how the notebook itself ends
+            note = f"the notebook could not be saved: {error.strerror}"
+            if note not in self.notes:
+                self.notes.append(note)
+
+
+def _call(function: str, path: Path, arguments: str) -> str:
+    order = f"{str(path)!r}, {arguments}"
+    return f"__import__('paibook.jobs.checkpoint', fromlist=['{function}']).{function}({order})"
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".new")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def _traceback(error: CellExecutionError, notebook: Any, index: int) -> str:
+    for output in notebook.cells[index].get("outputs", ()):
+        if output.output_type == "error":
+            return "\n".join(output.traceback)
+    return str(error.traceback)
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)
+
+
+def _first_line(text: str) -> str:
+    return (text.strip() or "no message").splitlines()[0]

@@ -1,0 +1,135 @@
+"""A job's kernel: started for one attempt, with the magics loaded, and ended with everything it started."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from copy import copy
+from pathlib import Path
+from typing import Any
+
+import psutil
+from traitlets.config import Config
+
+from paibook.errors import PaibookError, PlanError
+from paibook.jobs.job import Job
+from paibook.jobs.secret_references import is_reference, look_up
+
+try:
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
+except ImportError as missing:
+    raise PlanError("running jobs needs the extra `jobs`: pip install 'paibook[jobs]'") from missing
+
+__all__ = ["CellExecutionError", "DeadKernelError", "JobKernel", "end_processes", "environment_of", "interpreter"]
+
+MARK = "PAIBOOK_JOB_RUN"
+GONE_SECONDS = 5.0
+
+
+class JobKernel:
+    """Runs the cells of one notebook.
+
+    Args:
+        notebook: An nbformat node; outputs are put into it as they come.
+        job: What it is run for.
+        run_id: Marks every process that the kernel starts.
+    """
+
+    def __init__(self, notebook: Any, job: Job, run_id: str) -> None:
+        self._job = job
+        self._run_id = run_id
+        self._client: Any = NotebookClient(
+            notebook,
+            timeout=None,
+            kernel_name=notebook.metadata.kernelspec.name,
+            store_widget_state=False,
+            config=Config(KernelManager={"transport_encryption": "auto"}),
+            resources={"metadata": {"path": str(Path(job.notebook).parent)}},
+        )
+        self.python = True
+
+    @asynccontextmanager
+    async def started(self) -> AsyncIterator[JobKernel]:
+        """The kernel, running; at the end its processes are gone.
+
+        Raises:
+            PaibookError: The kernel is not installed.
+        """
+        manager = self._client.create_kernel_manager()
+        try:
+            spec = manager.kernel_spec
+        except KeyError as error:  # jupyter_client's NoSuchKernel
+            raise PaibookError(f"the kernel {manager.kernel_name!r} is not installed here") from error
+        self.python = spec.language == "python"
+        if self._job.environment:
+            manager._kernel_spec = copy(spec)
+            manager._kernel_spec.argv = [interpreter(self._job.environment), "-m", "ipykernel_launcher", "-f"]
+            manager._kernel_spec.argv.append("{connection_file}")
+        try:
+            async with self._client.async_setup_kernel(env=environment_of(self._job, self._run_id)):
+                if self.python:
+                    await self.silently(
+                        "try:\n    get_ipython().run_line_magic('load_ext', 'paibook')\nexcept ImportError:\n    pass"
+                    )
+                yield self
+        finally:
+            end_processes(self._run_id)
+
+    async def execute(self, index: int, cell: Any) -> None:
+        """Run a cell; raises as nbclient does."""
+        await self._client.async_execute_cell(cell, index)
+
+    async def silently(self, code: str) -> str:
+        """Run code that is no cell; returns the error's text, or nothing."""
+        reply = await self._client.kc.execute_interactive(
+            code, silent=True, store_history=False, allow_stdin=False, output_hook=lambda message: None
+        )
+        content: Mapping[str, Any] = reply["content"]
+        return "" if content["status"] == "ok" else f"{content.get('ename')}: {content.get('evalue')}"
+
+
+def interpreter(environment: str) -> str:
+    """The Python of an environment: the executable itself, or that of a virtual environment's folder.
+
+    Raises:
+        PlanError: There is none.
+    """
+    path = Path(environment).expanduser()
+    found = path / "bin" / "python" if path.is_dir() else path
+    if not os.access(found, os.X_OK):
+        raise PlanError(f"environment {environment!r} has no Python that can be run; looked at {found}")
+    return str(found)
+
+
+def environment_of(job: Job, run_id: str) -> dict[str, str]:
+    """The environment variables of a job's kernel.
+
+    Raises:
+        PlanError: A secret that they refer to is not there.
+    """
+    given = {name: look_up(value) if is_reference(value) else value for name, value in job.variables.items()}
+    wanted = {"PAIBOOK_CLUSTER": job.cluster, MARK: run_id}
+    if job.resources.workers:
+        wanted["PAIBOOK_WORKERS"] = str(job.resources.workers)
+    return {**os.environ, **wanted, **given}
+
+
+def end_processes(run_id: str) -> None:
+    """End every process of a run on this host, but the calling one; they are known by a mark in their environment."""
+    left = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get(MARK) == run_id:
+                process.terminate()
+                left.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
+            continue  # ended meanwhile, or not ours
+    _, alive = psutil.wait_procs(left, GONE_SECONDS)
+    for process in alive:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            print(f"{process.pid} ended by itself", file=sys.stderr)

@@ -1,0 +1,123 @@
+"""The process of one attempt: ``python -m paibook.jobs.runner ROOT RUN``. It claims the run, or does nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from paibook.errors import PaibookError
+from paibook.jobs.attempt import OUTPUT, SOURCE, Attempt, Ending
+from paibook.jobs.claims import HEARTBEAT_SECONDS, beat, claim, queue_followers, retry
+from paibook.jobs.notebook import check_job, read_notebook
+from paibook.jobs.notification import notify
+from paibook.jobs.outputs import write_outputs
+from paibook.jobs.provenance import provenance
+from paibook.jobs.records import DONE, FAILED, JobRun
+from paibook.jobs.store import JobStore
+
+LOG = "run.log"
+
+
+def spawn(store: JobStore, run_id: str) -> subprocess.Popen[bytes]:
+    """Start the process of a queued run, in a session of its own: it outlives whoever started it."""
+    folder = store.folder(run_id)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    command = [sys.executable, "-m", "paibook.jobs.runner", str(store.root), run_id]
+    with (folder / LOG).open("ab") as log:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+
+
+def run_here(store: JobStore, run_id: str) -> bool:
+    """Claim a run and carry one attempt out in this process; False where it was not to be had."""
+    if not claim(store, run_id):
+        return False
+    run = store.run(run_id)
+    folder = store.folder(run_id)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    attempt = Attempt(run, folder, lambda index: store.update(run_id, cell=index))
+    ending = asyncio.run(_watched(store, attempt))
+    conclude(store, run, ending, attempt.notes)
+    return True
+
+
+def conclude(store: JobStore, run: JobRun, ending: Ending, notes: list[str]) -> None:
+    """Record how an attempt ended: another attempt, or the end of the run with all that follows from it."""
+    if ending.state == FAILED and retry(store, run, ending.error, ending.traceback):
+        return
+    if ending.state == DONE:
+        ending = _with_outputs(store, run)
+    ended = store.finish(run.id, run.pid, ending.state, error=ending.error, traceback=ending.traceback)
+    for note in notes:
+        print(note, flush=True)
+    if not ended:
+        return
+    for problem in notify(store.run(run.id)):
+        print(problem, flush=True)
+    queue_followers(store)
+    if run.job.keep is not None:
+        for old in store.forget_runs(run.job.name, run.job.keep):
+            shutil.rmtree(store.folder(old), ignore_errors=True)
+
+
+async def _watched(store: JobStore, attempt: Attempt) -> Ending:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, attempt.stop)
+    over = threading.Event()
+
+    def keep_beating() -> None:
+        while not over.wait(HEARTBEAT_SECONDS):
+            try:
+                shall_stop = beat(store, attempt.run.id)
+            except sqlite3.Error as error:  # a full disk, a database that is locked for long; the next may do
+                print(f"no heartbeat: {error}", flush=True)
+                continue
+            if shall_stop:
+                loop.call_soon_threadsafe(attempt.stop)
+                return
+
+    beating = threading.Thread(target=keep_beating, name="paibook-heartbeat", daemon=True)
+    beating.start()
+    try:
+        _record(store, attempt.run)
+        return await attempt.carry_out()
+    finally:
+        over.set()
+        beating.join()
+
+
+def _record(store: JobStore, run: JobRun) -> None:
+    kept = store.folder(run.id) / SOURCE
+    try:
+        notebook = read_notebook(kept) if kept.exists() else check_job(run.job)
+    except PaibookError:
+        return  # the attempt itself says so
+    store.update(run.id, provenance=json.dumps(provenance(run.job, notebook)))
+
+
+def _with_outputs(store: JobStore, run: JobRun) -> Ending:
+    folder = store.folder(run.id)
+    try:
+        write_outputs(run.job, run.id, folder / OUTPUT, folder)
+    except PaibookError as error:
+        return Ending(FAILED, str(error))
+    return Ending(DONE)
+
+
+def main(arguments: list[str]) -> int:
+    """Carry out one attempt; 0 where the run was had, 3 where another had it."""
+    root, run_id = arguments
+    return 0 if run_here(JobStore(Path(root)), run_id) else 3
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

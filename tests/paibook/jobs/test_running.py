@@ -1,0 +1,217 @@
+"""Runs in processes of their own: they end as their notebooks do, and nothing is lost, doubled or left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+
+from paibook.errors import PaibookError
+from paibook.jobs import Dependency, Job, actions
+from paibook.jobs.kernel import MARK
+from paibook.jobs.runner import spawn
+from paibook.jobs.scheduler import Scheduler, drain
+from paibook.jobs.store import JobStore
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+@pytest.fixture
+def store(tmp_path):
+    return JobStore(tmp_path / "jobs")
+
+
+def wait_for(condition, seconds=100.0):
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.05)
+    return found
+
+
+def marked(run_id):
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == run_id and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def text_of(store, run_id):
+    return actions.logs(store, run_id)
+
+
+def test_a_notebook_runs_with_its_parameters_and_magics(store, tmp_path, notebook_of, monkeypatch) -> None:
+    monkeypatch.setenv("SESAME", "open")
+    path = notebook_of(
+        tmp_path / "a b.ipynb",
+        ("lr = 0.1\nword = ''", "parameters"),
+        "print('lr', lr, len(word), 'pai_allreduce' in get_ipython().magics_manager.magics['cell'])\nlr * 2",
+    )
+    job = Job(
+        "a b", str(path), {"lr": 0.5, "word": "env:SESAME"}, outputs=("ipynb", "html", "script"), cluster="inline"
+    )
+    job = replace(job, output=str(tmp_path / "out"))
+    [run_id] = actions.queue(store, job)
+    drain(store, [run_id])
+    run = store.run(run_id)
+    assert (run.state, run.error, run.traceback) == ("done", "", "")
+    assert "lr 0.5 4 True" in text_of(store, run_id)
+    assert sorted(p.suffix for p in (tmp_path / "out").iterdir()) == [".html", ".ipynb", ".py"]
+    assert all(b"'open'" not in p.read_bytes() for p in store.folder(run_id).glob("*.ipynb"))
+    assert run.provenance["parameters"] == {"lr": "0.5", "word": "env:SESAME"}
+    assert actions.results(store, [run_id]).loc[run_id, "result"] == "1.0"
+    [again] = actions.queue(store, replace(job, parameters={"lr": 0.25}))
+    drain(store, [again])
+    assert actions.diff(store, run_id, again) == {
+        "parameters.lr": ("0.5", "0.25"),
+        "parameters.word": ("env:SESAME", "''"),
+    }
+
+
+def test_a_failed_cell_fails_the_run_and_resume_goes_on_there(store, tmp_path, notebook_of) -> None:
+    flag = tmp_path / "flag"
+    path = notebook_of(
+        tmp_path / "f.ipynb",
+        "import os\ndef double(x):\n    return 2 * x",
+        "from pathlib import Path\nprint('once')\nnumbers = [1, 2]\nshared = numbers",
+        f"assert os.path.exists({str(flag)!r}), 'no flag yet'\nshared.append(double(3))\nprint(numbers)",
+    )
+    [run_id] = actions.queue(store, Job("f", str(path), cluster="inline"))
+    drain(store, [run_id])
+    run = store.run(run_id)
+    assert run.state == "failed"
+    assert run.error == "cell 3 failed: AssertionError: no flag yet"
+    assert "assert os.path.exists" in run.traceback
+    assert "\x1b" not in run.traceback
+    assert "once" in text_of(store, run_id)
+    flag.touch()
+    actions.resume(store, run_id)
+    drain(store, [run_id])
+    said = text_of(store, run_id)
+    assert store.run(run_id).state == "done", said
+    assert "went on at cell 3" in said
+    assert "[1, 2, 6]" in said
+    assert said.count("once") == 1
+    with pytest.raises(PaibookError, match="is done"):
+        actions.resume(store, run_id)
+
+
+def test_retries_and_the_timeout(store, tmp_path, notebook_of) -> None:
+    count = tmp_path / "count"
+    path = notebook_of(
+        tmp_path / "r.ipynb",
+        f"from pathlib import Path\np = Path({str(count)!r})\np.write_text(p.read_text() + 'x' if p.exists() else 'x')",
+        "print('before', flush=True)\nimport time\ntime.sleep(600 if p.read_text() == 'x' else 0)",
+    )
+    [run_id] = actions.queue(store, Job("r", str(path), cluster="inline", timeout=25, retries=1, backoff=0.1))
+    drain(store, [run_id])
+    run = store.run(run_id)
+    assert (run.state, run.attempt, count.read_text()) == ("done", 2, "xx"), run
+    [run_id] = actions.queue(store, Job("r", str(path), cluster="inline", timeout=0.5))
+    drain(store, [run_id])
+    assert store.run(run_id).error == "it took longer than its timeout of 0.5 s"
+    assert marked(run_id) == []
+
+
+def test_stop_leaves_no_process(store, tmp_path, notebook_of) -> None:
+    path = notebook_of(
+        tmp_path / "s.ipynb",
+        "import subprocess, time\nchild = subprocess.Popen(['sleep', '300'])",
+        "print('started', flush=True)\ntime.sleep(300)",
+    )
+    [run_id] = actions.queue(store, Job("s", str(path), cluster="inline"))
+    process = spawn(store, run_id)
+    wait_for(lambda: "started" in text_of(store, run_id))
+    assert len(marked(run_id)) >= 2
+    assert actions.stop(store, run_id).state == "stopped"
+    process.wait(10)
+    assert marked(run_id) == []
+    with pytest.raises(PaibookError, match="has ended: stopped"):
+        actions.stop(store, run_id)
+
+
+def test_a_killed_run_is_queued_again_and_done_once(store, tmp_path, notebook_of) -> None:
+    log = tmp_path / "log"
+    path = notebook_of(
+        tmp_path / "k.ipynb",
+        f"import time\nwith open({str(log)!r}, 'a') as f:\n    print('first', file=f)",
+        f"time.sleep(3)\nwith open({str(log)!r}, 'a') as g:\n    print('second', file=g)",
+    )
+    [run_id] = actions.queue(store, Job("k", str(path), cluster="inline"))
+    process = spawn(store, run_id)
+    wait_for(lambda: store.run(run_id).cell == 1)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    scheduler = Scheduler(store)
+    wait_for(lambda: (scheduler.tick(time.time()), store.run(run_id).state)[1] == "done")
+    assert log.read_text().split() == ["first", "second"]
+    assert store.run(run_id).attempt == 2
+    wait_for(lambda: marked(run_id) == [])
+
+
+SERVE = "import sys; from paibook.jobs.cli import main; sys.exit(main(['job', 'serve']))"
+
+
+def test_two_schedulers_run_each_fire_time_once_and_one_may_be_killed(store, tmp_path, notebook_of) -> None:
+    log = tmp_path / "log"
+    path = notebook_of(tmp_path / "c.ipynb", f"with open({str(log)!r}, 'a') as f:\n    print('ran', file=f)")
+    job = Job("c", str(path), cron="* * * * *", missed="catch-up", cluster="inline", concurrency="allow")
+    store.save(job)
+    with store.transaction() as db:
+        db.execute("UPDATE pai_jobs SET scheduled_until = ?", (time.time() // 60 * 60 - 150,))
+    environment = {**os.environ, "PAIBOOK_JOBS": str(store.root)}
+    serving = [subprocess.Popen([sys.executable, "-c", SERVE], env=environment) for _ in range(2)]
+    try:
+        wait_for(lambda: store.runs())
+        serving[0].send_signal(signal.SIGKILL)
+        wait_for(lambda: len(store.runs(states=("done",))) >= 3)
+    finally:
+        serving[1].terminate()
+        codes = [process.wait(20) for process in serving]
+    assert codes[1] == 0
+    wait_for(lambda: not store.runs(states=("running", "queued")) or not log.exists())
+    runs = store.runs()
+    assert len({run.due for run in runs}) == len(runs) == len(log.read_text().split())
+    assert all(run.state == "done" and run.attempt == 1 for run in runs)
+
+
+def test_jobs_come_after_jobs_and_a_grid_fans_out(store, tmp_path, notebook_of) -> None:
+    first = notebook_of(tmp_path / "first.ipynb", ("lr = 1", "parameters"), "lr * 10")
+    job = Job("first", str(first), cluster="inline")
+    store.save(job)
+    store.save(
+        Job(
+            "second",
+            str(notebook_of(tmp_path / "second.ipynb", "'after'")),
+            cluster="inline",
+            after=(Dependency("first"),),
+        )
+    )
+    ended = drain(store, actions.queue(store, job))
+    assert [store.run(run_id).job.name for run_id in ended] == ["first", "second"]
+    made = actions.queue(store, replace(job, name="grid"), {"lr": [1, 2]})
+    drain(store, made, most=2)
+    frame = actions.results(store, made)
+    assert list(frame["result"]) == ["10", "20"]
+    assert [run.cause for run in store.runs("second")] == ["after"]
+    again = actions.rerun(store, made[0])
+    Path(first).unlink()  # what ran was kept
+    drain(store, [again])
+    assert store.run(again).state == "done"
+    assert actions.diff(store, made[0], again) == {}
+    assert (
+        nbformat.read(store.folder(again) / "output.ipynb", as_version=4).cells[-1].outputs[0].data["text/plain"]
+        == "10"
+    )
