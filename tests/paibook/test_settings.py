@@ -32,9 +32,11 @@ def test_every_variable_is_read() -> None:
             "PAIBOOK_START_TIMEOUT": "2.5",
             "PAIBOOK_SHARED_MEMORY": "0",
             "PAIBOOK_JOBS": "/somewhere/jobs",
+            "PAIBOOK_LEASES": "/somewhere/leases",
         }
     )
-    assert made == Settings(Path("/somewhere/runs"), "inline", 3, 5, 2.5, False, Path("/somewhere/jobs"))
+    folders = {"jobs": Path("/somewhere/jobs"), "leases": Path("/somewhere/leases")}
+    assert made == Settings(Path("/somewhere/runs"), "inline", 3, 5, 2.5, False, **folders)
 
 
 def test_room_grows_with_the_workers() -> None:
