@@ -93,7 +93,7 @@ bench-keys: $(RUN) ## Run the benchmarks of a sparse table of 100,000 to 100 mil
 
 lock: | $(MADE) ## Upgrade everything pyproject.toml allows and write the locks and environment.yml anew
 	@rm -rf build/lock && $(PYTHON) -m venv build/lock
-	@build/lock/bin/python -m pip --disable-pip-version-check --quiet install -e '.[torch,gpu,lab,jobs,scheduler,demo,test,lint]'
+	@build/lock/bin/python -m pip --disable-pip-version-check --quiet install -e '.[torch,gpu,lab,algorithms,figures,polars,images,sql,search,jobs,scheduler,demo,test,lint]'
 	@build/lock/bin/python .ci/lock.py
 
 widgets: ## Rebuild the widgets' bundled JavaScript (needs node and npm)

@@ -2,8 +2,8 @@
 
 ``requirements.lock`` pins what running paibook takes (every extra but test and lint); ``tests/requirements.lock``
 pins what its tests and linters need beyond that. Each holds the transitive closure of what ``pyproject.toml`` names.
-Left out: drivers of remote storage, local version labels (``+cpu``), and the card libraries that torch's own wheels
-pin exactly. ``environment.yml`` gives conda users the same versions of what ``pyproject.toml`` names.
+Left out: what goes with a site's own storage or MPI, local version labels (``+cpu``), and the card libraries that
+torch's own wheels pin exactly. ``environment.yml`` gives conda users the same versions of what ``pyproject.toml`` names.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
 DEVELOPMENT = ("test", "lint")
-STORAGE = ("oss", "s3")  # drivers for a site's own storage: whoever has it installs them, nobody else needs them
+SITE = ("oss", "s3", "mpi")  # for a site's own storage or MPI: whoever has it installs them, nobody else needs them
 PINNED_BY_TORCH = ("nvidia-", "cuda-", "triton")
 KEPT = ("nvidia-ml-py",)
 CONDA_NAMES = {"duckdb": "python-duckdb", "ml-dtypes": "ml_dtypes", "torch": "pytorch"}
@@ -96,7 +96,7 @@ def environment(names: Iterable[str], pins: dict[str, str]) -> str:
 def main() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    others = {name: rs for name, rs in extras.items() if name not in DEVELOPMENT + STORAGE}
+    others = {name: rs for name, rs in extras.items() if name not in DEVELOPMENT + SITE}
     running = [*project["dependencies"], *(requirement for rs in others.values() for requirement in rs)]
     base = closure(running)
     development = closure(requirement for name in DEVELOPMENT for requirement in extras[name])
