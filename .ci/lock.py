@@ -3,7 +3,8 @@
 ``requirements.lock`` pins what running paibook takes (every extra but test and lint); ``tests/requirements.lock``
 pins what its tests and linters need beyond that. Each holds the transitive closure of what ``pyproject.toml`` names.
 Left out: what goes with a site's own storage or MPI, local version labels (``+cpu``), and the card libraries that
-torch's own wheels pin exactly. ``environment.yml`` gives conda users the same versions of what ``pyproject.toml`` names.
+torch's own wheels pin exactly. ``environment.yml`` gives conda users the same versions of what ``pyproject.toml``
+names.
 """
 
 from __future__ import annotations
