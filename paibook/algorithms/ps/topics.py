@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from paibook.algorithms.ps.assignments import ADDS, Assignments
 from paibook.algorithms.ps.gibbs import sample_topics, topic_shares
 from paibook.algorithms.ps.rows import dealt
 from paibook.algorithms.ps.texts import WordLearner, column, frequent_words, listed_words, word_keys
@@ -16,9 +17,7 @@ from paibook.algorithms.ps.weights import Weights
 from paibook.algorithms.text import TOKEN, stop_words_of
 from paibook.errors import DataError, PlanError
 from paibook.runtimes.ps.client import ParameterServer
-from paibook.runtimes.ps.optimizers import SGD
 
-_ADDS = SGD(lr=-1.0)  # what is pushed is added
 _ROUNDS, _TOLERANCE = 100, 1e-4
 
 
@@ -26,8 +25,8 @@ _ROUNDS, _TOLERANCE = 100, 1e-4
 class LatentDirichletAllocation(WordLearner):
     """Latent Dirichlet allocation (Blei, Ng and Jordan, JMLR 3, 2003), by collapsed Gibbs sampling.
 
-    A worker keeps the topic of each word of its texts; how often a word has which topic is on the servers. Workers
-    sample a batch of texts against the counts that they pulled, and push the differences (Smola and Narayanamurthy, "An
+    How often a word has which topic is on the servers, and of each word of a worker's texts the topic. Workers sample a
+    batch of texts against the counts that they pulled, and push the differences (Smola and Narayanamurthy, "An
     architecture for parallel topic models", VLDB 2010). A word's key is a hash of it, so workers need no common
     vocabulary.
 
@@ -69,22 +68,22 @@ class LatentDirichletAllocation(WordLearner):
         self.vocabulary_ = frequent_words(texts, self.min_count)[0] if texts else []
         starts, words = _numbered(texts, self.vocabulary_)
         keys = word_keys(self.vocabulary_)
-        table = ps.table(self._named("words"), sparse=True, width=self.n_components, optimizer=_ADDS)
+        table = ps.table(self._named("words"), sparse=True, width=self.n_components, optimizer=ADDS)
         # A word has a topic 2**24 times at most before float32 cannot count on; of all words together there are more.
-        overall = ps.table(self._named("topics"), shape=self.n_components, dtype="float64", optimizer=_ADDS)
-        topics = np.full(len(words), -1, np.int32)
+        overall = ps.table(self._named("topics"), shape=self.n_components, dtype="float64", optimizer=ADDS)
+        assigned = Assignments(ps, self._named("assignments"), len(words), self.n_components)
         steps = -(-len(texts) // self.batch_size)
         for order in self._steps(ps, len(texts)):
             entries, ends = _entries(starts, order)
             used, rows = np.unique(words[entries], return_inverse=True)
             counts, totals = table.pull(keys[used]), overall.pull()
-            before, before_all, drawn = counts.copy(), totals.copy(), topics[entries]
+            before, before_all, drawn = counts.copy(), totals.copy(), assigned.take(entries)
             draws = np.random.default_rng([self.seed, self._step, ps.rank]).random(len(entries))
-            # Without topics after the first epoch, this process took the place of one that had counted these texts.
+            # Words without topics after the first epoch were counted by a group of another size.
             counted = self._step >= steps
             size = len(self.vocabulary_)
             score = sample_topics(ends, rows, drawn, counts, totals, draws, *self._priors(), size, counted)
-            topics[entries] = drawn
+            assigned.put(entries, drawn)
             added = counts - before
             moved = added.any(axis=1)
             table.push(keys[used[moved]], added[moved])
