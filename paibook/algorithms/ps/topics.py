@@ -67,7 +67,7 @@ class LatentDirichletAllocation(WordLearner):
         texts = self._worded(dealt(X, None)[0], y)
         self.vocabulary_ = frequent_words(texts, self.min_count)[0] if texts else []
         starts, words = _numbered(texts, self.vocabulary_)
-        keys = word_keys(self.vocabulary_)
+        keys, size = word_keys(self.vocabulary_), len(self.vocabulary_)
         table = ps.table(self._named("words"), sparse=True, width=self.n_components, optimizer=ADDS)
         # A word has a topic 2**24 times at most before float32 cannot count on; of all words together there are more.
         overall = ps.table(self._named("topics"), shape=self.n_components, dtype="float64", optimizer=ADDS)
@@ -81,7 +81,6 @@ class LatentDirichletAllocation(WordLearner):
             draws = np.random.default_rng([self.seed, self._step, ps.rank]).random(len(entries))
             # Words without topics after the first epoch were counted by a group of another size.
             counted = self._step >= steps
-            size = len(self.vocabulary_)
             score = sample_topics(ends, rows, drawn, counts, totals, draws, *self._priors(), size, counted)
             assigned.put(entries, drawn)
             added = counts - before
@@ -123,25 +122,27 @@ class LatentDirichletAllocation(WordLearner):
             X, y: As for ``fit``.
 
         Raises:
+            RunError: Nothing was learned yet.
             DataError: No text has two words that the model knows.
         """
+        probabilities = self._probabilities()
         starts, words = _numbered(self._worded(X, y), self.vocabulary_)
         owner = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
         odd = (np.arange(len(words)) - starts[owner]) % 2 == 1
         if not odd.any():
             raise DataError("perplexity needs texts with two words or more that the model knows; these have none")
         halves = np.concatenate([[0], np.cumsum(np.bincount(owner[~odd], minlength=len(starts) - 1))])
-        probabilities = self._probabilities()
         shares = self._shares(halves, words[~odd], probabilities)
         expected = np.einsum("ik,ik->i", shares[owner[odd]], probabilities[words[odd]])
         return float(np.exp(-np.mean(np.log(expected))))
 
     def _begin(self, ps: ParameterServer | None) -> ParameterServer:
         begun = super()._begin(ps)
-        if min(self.n_components, self.min_count) < 1 or not min(self._priors()) > 0:
+        whole = all(isinstance(size, (int, np.integer)) and size > 0 for size in (self.n_components, self.min_count))
+        if not whole or not min(self._priors()) > 0:
             raise PlanError(
-                "LatentDirichletAllocation takes n_components and min_count of 1 or more, and priors above 0; got "
-                f"n_components={self.n_components}, min_count={self.min_count}, priors {self.doc_topic_prior} "
+                "LatentDirichletAllocation takes n_components and min_count, whole, of 1 or more, and priors above 0; "
+                f"got n_components={self.n_components}, min_count={self.min_count}, priors {self.doc_topic_prior} "
                 f"and {self.topic_word_prior}"
             )
         return begun

@@ -124,8 +124,10 @@ def test_a_worker_may_have_no_texts(fitted: Any, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_meant_is_refused(fitted: Any) -> None:
-    with pytest.raises(PlanError, match="of 1 or more, and priors above 0; got n_components=0"):
+    with pytest.raises(PlanError, match="whole, of 1 or more, and priors above 0; got n_components=0"):
         fitted(LatentDirichletAllocation(0), ["a text"])
+    with pytest.raises(PlanError, match=r"got n_components=2\.5"):
+        fitted(LatentDirichletAllocation(2.5), ["a text"])
     with pytest.raises(PlanError, match="priors 0 and None"):
         fitted(LatentDirichletAllocation(doc_topic_prior=0), ["a text"])
     with pytest.raises(DataError, match="no word occurs 5 times"):
@@ -136,6 +138,8 @@ def test_what_cannot_be_meant_is_refused(fitted: Any) -> None:
         LatentDirichletAllocation().transform("a text")
     with pytest.raises(RunError, match="has not learned anything yet"):
         LatentDirichletAllocation().topics()
+    with pytest.raises(RunError, match="has not learned anything yet"):
+        LatentDirichletAllocation().perplexity(["a text"])
 
 
 def test_a_sweep_keeps_the_counts_in_step_with_the_topics() -> None:
