@@ -37,6 +37,7 @@ _LAZY = {
     "FTRLLogisticRegression": "paibook.algorithms.ps",
     "FactorizationMachine": "paibook.algorithms.ps",
     "FieldAwareFactorizationMachine": "paibook.algorithms.ps",
+    "LatentDirichletAllocation": "paibook.algorithms.ps",
     "MatrixFactorization": "paibook.algorithms.ps",
     "Word2Vec": "paibook.algorithms.ps",
     "WideAndDeep": "paibook.algorithms.ps.deep",

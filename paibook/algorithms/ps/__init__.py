@@ -9,12 +9,14 @@ from __future__ import annotations
 from paibook.algorithms.ps.factorization import FactorizationMachine, FieldAwareFactorizationMachine
 from paibook.algorithms.ps.linear import FTRLLogisticRegression, SGDLogisticRegression
 from paibook.algorithms.ps.ratings import MatrixFactorization
+from paibook.algorithms.ps.topics import LatentDirichletAllocation
 from paibook.algorithms.ps.word2vec import Word2Vec
 
 __all__ = [
     "FTRLLogisticRegression",
     "FactorizationMachine",
     "FieldAwareFactorizationMachine",
+    "LatentDirichletAllocation",
     "MatrixFactorization",
     "SGDLogisticRegression",
     "Word2Vec",

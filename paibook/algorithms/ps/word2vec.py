@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from paibook.algorithms.ps.learner import Learner, expit
+from paibook.algorithms.ps.learner import expit
 from paibook.algorithms.ps.rows import dealt
+from paibook.algorithms.ps.texts import WordLearner, column, frequent_words, listed_words, word_keys
 from paibook.algorithms.ps.weights import Weights
-from paibook.errors import DataError, PlanError
+from paibook.errors import PlanError
 from paibook.runtimes.ps.client import ParameterServer
 from paibook.runtimes.ps.initializers import Uniform
 from paibook.runtimes.ps.optimizers import Adagrad
 
 
 @dataclass(eq=False)
-class Word2Vec(Learner):
+class Word2Vec(WordLearner):
     """Skip-gram with negative sampling (Mikolov et al., "Distributed representations of words", NIPS 2013).
 
     A word's key is a hash of it, so workers need no common vocabulary. Negatives are drawn from the counts of the
@@ -62,9 +61,8 @@ class Word2Vec(Learner):
         if min(self.dim, self.window, self.negatives, self.min_count) < 1 or self.subsample < 0:
             raise PlanError("Word2Vec takes dim, window, negatives and min_count of 1 or more, subsample of 0 or more")
         X, _ = dealt(X, None)
-        texts = [_words(text) for text in (X if y is None else _column(X, y))]
-        frequent = Counter(word for text in texts for word in text)
-        words, counts = _frequent(frequent, self.min_count)
+        texts = [_words(text) for text in (X if y is None else column(X, y))]
+        words, counts = frequent_words(texts, self.min_count)
         numbers = {word: number for number, word in enumerate(words)}
         places = [[numbers[word] for word in text if word in numbers] for text in texts]
         keys, drawn = word_keys(words), np.cumsum(counts**0.75)
@@ -115,12 +113,6 @@ class Word2Vec(Learner):
         best = np.argsort(-cosines)[: n + 1]
         return [(self.vocabulary_[i], float(cosines[i])) for i in best if self.vocabulary_[i] != word][:n]
 
-    def together(self, workers: Sequence[Word2Vec]) -> Word2Vec:
-        """With the words of all workers."""
-        merged = super().together(workers)
-        merged.vocabulary_ = sorted(set().union(*(worker.vocabulary_ for worker in workers)))
-        return merged
-
     def _table_names(self) -> list[str]:
         return [self._named("words")]
 
@@ -142,34 +134,8 @@ class Word2Vec(Learner):
                     return
 
 
-def word_keys(words: Sequence[str]) -> np.ndarray:
-    """A key for each word, the same in every process: 64 bits of its hash."""
-    hashes: np.ndarray = pd.util.hash_array(np.array(words, dtype=object), categorize=False)
-    return hashes.view(np.int64)
-
-
-def _frequent(counts: Counter[str], least: int) -> tuple[list[str], np.ndarray]:
-    words = sorted(word for word, count in counts.items() if count >= least)
-    if not words:
-        raise DataError(f"no word occurs {least} times in this worker's texts; lower min_count or bring more text")
-    return words, np.array([counts[word] for word in words], np.float64)
-
-
 def _words(text: Any) -> list[str]:
-    if isinstance(text, str):
-        return text.split()
-    words = list(text)
-    if not all(isinstance(word, str) for word in words):
-        raise DataError(f"a text is a str or a list of words; got {text!r:.80}")
-    return words
-
-
-def _column(table: Any, name: str) -> list[Any]:
-    frame = table.to_pandas() if hasattr(table, "to_pandas") else table
-    if name not in getattr(frame, "columns", (name,)):
-        raise DataError(f"X has no column {name!r}")
-    found: list[Any] = frame[name].tolist()
-    return found
+    return text.split() if isinstance(text, str) else listed_words(text)
 
 
 def _pairs(words: np.ndarray, owner: np.ndarray, reach: np.ndarray) -> np.ndarray:

@@ -12,13 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.datasets import load_svmlight_file
-from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.decomposition import LatentDirichletAllocation
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 import paibook as pai
 from paibook.algorithms import train
 from paibook.history import RunHistory
+from paibook.plan import Plan
+from paibook.program import Program
+from paibook.resources import Resources
 from paibook.session import Session
 
 pytestmark = pytest.mark.slow
@@ -85,3 +89,60 @@ def test_a_deep_one_on_processes(session: Session) -> None:
     X = chance.integers(0, 4, (2000, 3))
     model = train(pai.DeepFM(epochs=10), X, X[:, 0] == X[:, 1], workers=2, servers=2, session=session)
     assert model.score(X, X[:, 0] == X[:, 1]) > 0.95
+
+
+def newsgroups(part: str, count: int) -> list[str]:
+    """Posts without their headers, evenly from all groups."""
+    with gzip.open(found(f"20news-{part}.jsonl.gz")) as lines:
+        posts = [json.loads(line)["text"].partition("\n\n")[2] for line in lines]
+    return posts[:: len(posts) // count][:count]
+
+
+def test_topics_of_newsgroups(session: Session) -> None:
+    vectorizer = CountVectorizer(stop_words="english", min_df=5)
+    X = vectorizer.fit_transform(newsgroups("train", 2000))
+    cut, known = vectorizer.build_analyzer(), vectorizer.vocabulary_
+    texts, unseen = (
+        [[word for word in cut(post) if word in known] for post in newsgroups(part, count)]
+        for part, count in (("train", 2000), ("test", 700))
+    )
+    model = pai.LatentDirichletAllocation(20, min_count=1)
+    ours = train(model, texts, workers=2, servers=2, session=session).perplexity(unseen)
+    peer = LatentDirichletAllocation(20, random_state=0).fit(X)
+    first, second = (vectorizer.transform([" ".join(text[half::2]) for text in unseen]).tocoo() for half in (0, 1))
+    words = peer.components_ / peer.components_.sum(axis=1, keepdims=True)
+    expected = np.einsum("ik,ki->i", peer.transform(first)[second.row], words[:, second.col])
+    theirs = np.exp(-np.sum(second.data * np.log(expected)) / second.data.sum())
+    assert ours < 1.05 * theirs
+
+
+KILLED = """
+import os
+
+class Topics(pai.LatentDirichletAllocation):
+    def _report(self, loss):
+        super()._report(loss)
+        if deadly and self._step == 25:
+            try:
+                open(marker, "x").close()
+            except FileExistsError:
+                return
+            os._exit(7)
+
+def train(ps):
+    return Topics(4, min_count=1, epochs=10, batch_size=20).fit(pai.shard(texts), ps=ps).components_
+"""
+
+
+def test_topics_survive_the_death_of_a_worker(session: Session, tmp_path: Path) -> None:
+    chance = np.random.default_rng(0)
+    texts = [[f"w{word + 10 * (text % 4)}" for word in chance.integers(0, 10, 30)] for text in range(200)]
+    tables = []
+    for deadly in (False, True):
+        pushed = {"texts": texts, "deadly": deadly, "marker": str(tmp_path / "killed")}
+        program, resources = Program(KILLED.strip(), "<cell>"), Resources(workers=2, servers=2)
+        plan = Plan("ps", program, resources, cluster=session.cluster.reference, push=tuple(pushed))
+        tables.append(session.run(plan, pushed).result().tables["words"])
+    assert (tmp_path / "killed").exists()
+    for calm, eventful in zip(*tables, strict=True):
+        np.testing.assert_array_equal(calm, eventful)

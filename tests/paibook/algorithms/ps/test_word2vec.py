@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from paibook.algorithms import Word2Vec
-from paibook.algorithms.ps.word2vec import word_keys
+from paibook.algorithms.ps.texts import word_keys
 from paibook.errors import DataError, PlanError
 
 TOPICS = {
