@@ -150,6 +150,28 @@ def test_cancelling_frees_workers_wherever_they_are(bench: Any, blocked: str, co
     assert bench.run(loop()).clock == 5
 
 
+@pytest.mark.parametrize("consistency", ["bsp", "asp"])
+def test_threads_of_a_worker_take_turns(bench: Any, consistency: str) -> None:
+    cell = """
+    from concurrent.futures import ThreadPoolExecutor
+    import numpy as np
+
+    def train(ps):
+        w = ps.table("w", shape=6, optimizer=pai.SGD(lr=1.0))
+        def work(number):
+            for _ in range(30):
+                w.push([number], [1.0])
+                ticket = w.prefetch([number, 5])
+                assert ticket.result().shape == w.pull([0, 1]).shape == (2,)
+        with ThreadPoolExecutor(5) as pool:
+            for clock in ps.clocks(2):
+                list(pool.map(work, range(5)))
+        return w.pull().tolist()
+    """
+    result = bench.run(cell, workers=1, servers=2, consistency=consistency, timeout=20)
+    assert result.returned == ([-60.0] * 5 + [0.0],)
+
+
 def test_a_run_that_takes_too_long_is_stopped(bench: Any) -> None:
     with pytest.raises(RunError, match=r"longer than its --timeout of 0\.5 s"):
         bench.run(loop("pass", ""), timeout=0.5)
