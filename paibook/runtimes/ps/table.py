@@ -200,13 +200,21 @@ class Table:
 
     def _rows(self, keys: Any) -> NDArray[np.int64]:
         array = np.asarray(keys)
+        if array.dtype.kind == "U" and isinstance(keys, (list, tuple)):
+            array = np.asarray(keys, object)  # where texts and numbers are mixed, NumPy has made texts of both
         if array.dtype.kind in "OUT" and self._spec.sparse:
             array = hash_texts(array)
         if array.size == 0:
             array = array.astype(np.int64)
         if array.ndim != 1 or array.dtype.kind not in "iu":
+            wanted = "integers, or texts," if self._spec.sparse else "integers"
+            got = (
+                " and ".join(sorted({type(key).__name__ for key in array.flat}))
+                if array.dtype == object
+                else array.dtype
+            )
             raise TableError(
-                f"table {self.name!r}: keys must be integers in one dimension; got {array.dtype} of shape {array.shape}"
+                f"table {self.name!r}: keys must be {wanted} in one dimension; got {got} of shape {array.shape}"
             )
         if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
             raise TableError(f"table {self.name!r}: keys must fit int64; got {array.max()}")

@@ -104,6 +104,12 @@ def test_a_cell_that_fails_before_train(bench: Any, top: str) -> None:
         ("ps.table('v', shape=5)", "table 'v': it has no optimizer"),
         ("ps.table('e', sparse=True, optimizer=pai.SGD()).pull()", "table 'e' is sparse: pull() without keys"),
         ("ps.table('e', sparse=True, optimizer=pai.SGD()).pull([2**63])", "keys must fit int64"),
+        (
+            "ps.table('e', sparse=True, optimizer=pai.SGD()).pull(['a', 5])",
+            "integers, or texts, in one dimension; got int and str",
+        ),
+        ("ps.table('e', sparse=True, optimizer=pai.SGD()).push((5, 'a'), [1.0, 1.0])", "got int and str of shape (2,)"),
+        ("w.pull(['a', 5])", "keys must be integers in one dimension; got int and str"),
     ],
 )
 def test_a_table_used_wrongly_says_how(bench: Any, use: str, message: str) -> None:
