@@ -145,7 +145,7 @@ class LeftOutRows:
 
     def choose(self, keys: NDArray[np.int64], rows: Array, ratio: float) -> tuple[NDArray[np.int64], Array]:
         """Take the rows of largest norm out of these and those left out before: ``ratio`` of as many as there are
-        ``keys``. The sum of all rows, chosen and left out, is what it was."""
+        ``keys``, and whatever holds NaN or infinities. The sum of all rows, chosen and left out, is what it was."""
         if not len(keys):
             return keys, rows
         flat = rows.reshape(len(keys), -1)
@@ -156,7 +156,9 @@ class LeftOutRows:
         np.add.at(total, places[len(mine) :], flat)
         norms = np.einsum("ij,ij->i", total, total)
         chosen = np.zeros(len(union), bool)
-        chosen[largest(norms, min(1.0, ratio * len(keys) / len(union)))] = True
-        left = ~chosen & (norms > 0)
+        wild = ~np.isfinite(norms)
+        chosen[largest(np.where(wild, 0, norms), min(1.0, ratio * len(keys) / len(union)))] = True
+        chosen |= wild  # all go, and the server says what becomes of NaN
+        left = ~chosen & total.any(axis=1)
         self.keys, self.rows = union[left], total[left]
         return union[chosen], total[chosen].reshape(-1, *rows.shape[1:])

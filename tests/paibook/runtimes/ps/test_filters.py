@@ -121,6 +121,16 @@ def test_rows_are_sent_or_wait_and_none_is_lost(pushes: list[list[tuple[int, int
     assert {key: value for key, value in total.items() if value} == {k: v for k, v in expected.items() if v}
 
 
+def test_rows_of_nan_are_all_sent_and_rows_of_tiny_numbers_wait() -> None:
+    left_out, values = LeftOutRows(np.dtype(np.float32)), np.ones((50, 2), np.float32)
+    values[7:20, 1], values[30], values[40] = np.nan, 1e-30, 3
+    chosen, rows = left_out.choose(np.arange(50), values, 0.02)
+    assert chosen.tolist() == [*range(7, 20), 40]
+    assert np.isnan(rows[:-1, 1]).all()
+    assert 30 in left_out.keys
+    assert len(left_out.keys) == 50 - 14
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
