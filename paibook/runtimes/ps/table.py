@@ -232,7 +232,15 @@ class Table:
             raise TableError(f"table {self.name!r} holds {self.dtype}; got a gradient of {array.dtype}")
         if array.shape != shape and not (self.shape == (1,) and self._spec.sparse and array.shape == shape[:1]):
             raise TableError(f"table {self.name!r} expects a gradient of shape {shape}; got {array.shape}")
-        return np.ascontiguousarray(array, self.dtype).reshape(shape)
+        try:
+            with np.errstate(over="raise"):
+                return np.ascontiguousarray(array, self.dtype).reshape(shape)
+        except FloatingPointError:
+            most = np.abs(array[np.isfinite(array)]).max()
+            raise TableError(
+                f"table {self.name!r}: a gradient of {most:.4g} does not fit {self.dtype}; scale gradients, or give "
+                "the table another dtype"
+            ) from None
 
     def _needs_dense(self, call: str) -> None:
         if self._spec.sparse:

@@ -95,6 +95,10 @@ def test_a_cell_that_fails_before_train(bench: Any, top: str) -> None:
         ("w.push(weights[:2])", "table 'w' expects a gradient of shape (4,); got (2,)"),
         ("w.push([1, 2], [[1.0], [2.0]])", "expects a gradient of shape (2,); got (2, 1)"),
         ("w.push(weights + 1j)", "table 'w' holds float64; got a gradient of complex128"),
+        (
+            "ps.table('h', shape=2, dtype='float16', optimizer=pai.SGD()).push([1e6, 1.0])",
+            "gradient of 1e+06 does not fit",
+        ),
         ("w.push()", "push takes (grad) or (keys, grads); got 0"),
         ("w.pull([0, 4])", "table 'w' has rows 0 to 3; got row 4"),
         ("w.pull([-1])", "got row -1"),
