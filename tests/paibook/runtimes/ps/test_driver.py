@@ -269,6 +269,17 @@ def test_cells_refused_before_anything_starts(bench: Any, cell: str) -> None:
         Driver().check(bench.plan(cell))
 
 
+@pytest.mark.parametrize("name", ["train", "should_stop"])
+def test_a_function_that_yields_is_refused(bench: Any, name: str) -> None:
+    cell = "\n    def train(ps):\n        def parts():\n            yield 1\n        return [0, *parts()]\n"
+    cell += "    def should_stop(status): return [(lambda: (yield)) for _ in range(3)]\n"
+    Driver().check(bench.plan(cell))
+    with pytest.raises(ProgramError, match=rf"'{name}' in Cell In\[1\], line \d has a `yield`"):
+        Driver().check(
+            bench.plan(cell.replace("return", "yield") if name == "train" else cell.replace("return [(", "yield [("))
+        )
+
+
 def test_workers_get_their_shards(bench: Any) -> None:
     cell = """
         def train(ps):
