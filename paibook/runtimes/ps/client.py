@@ -107,6 +107,8 @@ class ParameterServer:
         life = (admit, expire_after, max_rows, evict)
         spec = TableSpec.declare(name, shape, width, sparse, dtype, optimizer, init, *life)
         filters = Filters(name, compress, compress_pulls, np.dtype(spec.dtype), self.rank)
+        if name in self._tables:
+            self._tables[name].check_filters(filters)
         wire = spec.to_wire()
         number = self._coordinator.declare(wire)
         payload, partitions = json.dumps(wire).encode(), self._links.partitions

@@ -49,6 +49,7 @@ class Filters:
         seed: Of rounding at random.
 
     Attributes:
+        asked: ``compress`` and ``compress_pulls``.
         pull: The flag of pulls.
 
     Raises:
@@ -56,10 +57,15 @@ class Filters:
     """
 
     def __init__(self, table: str, compress: Any, compress_pulls: Any, dtype: np.dtype[Any], seed: int) -> None:
+        self.asked = (TopKFilter() if compress == "top-k" else compress, compress_pulls)
         self._push = None if compress is None else PushFilter(table, compress, dtype, seed)
         self.pull = 0
         if compress_pulls is not None:
             self.pull = checked_flag(table, "compress_pulls", compress_pulls, dtype, ("fp16", "int8"))
+
+    def __str__(self) -> str:
+        compress, compress_pulls = self.asked
+        return f"compress={compress!r}, compress_pulls={compress_pulls!r}"
 
     def choose(self, keys: NDArray[np.int64], rows: Array) -> tuple[NDArray[np.int64], Array]:
         """The rows that a push of rows is to send."""

@@ -80,6 +80,17 @@ class Table:
         kind = f"sparse, width={self.shape[0]}" if self._spec.sparse else f"shape={self.shape}"
         return f"<table {self.name!r} {kind}, {self.dtype}, {self._links.partitions} partitions>"
 
+    def check_filters(self, filters: Filters) -> None:
+        """Refuse another declaration's filters.
+
+        Raises:
+            TableError: They are not this table's.
+        """
+        if filters.asked != self._filters.asked:
+            raise TableError(
+                f"table {self.name!r} was declared before, and differently: now {filters} instead of {self._filters}"
+            )
+
     @one_at_a_time
     def pull(self, keys: Any = None) -> NDArray[Any]:
         """Weights: all of a dense table, or the rows of ``keys`` (integers, shape (n,)) in their order.

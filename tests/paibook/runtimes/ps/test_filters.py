@@ -146,6 +146,18 @@ def test_what_cannot_be_compressed_is_refused(ps: ParameterServer, options: dict
         ps.table("w", shape=3, **options)
 
 
+def test_another_declaration_must_ask_for_the_same_filters(ps: ParameterServer) -> None:
+    table = ps.table("again", shape=3, compress="top-k")
+    assert ps.table("again", shape=3, compress=pai.TopKFilter(0.01)) is table
+    message = (
+        r"'again' was declared before, .*: now compress='int8', compress_pulls=None instead of compress=TopKFilter"
+    )
+    with pytest.raises(TableError, match=message):
+        ps.table("again", shape=3, compress="int8")
+    with pytest.raises(TableError, match="compress_pulls='fp16' instead of"):
+        ps.table("again", shape=3, compress="top-k", compress_pulls="fp16")
+
+
 @pytest.mark.parametrize("ratio", [0, 1.5, True, "1"])
 def test_a_ratio_is_a_share(ratio: Any) -> None:
     with pytest.raises(ValueError, match="ratio must be above 0"):
