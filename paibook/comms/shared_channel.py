@@ -73,6 +73,11 @@ def take_up(channel: Channel) -> Channel:
     return channel if memory is None else _shared(channel, memory, 1)
 
 
+def shared_bytes(channel: Channel) -> int:
+    """The memory that a channel shares with its peer; 0 where it goes through a socket."""
+    return _MEMORY_BYTES if isinstance(channel.stream, SharedStream) else 0
+
+
 def _wanted() -> bool:
     return supported() and settings().shared_memory
 

@@ -1,4 +1,7 @@
-"""How much memory a server's sparse tables may take, and each one's share of it."""
+"""How much memory a server's sparse tables may take, and each one's share of it.
+
+What workers make a server hold, their keys and what it shares with them, is counted as it grows, so tables hold less.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,7 @@ class MemoryBudget:
         self.limit: int | None = None
         self._memory = memory
         self._taken: dict[Hashable, int] = {}
+        self._reserved: dict[int, int] = {}
         self._sharers: set[Hashable] = set()
         self._lock = threading.Lock()
 
@@ -38,6 +42,11 @@ class MemoryBudget:
         """A dense table holds these bytes, always."""
         with self._lock:
             self._taken[table] = 0 if self.limit is None else nbytes  # before, they count as the process's own
+
+    def reserve(self, rank: int, nbytes: int) -> None:
+        """The connection of a worker holds, or will soon hold, these bytes; what was said of it before is forgotten."""
+        with self._lock:
+            self._reserved[rank] = nbytes
 
     def join(self, table: Hashable) -> None:
         """A sparse table asks for a share."""
@@ -59,9 +68,11 @@ class MemoryBudget:
         with self._lock:
             if self.limit is None:
                 self.limit = self._free()
-            return max(LEAST // 4, self.limit - sum(self._taken.values())) // max(1, len(self._sharers))
+            held = sum(self._taken.values()) + sum(self._reserved.values())
+            return max(LEAST // 4, self.limit - held) // max(1, len(self._sharers))
 
     def _free(self) -> int:
+        give_back_freed_memory()
         own = int(psutil.Process().memory_info().rss)
         if self._memory - own < LEAST:
             raise RunError(

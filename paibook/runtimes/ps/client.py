@@ -1,8 +1,9 @@
-"""The worker's side: what ``train(ps)`` is given. Not for several threads at once."""
+"""The worker's side: what ``train(ps)`` is given. Threads of the worker take turns."""
 
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from paibook.runtimes.ps.coordinator_link import CoordinatorLink
 from paibook.runtimes.ps.error_feedback import Filters, TopKFilter
 from paibook.runtimes.ps.links import Links
 from paibook.runtimes.ps.messages import Op, WorkerJob
+from paibook.runtimes.ps.one_at_a_time import one_at_a_time
 from paibook.runtimes.ps.pull_tickets import PullTicket
 from paibook.runtimes.ps.server_link import Request
 from paibook.runtimes.ps.shards import TableSpec
@@ -36,6 +38,7 @@ class ParameterServer:
         rank: This worker's.
         world_size: Workers in the run.
         staleness: What its pulls have observed so far.
+        turn: Held by the thread that uses the connections.
 
     Raises:
         ChannelClosed, HandshakeError: A server or the coordinator cannot be reached, or is not of this run.
@@ -43,6 +46,7 @@ class ParameterServer:
 
     def __init__(self, job: WorkerJob, rank: int, take: Callable[[], Mapping[str, float]] = dict) -> None:
         scene = job.scene
+        self.turn = threading.RLock()
         self.rank = rank
         self.world_size = scene.world_size
         self.staleness = StalenessRecord(logs=not scene.consistency.buffers)
@@ -61,6 +65,7 @@ class ParameterServer:
         self._calls = 0
         self._tables: dict[str, Table] = {}
 
+    @one_at_a_time
     def table(
         self,
         name: str,
@@ -102,6 +107,8 @@ class ParameterServer:
         life = (admit, expire_after, max_rows, evict)
         spec = TableSpec.declare(name, shape, width, sparse, dtype, optimizer, init, *life)
         filters = Filters(name, compress, compress_pulls, np.dtype(spec.dtype), self.rank)
+        if name in self._tables:
+            self._tables[name].check_filters(filters)
         wire = spec.to_wire()
         number = self._coordinator.declare(wire)
         payload, partitions = json.dumps(wire).encode(), self._links.partitions
@@ -110,9 +117,10 @@ class ParameterServer:
         self._links.ask(asked)
         self._links.wait_for_answers(asked)
         self._links.check()
-        table = Table(self._links, spec, number, filters, self._consistency, self.staleness)
+        table = Table(self._links, spec, number, filters, self._consistency, self.staleness, self.turn)
         return self._tables.setdefault(name, table)
 
+    @one_at_a_time
     def clock(self) -> bool:
         """End this worker's iteration; returns True while training goes on."""
         # Whoever hears that this clock is over may count on its pushes, also where this worker dies now.
@@ -157,16 +165,15 @@ class ParameterServer:
         items: Sequence[Any] = range(work) if isinstance(work, int) else work
         call, self._calls = self._calls, self._calls + 1
         while self._goes_on:
-            told = self._coordinator.next_shard(call, len(items))
+            told = self._next_shard(call, len(items))
             if told["over"]:
                 return
             if told["shard"] is not None:
                 yield items[told["shard"]]
-                self._links.flush()
-                self._links.check()
-                self._coordinator.finish_shard(call, told["shard"])
+                self._finish_shard(call, told["shard"])
             self.clock()
 
+    @one_at_a_time
     def wait(self, ticket: Ticket | PullTicket) -> None:
         """Block until the servers have taken a push in, or until what was prefetched is here.
 
@@ -174,6 +181,7 @@ class ParameterServer:
         """
         ticket.wait(self._links)
 
+    @one_at_a_time
     def retire(self) -> None:
         """Tell everybody that this worker is done, so that nobody waits for it."""
         self._links.flush()
@@ -181,6 +189,16 @@ class ParameterServer:
         self._coordinator.retire()
         self._links.ask_everyone(Op.RETIRE)
         self._links.check()
+
+    @one_at_a_time
+    def _next_shard(self, call: int, count: int) -> dict[str, Any]:
+        return self._coordinator.next_shard(call, count)
+
+    @one_at_a_time
+    def _finish_shard(self, call: int, shard: int) -> None:
+        self._links.flush()
+        self._links.check()
+        self._coordinator.finish_shard(call, shard)
 
     def close(self) -> None:
         """End the connections."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import socket
 import threading
 import time
@@ -13,7 +14,7 @@ from paibook.clusters.contract import Cluster, Event, Ranks
 from paibook.clusters.inline import InlineCluster
 from paibook.comms.tls import RunCertificate
 from paibook.comms.wire import ChannelClosed, HandshakeError, new_token
-from paibook.errors import ClusterError, PlanError, RankLost, RunCancelled, RunError, UserCodeError
+from paibook.errors import ClusterError, PlanError, ProgramError, RankLost, RunCancelled, RunError, UserCodeError
 from paibook.plan import Plan
 from paibook.runtimes import pulls
 from paibook.runtimes.contract import Progress, RunContext
@@ -52,6 +53,12 @@ class Driver:
             ProgramError, PlanError, SyntaxError: Naming what is wrong.
         """
         plan.program.check("%%pai_ps", required={"train": ("ps",)}, optional=OPTIONAL)
+        for name, function in plan.program.functions().items():
+            if name in ("train", *OPTIONAL) and _yields(function):
+                raise ProgramError(
+                    f"%%pai_ps: {name!r} in {plan.program.filename}, line {function.lineno} has a `yield`, so that "
+                    "calling it would do nothing; return a list, or yield in a function of its own"
+                )
         if plan.resources.servers < 1:
             raise PlanError(f"%%pai_ps needs a server at least, as in --servers 1; got {plan.resources.servers}")
         if plan.targets is not None:
@@ -424,3 +431,12 @@ def _toward(servers: Ranks, workers: Ranks) -> Callable[[Ranks, int], str]:
         return next((peer for peer in peers if peer != own), "")
 
     return toward
+
+
+def _yields(function: ast.AST) -> bool:
+    """Whether a function is a generator: ``yield`` stands in it, and not in one of those that it defines."""
+    inner = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
+    return any(
+        isinstance(node, (ast.Yield, ast.YieldFrom)) or (not isinstance(node, inner) and _yields(node))
+        for node in ast.iter_child_nodes(function)
+    )

@@ -49,6 +49,7 @@ class Filters:
         seed: Of rounding at random.
 
     Attributes:
+        asked: ``compress`` and ``compress_pulls``.
         pull: The flag of pulls.
 
     Raises:
@@ -56,10 +57,15 @@ class Filters:
     """
 
     def __init__(self, table: str, compress: Any, compress_pulls: Any, dtype: np.dtype[Any], seed: int) -> None:
+        self.asked = (TopKFilter() if compress == "top-k" else compress, compress_pulls)
         self._push = None if compress is None else PushFilter(table, compress, dtype, seed)
         self.pull = 0
         if compress_pulls is not None:
             self.pull = checked_flag(table, "compress_pulls", compress_pulls, dtype, ("fp16", "int8"))
+
+    def __str__(self) -> str:
+        compress, compress_pulls = self.asked
+        return f"compress={compress!r}, compress_pulls={compress_pulls!r}"
 
     def choose(self, keys: NDArray[np.int64], rows: Array) -> tuple[NDArray[np.int64], Array]:
         """The rows that a push of rows is to send."""
@@ -145,7 +151,7 @@ class LeftOutRows:
 
     def choose(self, keys: NDArray[np.int64], rows: Array, ratio: float) -> tuple[NDArray[np.int64], Array]:
         """Take the rows of largest norm out of these and those left out before: ``ratio`` of as many as there are
-        ``keys``. The sum of all rows, chosen and left out, is what it was."""
+        ``keys``, and whatever holds NaN or infinities. The sum of all rows, chosen and left out, is what it was."""
         if not len(keys):
             return keys, rows
         flat = rows.reshape(len(keys), -1)
@@ -156,7 +162,9 @@ class LeftOutRows:
         np.add.at(total, places[len(mine) :], flat)
         norms = np.einsum("ij,ij->i", total, total)
         chosen = np.zeros(len(union), bool)
-        chosen[largest(norms, min(1.0, ratio * len(keys) / len(union)))] = True
-        left = ~chosen & (norms > 0)
+        wild = ~np.isfinite(norms)
+        chosen[largest(np.where(wild, 0, norms), min(1.0, ratio * len(keys) / len(union)))] = True
+        chosen |= wild  # all go, and the server says what becomes of NaN
+        left = ~chosen & total.any(axis=1)
         self.keys, self.rows = union[left], total[left]
         return union[chosen], total[chosen].reshape(-1, *rows.shape[1:])

@@ -9,7 +9,7 @@ it, and is sent the keys.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,11 @@ class RecentKeys:
     def __init__(self) -> None:
         self._sets: OrderedDict[tuple[int, int], Keys] = OrderedDict()
         self._bytes = 0
+
+    @property
+    def nbytes(self) -> int:
+        """What they take."""
+        return self._bytes
 
     def __contains__(self, name: tuple[int, int]) -> bool:
         return name in self._sets
@@ -90,10 +95,15 @@ class SentKeys:
 
 
 class ReceivedKeys:
-    """The receiver's end."""
+    """The receiver's end.
 
-    def __init__(self) -> None:
+    Args:
+        held: Told of the bytes that the sets take, when there is a new one.
+    """
+
+    def __init__(self, held: Callable[[int], None] = lambda nbytes: None) -> None:
         self._recent = RecentKeys()
+        self._held = held
 
     def receive(self, header: Header, channel: Channel) -> Keys | None:
         """The keys of a request, read from ``channel`` unless they are known; None when it is about all rows.
@@ -111,6 +121,7 @@ class ReceivedKeys:
         keys = channel.receive_array(header.keys, np.int64)
         if header.key_set:
             self._recent.add(name, keys)
+            self._held(self._recent.nbytes)
         return keys
 
 

@@ -6,6 +6,7 @@ What a step does to a weight is one short function each in ``steps``, with its s
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -219,7 +220,8 @@ def to_wire(optimizer: Any) -> dict[str, Any] | None:
         if name == "nesterov":
             values[name] = bool(value)
             continue
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        is_number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+        if not is_number or not math.isfinite(value):
             raise TableError(f"{type(optimizer).__name__}({name}=...) takes a number; got {value!r}")
         values[name] = float(value)
         if name in _SHARES and not 0 <= value < 1:

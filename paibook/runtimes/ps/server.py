@@ -80,7 +80,7 @@ class Server(Service):
         self._followers: list[Successor | None] = [None] * scene.servers
         self._workers: dict[int, tuple[int, int]] = {}  # by rank: the incarnation, and the clock at which it began
         self._update = update
-        self._budget: MemoryBudget | None = None
+        self._budget = None if job.storage.memory is None else MemoryBudget(job.storage.memory)
         self._membership = Membership(self, listener.getsockname()[:2])
         self._saver = (
             Saver(scene.saving, scene.servers, self._membership.saved, self.end) if scene.saving is not None else None
@@ -137,6 +137,11 @@ class Server(Service):
         """Training is over: wait until the checkpoints that were begun are written."""
         if self._saver is not None:
             self._saver.close(wait=True)
+
+    def reserve(self, rank: int, nbytes: int) -> None:
+        """A worker's connection takes these bytes, which tables may not."""
+        if self._budget is not None:
+            self._budget.reserve(rank, nbytes)
 
     def begin(self, rank: int, incarnation: int, base: int, clock: int) -> None:
         """A worker's process, which began at clock ``base``, is at ``clock``."""
@@ -212,18 +217,12 @@ class Server(Service):
         storage, servers = self.job.storage, self.scene.servers
         shard: Shard
         if spec.sparse:
-            shard = SparseTable(spec, self._update, servers, self._memory(), storage.folder, storage.nan)
+            shard = SparseTable(spec, self._update, servers, self._budget, storage.folder, storage.nan)
         else:
-            shard = DenseTable(spec, self._update, partition, servers, self._memory(), storage.nan)
+            shard = DenseTable(spec, self._update, partition, servers, self._budget, storage.nan)
         if self.scene.clock and self.scene.saving is not None:
             restore(self.scene.saving, shard, partition, servers)
         return shard
-
-    def _memory(self) -> MemoryBudget | None:
-        """What tables may hold; counted from what the process takes when its first table comes."""
-        if self._budget is None and self.job.storage.memory is not None:
-            self._budget = MemoryBudget(self.job.storage.memory)
-        return self._budget
 
 
 class DriverLink:

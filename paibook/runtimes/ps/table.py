@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from paibook.runtimes.ps.filters import buffer_for
 from paibook.runtimes.ps.key_sets import Splits
 from paibook.runtimes.ps.links import Links
 from paibook.runtimes.ps.messages import WHOLE, Op
+from paibook.runtimes.ps.one_at_a_time import one_at_a_time
 from paibook.runtimes.ps.pull_tickets import Answer, Prefetched, PullTicket
 from paibook.runtimes.ps.server_link import Request
 from paibook.runtimes.ps.shards import TableSpec, exceed, hash_texts, row_ranges
@@ -39,7 +41,7 @@ class Ticket:
 
 
 class Table:
-    """A table on the servers.
+    """A table on the servers. Threads take turns.
 
     Attributes:
         name: As declared.
@@ -47,6 +49,7 @@ class Table:
         dtype: Of its elements.
         staleness: Clocks by which the slowest worker was behind this one at the last pull (0 or less: none); the most
             over the servers asked.
+        turn: That of the ``ParameterServer``, held while a thread uses its connections.
     """
 
     def __init__(
@@ -57,7 +60,9 @@ class Table:
         filters: Filters,
         consistency: Consistency,
         record: StalenessRecord,
+        turn: threading.RLock,
     ) -> None:
+        self.turn = turn
         self._links = links
         self._spec = spec
         self._filters = filters
@@ -75,6 +80,18 @@ class Table:
         kind = f"sparse, width={self.shape[0]}" if self._spec.sparse else f"shape={self.shape}"
         return f"<table {self.name!r} {kind}, {self.dtype}, {self._links.partitions} partitions>"
 
+    def check_filters(self, filters: Filters) -> None:
+        """Refuse another declaration's filters.
+
+        Raises:
+            TableError: They are not this table's.
+        """
+        if filters.asked != self._filters.asked:
+            raise TableError(
+                f"table {self.name!r} was declared before, and differently: now {filters} instead of {self._filters}"
+            )
+
+    @one_at_a_time
     def pull(self, keys: Any = None) -> NDArray[Any]:
         """Weights: all of a dense table, or the rows of ``keys`` (integers, shape (n,)) in their order.
 
@@ -86,6 +103,7 @@ class Table:
         rows = None if keys is None else self._rows(keys)
         return self._finish(self._prefetched.take(rows) or self._ask(rows))
 
+    @one_at_a_time
     def prefetch(self, keys: Any = None) -> PullTicket:
         """Ask for what a later ``pull`` of the same keys, or ``result()`` of the ticket, will need; does not wait.
 
@@ -101,6 +119,7 @@ class Table:
         self._prefetched.add(ticket)
         return ticket
 
+    @one_at_a_time
     def push_pull(self, keys: Any, grads: Any) -> NDArray[Any]:
         """``push(keys, grads)``, then ``pull(keys)``, in one round trip in which the keys travel once.
 
@@ -113,6 +132,7 @@ class Table:
         self.push(rows, grads)
         return self._finish(self._ask(rows))
 
+    @one_at_a_time
     def push(self, *args: Any) -> Ticket:
         """Send gradients: ``push(grad)`` for a whole dense table, ``push(keys, grads)`` for rows; equal keys add up.
 
@@ -134,6 +154,7 @@ class Table:
             pushes.append((partition, self._links.push(partition, header, (local, *sent), shared)))
         return Ticket(tuple(pushes))
 
+    @one_at_a_time
     def wait(self, ticket: Ticket | PullTicket) -> None:
         """As ``ParameterServer.wait``."""
         ticket.wait(self._links)
@@ -164,6 +185,7 @@ class Table:
         request = Request(header._replace(flags=header.flags | flag), keys, partition, into)
         return Answer(request, where, rows, flag)
 
+    @one_at_a_time
     def _finish(self, ticket: PullTicket) -> NDArray[Any]:
         self._prefetched.forget(ticket)
         clock = self._links.clock
@@ -189,13 +211,21 @@ class Table:
 
     def _rows(self, keys: Any) -> NDArray[np.int64]:
         array = np.asarray(keys)
+        if array.dtype.kind == "U" and isinstance(keys, (list, tuple)):
+            array = np.asarray(keys, object)  # where texts and numbers are mixed, NumPy has made texts of both
         if array.dtype.kind in "OUT" and self._spec.sparse:
             array = hash_texts(array)
         if array.size == 0:
             array = array.astype(np.int64)
         if array.ndim != 1 or array.dtype.kind not in "iu":
+            wanted = "integers, or texts," if self._spec.sparse else "integers"
+            got = (
+                " and ".join(sorted({type(key).__name__ for key in array.flat}))
+                if array.dtype == object
+                else array.dtype
+            )
             raise TableError(
-                f"table {self.name!r}: keys must be integers in one dimension; got {array.dtype} of shape {array.shape}"
+                f"table {self.name!r}: keys must be {wanted} in one dimension; got {got} of shape {array.shape}"
             )
         if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
             raise TableError(f"table {self.name!r}: keys must fit int64; got {array.max()}")
@@ -213,7 +243,15 @@ class Table:
             raise TableError(f"table {self.name!r} holds {self.dtype}; got a gradient of {array.dtype}")
         if array.shape != shape and not (self.shape == (1,) and self._spec.sparse and array.shape == shape[:1]):
             raise TableError(f"table {self.name!r} expects a gradient of shape {shape}; got {array.shape}")
-        return np.ascontiguousarray(array, self.dtype).reshape(shape)
+        try:
+            with np.errstate(over="raise"):
+                return np.ascontiguousarray(array, self.dtype).reshape(shape)
+        except FloatingPointError:
+            most = np.abs(array[np.isfinite(array)]).max()
+            raise TableError(
+                f"table {self.name!r}: a gradient of {most:.4g} does not fit {self.dtype}; scale gradients, or give "
+                "the table another dtype"
+            ) from None
 
     def _needs_dense(self, call: str) -> None:
         if self._spec.sparse:

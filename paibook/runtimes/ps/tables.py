@@ -257,8 +257,27 @@ class Shard:
     def _move_by_user(self, optimizer: UserUpdate, slots: Slots | None, gradient: Array) -> None:
         rows: Any = slice(None) if slots is None else slots
         weights = self._shaped(self._weights[rows].astype(self._arithmetic, copy=False))
+        before = weights.copy() if self._nan == "skip" else weights
         optimizer.step(weights, self._shaped(gradient))
+        wild = steps.wild_rows(weights.reshape(gradient.shape))
+        if wild is not None:
+            self._keep_from_update(wild, weights, before)
         self._weights[rows] = weights.reshape(gradient.shape)
+
+    def _keep_from_update(self, wild: NDArray[np.bool_], weights: Array, before: Array) -> None:
+        """Leave rows as they were ``before``, where the cell's own function has made no numbers of them.
+
+        Raises:
+            RunError: The policy is to stop.
+        """
+        count = int(wild.sum())
+        if self._nan == "stop":
+            raise RunError(
+                f"table {self.spec.name!r}: update(weight, grad) returned NaN or infinity in clock {self._clock} "
+                f"({count} of {len(wild)} rows); look at its divisions. --nan skip leaves such rows as they were"
+            )
+        weights[wild] = before[wild]
+        self.skipped += count
 
     @staticmethod
     def _two(state: list[Array]) -> tuple[Array | None, Array | None]:

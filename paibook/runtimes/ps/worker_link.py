@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from paibook.comms.shared_channel import shared_bytes
 from paibook.comms.wire import Channel, ChannelClosed, Header
 from paibook.errors import RunError, TableError
 from paibook.program import capture_error
@@ -37,7 +38,9 @@ class WorkerLink:
         self._channel = channel
         self._rank = rank
         self._incarnation = incarnation
-        self._known = ReceivedKeys()
+        rings = shared_bytes(channel)
+        server.reserve(rank, rings)
+        self._known = ReceivedKeys(lambda keys: server.reserve(rank, rings + keys))
         self._stable = server.scene.consistency.buffers
         self._sending = threading.Lock()  # acknowledgements come from the chains' threads
         self._do: dict[int, Callable[[Header], None]] = {

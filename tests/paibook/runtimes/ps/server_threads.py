@@ -14,24 +14,28 @@ from paibook.program import Program
 from paibook.runtimes.ps.client import ParameterServer
 from paibook.runtimes.ps.consistency import Consistency
 from paibook.runtimes.ps.coordinator import Coordinator
-from paibook.runtimes.ps.messages import CoordinatorJob, Scene, ServerJob, WorkerJob
+from paibook.runtimes.ps.messages import CoordinatorJob, Scene, ServerJob, Storage, WorkerJob
 from paibook.runtimes.ps.server import Server
 from paibook.runtimes.ps.service import Service
+
+PLAIN = Storage()
 
 
 class ServerThreads:
     """The servers of one run; their tables add what is pushed."""
 
-    def __init__(self, consistency: Consistency, workers: int, servers: int, replicas: int = 0) -> None:
+    def __init__(self, consistency: Consistency, workers: int, servers: int, storage: Storage, replicas: int) -> None:
         token = wire.new_token()
         self._scene = Scene("r", Program(""), {}, {}, workers, servers, consistency, token, replicas=replicas)
         self._listeners = [wire.listen() for _ in range(servers + 1)]
         self._address = self._listeners[0].getsockname()
         coordinator = Coordinator(CoordinatorJob(self._scene), self._listeners[0])
-        self._services: list[Service] = [coordinator] + [
-            Server(ServerJob(self._scene, rank, self._address), listener, lambda weight, grad: weight + grad)
-            for rank, listener in enumerate(self._listeners[1:])
+        jobs = [ServerJob(self._scene, rank, self._address, storage=storage) for rank in range(servers)]
+        self.servers = [
+            Server(job, listener, lambda weight, grad: weight + grad)
+            for job, listener in zip(jobs, self._listeners[1:], strict=True)
         ]
+        self._services: list[Service] = [coordinator, *self.servers]
         self._threads = [threading.Thread(target=self._serve, args=(service,)) for service in self._services]
         for thread in self._threads:
             thread.start()
@@ -73,8 +77,10 @@ class ServerThreads:
 
 
 @contextlib.contextmanager
-def serving(consistency: Consistency, workers: int = 1, servers: int = 1, replicas: int = 0) -> Iterator[ServerThreads]:
-    threads = ServerThreads(consistency, workers, servers, replicas)
+def serving(
+    consistency: Consistency, workers: int = 1, servers: int = 1, storage: Storage = PLAIN, replicas: int = 0
+) -> Iterator[ServerThreads]:
+    threads = ServerThreads(consistency, workers, servers, storage, replicas)
     try:
         yield threads
     finally:

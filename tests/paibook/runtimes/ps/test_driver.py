@@ -95,6 +95,10 @@ def test_a_cell_that_fails_before_train(bench: Any, top: str) -> None:
         ("w.push(weights[:2])", "table 'w' expects a gradient of shape (4,); got (2,)"),
         ("w.push([1, 2], [[1.0], [2.0]])", "expects a gradient of shape (2,); got (2, 1)"),
         ("w.push(weights + 1j)", "table 'w' holds float64; got a gradient of complex128"),
+        (
+            "ps.table('h', shape=2, dtype='float16', optimizer=pai.SGD()).push([1e6, 1.0])",
+            "gradient of 1e+06 does not fit",
+        ),
         ("w.push()", "push takes (grad) or (keys, grads); got 0"),
         ("w.pull([0, 4])", "table 'w' has rows 0 to 3; got row 4"),
         ("w.pull([-1])", "got row -1"),
@@ -104,6 +108,12 @@ def test_a_cell_that_fails_before_train(bench: Any, top: str) -> None:
         ("ps.table('v', shape=5)", "table 'v': it has no optimizer"),
         ("ps.table('e', sparse=True, optimizer=pai.SGD()).pull()", "table 'e' is sparse: pull() without keys"),
         ("ps.table('e', sparse=True, optimizer=pai.SGD()).pull([2**63])", "keys must fit int64"),
+        (
+            "ps.table('e', sparse=True, optimizer=pai.SGD()).pull(['a', 5])",
+            "integers, or texts, in one dimension; got int and str",
+        ),
+        ("ps.table('e', sparse=True, optimizer=pai.SGD()).push((5, 'a'), [1.0, 1.0])", "got int and str of shape (2,)"),
+        ("w.pull(['a', 5])", "keys must be integers in one dimension; got int and str"),
     ],
 )
 def test_a_table_used_wrongly_says_how(bench: Any, use: str, message: str) -> None:
@@ -148,6 +158,28 @@ def test_cancelling_frees_workers_wherever_they_are(bench: Any, blocked: str, co
     with pytest.raises(RunCancelled, match="stopped; the ranks kept their variables"):
         bench.run(cell, context, consistency=consistency)
     assert bench.run(loop()).clock == 5
+
+
+@pytest.mark.parametrize("consistency", ["bsp", "asp"])
+def test_threads_of_a_worker_take_turns(bench: Any, consistency: str) -> None:
+    cell = """
+    from concurrent.futures import ThreadPoolExecutor
+    import numpy as np
+
+    def train(ps):
+        w = ps.table("w", shape=6, optimizer=pai.SGD(lr=1.0))
+        def work(number):
+            for _ in range(30):
+                w.push([number], [1.0])
+                ticket = w.prefetch([number, 5])
+                assert ticket.result().shape == w.pull([0, 1]).shape == (2,)
+        with ThreadPoolExecutor(5) as pool:
+            for clock in ps.clocks(2):
+                list(pool.map(work, range(5)))
+        return w.pull().tolist()
+    """
+    result = bench.run(cell, workers=1, servers=2, consistency=consistency, timeout=20)
+    assert result.returned == ([-60.0] * 5 + [0.0],)
 
 
 def test_a_run_that_takes_too_long_is_stopped(bench: Any) -> None:
@@ -235,6 +267,17 @@ def test_plans_refused_before_anything_starts(bench: Any, changes: dict[str, Any
 def test_cells_refused_before_anything_starts(bench: Any, cell: str) -> None:
     with pytest.raises(ProgramError, match="%%pai_ps"):
         Driver().check(bench.plan(cell))
+
+
+@pytest.mark.parametrize("name", ["train", "should_stop"])
+def test_a_function_that_yields_is_refused(bench: Any, name: str) -> None:
+    cell = "\n    def train(ps):\n        def parts():\n            yield 1\n        return [0, *parts()]\n"
+    cell += "    def should_stop(status): return [(lambda: (yield)) for _ in range(3)]\n"
+    Driver().check(bench.plan(cell))
+    with pytest.raises(ProgramError, match=rf"'{name}' in Cell In\[1\], line \d has a `yield`"):
+        Driver().check(
+            bench.plan(cell.replace("return", "yield") if name == "train" else cell.replace("return [(", "yield [("))
+        )
 
 
 def test_workers_get_their_shards(bench: Any) -> None:

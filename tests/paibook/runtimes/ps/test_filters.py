@@ -121,6 +121,16 @@ def test_rows_are_sent_or_wait_and_none_is_lost(pushes: list[list[tuple[int, int
     assert {key: value for key, value in total.items() if value} == {k: v for k, v in expected.items() if v}
 
 
+def test_rows_of_nan_are_all_sent_and_rows_of_tiny_numbers_wait() -> None:
+    left_out, values = LeftOutRows(np.dtype(np.float32)), np.ones((50, 2), np.float32)
+    values[7:20, 1], values[30], values[40] = np.nan, 1e-30, 3
+    chosen, rows = left_out.choose(np.arange(50), values, 0.02)
+    assert chosen.tolist() == [*range(7, 20), 40]
+    assert np.isnan(rows[:-1, 1]).all()
+    assert 30 in left_out.keys
+    assert len(left_out.keys) == 50 - 14
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -134,6 +144,18 @@ def test_rows_are_sent_or_wait_and_none_is_lost(pushes: list[list[tuple[int, int
 def test_what_cannot_be_compressed_is_refused(ps: ParameterServer, options: dict[str, Any], message: str) -> None:
     with pytest.raises(TableError, match=f"table 'w'.*{message}"):
         ps.table("w", shape=3, **options)
+
+
+def test_another_declaration_must_ask_for_the_same_filters(ps: ParameterServer) -> None:
+    table = ps.table("again", shape=3, compress="top-k")
+    assert ps.table("again", shape=3, compress=pai.TopKFilter(0.01)) is table
+    message = (
+        r"'again' was declared before, .*: now compress='int8', compress_pulls=None instead of compress=TopKFilter"
+    )
+    with pytest.raises(TableError, match=message):
+        ps.table("again", shape=3, compress="int8")
+    with pytest.raises(TableError, match="compress_pulls='fp16' instead of"):
+        ps.table("again", shape=3, compress="top-k", compress_pulls="fp16")
 
 
 @pytest.mark.parametrize("ratio", [0, 1.5, True, "1"])

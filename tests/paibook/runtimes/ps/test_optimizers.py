@@ -144,7 +144,9 @@ def test_through_the_wire_and_back() -> None:
         assert name in dir(pai)
 
 
-@pytest.mark.parametrize("wrong", ["sgd", SGD, SGD(lr="fast"), 3, Adam(beta1=1.0), RMSProp(rho=-1)])  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    "wrong", ["sgd", SGD, SGD(lr="fast"), 3, Adam(beta1=1.0), RMSProp(rho=-1), SGD(math.nan), FTRL(l1=math.inf)]
+)  # type: ignore[arg-type]
 def test_what_is_no_optimizer(wrong: object) -> None:
     with pytest.raises(TableError, match=r"pai\.SGD|takes a number"):
         optimizers.to_wire(wrong)

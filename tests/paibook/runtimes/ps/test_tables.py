@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paibook.errors import TableError
+from paibook.errors import RunError, TableError
 from paibook.runtimes.ps.initializers import Normal, Uniform
 from paibook.runtimes.ps.optimizers import SGD, Adagrad
 from paibook.runtimes.ps.shards import TableSpec, owners, row_ranges, split
@@ -126,6 +126,23 @@ def test_whole_and_row_pushes_of_one_clock_mix() -> None:
     table.keep(0, 0, None, np.array([10.0, 10.0, 10.0]))
     table.apply_kept(0)
     assert table.read(None, True).tolist() == [-23, -20, -24]
+
+
+def test_an_update_that_returns_nan_stops_or_leaves_the_row() -> None:
+    def update(weight: np.ndarray, grad: np.ndarray) -> np.ndarray:
+        return np.where(grad > 5, np.nan, weight + grad)
+
+    spec, gradient = (
+        TableSpec.declare("w", (3, 2), None, False, "float64", None, 1.0),
+        np.array([[1.0, 1], [2, 9], [3, 3]]),
+    )
+    with pytest.raises(RunError, match=r"table 'w': update\(weight, grad\) returned NaN .* in clock 4 \(1 of 3 rows\)"):
+        DenseTable(spec, update, 0, 1).apply(None, gradient.copy(), 4)
+    table = DenseTable(spec, update, 0, 1, nan="skip")
+    table.apply(None, gradient.copy())
+    table.apply(np.array([0, 1]), gradient[:2].copy())
+    assert table.read(None, True).tolist() == [[3, 3], [1, 1], [4, 4]]
+    assert table.skipped == 2
 
 
 def test_kept_rows_of_several_ranks_add_up_in_a_sparse_table() -> None:
