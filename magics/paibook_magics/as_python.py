@@ -25,6 +25,7 @@ _LEFT_OUT = (
     "conda",
     "config",
     "load_ext",
+    "pai_debug",
     "pai_ranks",
     "pai_runs",
     "pai_schedule",
@@ -34,9 +35,9 @@ _LEFT_OUT = (
 _CLUSTER = {
     "": "None",
     "status": "None",
-    "start": "session.cluster.start()",
-    "restart": "session.cluster.restart()",
-    "stop": "session.cluster.close()",
+    "start": "_session.cluster.start()",
+    "restart": "_session.cluster.restart()",
+    "stop": "_session.cluster.close()",
 }
 
 
@@ -49,7 +50,7 @@ class PythonCell:
 
 
 def as_python(source: str, cell_name: str, names: Collection[str]) -> PythonCell:
-    """A code cell as Python that needs ``session``, a ``Session``, and the modules ``os`` and ``subprocess``.
+    """A code cell as Python that needs ``_session``, a ``Session``, ``_show`` for its events, and the modules ``os`` and ``subprocess``.
 
     Args:
         source: As it stands in the notebook.
@@ -142,9 +143,9 @@ def _line_magic(magic: str, line: str, names: Collection[str]) -> str:
 def _cluster(line: str, names: Collection[str]) -> str:
     match words(line):
         case ["attach", reference]:
-            return f"session.attach({reference if reference in names else repr(reference)})"
+            return f"_session.attach({reference if reference in names else repr(reference)})"
         case ["scale", count] if count.isdecimal():
-            return f"session.cluster.scale({int(count)})"
+            return f"_session.cluster.scale({int(count)})"
         case [] | [_] as found if (found or [""])[0] in _CLUSTER:
             return _CLUSTER[(found or [""])[0]]
     raise PlanError(f"%pai_cluster {line}: not understood; `%pai_cluster?` shows what there is")

@@ -39,9 +39,9 @@ def plan_source(magic: str, line: str, body: str, cell_name: str, names: Collect
         plan.program.compile()
     text = f"_plan = {_plan(plan, marks)}\n"
     if options.dry_run:
-        return text + "session.check(_plan)\n", frozenset()
+        return text + "_session.check(_plan)\n", frozenset()
     variables = ", ".join(f"{name!r}: {name}" for name in dict.fromkeys([*plan.push, *input_variables(plan)]))
-    text += f"_run = session.run(_plan, {{{variables}}}, on_event=show)\n"
+    text += f"_run = _session.run(_plan, {{{variables}}}, on_event=_show)\n"
     if options.local:
         text += "_plan.program.execute(globals())\n"
     text += "_result = _run.result()\n"
@@ -68,7 +68,7 @@ def _marked(line: str, names: Collection[str], marks: dict[int, str]) -> str:
 
 
 def _plan(plan: Plan, marks: Mapping[int, str]) -> str:
-    cluster = "session.cluster.reference" if plan.cluster == _SESSION else _source(plan.cluster, marks)
+    cluster = "_session.cluster.reference" if plan.cluster == _SESSION else _source(plan.cluster, marks)
     lines = [repr(plan.runtime), _program(plan.program), f"cluster={cluster}"]
     if plan.resources != Resources():
         values = dataclasses.asdict(plan.resources)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import io
+import tokenize
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +39,7 @@ from paibook.resources import Resources
 from paibook.session import Session
 
 
-def show(event):
+def _show(event):
     """Print what ranks print and display."""
     if event.kind in ("stdout", "stderr"):
         print(event.data, end="", file=getattr(sys, event.kind), flush=True)
@@ -44,11 +47,15 @@ def show(event):
         print(event.data.get("text/plain", ""), flush=True)
 
 
-display = print
+def display(*objects, raw=False, **options):
+    """Print what a notebook would show."""
+    for shown in objects:
+        print(shown.get("text/plain", "") if raw else shown, flush=True)
+
 
 # Processes that a cluster starts may read this file again, and must not run it again.
 if __name__ == "__main__":
-    session = Session()
+    _session = Session()
 '''
 
 
@@ -83,14 +90,24 @@ def export(job: Job, options: ExportOptions) -> dict[str, str]:
 
 def indented(text: str) -> str:
     """Code four columns further right, but for the lines within strings."""
-    inside: set[int] = set()
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Constant | ast.JoinedStr) and (node.end_lineno or 0) > node.lineno:
-            inside.update(range(node.lineno + 1, (node.end_lineno or 0) + 1))
+    inside = set(_lines_within_strings(text))
     lines = text.split("\n")
     return "\n".join(
         line if number in inside or not line.strip() else f"    {line}" for number, line in enumerate(lines, 1)
     )
+
+
+def _lines_within_strings(text: str) -> Iterator[int]:
+    """Numbers of the lines that begin within a string, counted from 1."""
+    begun: list[int] = []
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        kind = tokenize.tok_name[token.type]
+        if kind == "STRING":
+            yield from range(token.start[0] + 1, token.end[0] + 1)
+        elif kind.endswith("STRING_START"):  # from Python 3.12 on, an f-string is several tokens
+            begun.append(token.start[0])
+        elif kind.endswith("STRING_END"):
+            yield from range(begun.pop() + 1, token.end[0] + 1)
 
 
 def _cells(notebook: dict[str, Any]) -> Iterator[str]:
@@ -107,7 +124,15 @@ def _cells(notebook: dict[str, Any]) -> Iterator[str]:
             number += 1
             made = as_python(text, f"Cell In[{number}]", names)
             names |= made.names
+            if "raises-exception" in cell.get("metadata", {}).get("tags", ()):
+                made = replace(made, text=_going_on(made.text))
             yield f"# In[{number}]\n{made.text}".rstrip("\n") + "\n"
+
+
+def _going_on(text: str) -> str:
+    """A cell that may fail, as its tag says."""
+    said = 'print(f"{type(_error).__name__}: {_error}", file=sys.stderr)'
+    return f"try:\n{indented(text.rstrip())}\nexcept Exception as _error:\n    {said}\n"
 
 
 def _future(text: str) -> list[str]:
