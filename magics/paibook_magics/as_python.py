@@ -50,7 +50,9 @@ class PythonCell:
 
 
 def as_python(source: str, cell_name: str, names: Collection[str]) -> PythonCell:
-    """A code cell as Python that needs ``_session``, a ``Session``, ``_show`` for its events, and the modules ``os`` and ``subprocess``.
+    """A code cell as Python.
+
+    It needs ``_session``, a ``Session``, ``_show`` for its events, and the modules ``os`` and ``subprocess``.
 
     Args:
         source: As it stands in the notebook.

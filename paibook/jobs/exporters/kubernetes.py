@@ -79,7 +79,7 @@ def pod_spec(job: Job, options: ExportOptions) -> dict[str, Any]:
 def _cron_job(job: Job, options: ExportOptions) -> dict[str, Any]:
     need_image(job, options)
     # Retries are paibook's own; a pod that the cluster takes away is replaced and does not count.
-    disrupted = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}
+    disrupted = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
     return {
         "apiVersion": "batch/v1",
         "kind": "CronJob",

@@ -20,7 +20,7 @@ from paibook.jobs.secret_references import is_reference
 HEAD = '''\
 """paibook job {name}, made of {notebook}.
 
-It runs the cells once, when it is started, without Jupyter. What only a notebook has is left out: %load_ext, %pip,
+It runs the cells once, when it is started, without a kernel. What only a notebook has is left out: %load_ext, %pip,
 %pai_runs, %%time. Retries, time limit, outputs and notification are `paibook job run`'s.
 """
 {future}
@@ -40,11 +40,11 @@ from paibook.session import Session
 
 
 def _show(event):
-    """Print what ranks print and display."""
+    """Print what ranks print and display; to the true output, since what a rank's thread prints is an event again."""
     if event.kind in ("stdout", "stderr"):
-        print(event.data, end="", file=getattr(sys, event.kind), flush=True)
+        print(event.data, end="", file=getattr(sys, f"__{{event.kind}}__"), flush=True)
     elif event.kind in ("display", "result"):
-        print(event.data.get("text/plain", ""), flush=True)
+        print(event.data.get("text/plain", ""), file=sys.__stdout__, flush=True)
 
 
 def display(*objects, raw=False, **options):

@@ -19,8 +19,7 @@ CELLS = (
     "%%pai_mapreduce -i lines -o counts\n"
     "def map(record):\n    for word in record.split():\n        yield word, 1\n\n"
     "def reduce(key, values):\n    yield key, sum(values)",
-    "%%pai_allreduce -n 2 --hp lr={lr} --push words -o sums\n"
-    'text = """\nnot moved\n"""\ncomm.allreduce(words * hp.lr)',
+    '%%pai_allreduce -n 2 --hp lr={lr} --push words -o sums\ntext = """\nnot moved\n"""\ncomm.allreduce(words * hp.lr)',
     "print(dict(counts)['be'], sums[0])",
 )
 

@@ -1,4 +1,4 @@
-"""Airflow: a DAG file that compiles, whose command is what Jinja and a shell make of it; and Airflow itself, if there."""
+"""Airflow: a DAG file that compiles, whose command comes through Jinja and a shell; and Airflow itself, if there."""
 
 from __future__ import annotations
 
@@ -59,9 +59,7 @@ def test_airflow_imports_it(job, options, monkeypatch):
     assert list(bag.dags) == ["nightly-training"]
 
 
-@pytest.mark.parametrize(
-    "change", [{"missed": "skip"}, {"concurrency": "replace"}, {"after": (Dependency("a"),)}]
-)
+@pytest.mark.parametrize("change", [{"missed": "skip"}, {"concurrency": "replace"}, {"after": (Dependency("a"),)}])
 def test_what_a_dag_cannot_do_is_refused(change, job, options):
     with pytest.raises(PlanError, match=f"--without {next(iter(change))}"):
         export_job(replace(job, **change), "airflow", options)

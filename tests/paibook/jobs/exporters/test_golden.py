@@ -1,4 +1,4 @@
-"""Every target's files, word for word. ``PAIBOOK_WRITE_GOLDEN=1 pytest`` writes them anew, to be read before a commit."""
+"""Every target's files, word for word. ``PAIBOOK_WRITE_GOLDEN=1`` writes them anew, to be read before a commit."""
 
 from __future__ import annotations
 

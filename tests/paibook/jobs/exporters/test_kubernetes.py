@@ -66,9 +66,12 @@ def test_argo_says_the_same(job, options):
     assert (made["kind"], spec["schedules"], spec["timezone"]) == ("CronWorkflow", ["30 3 * * 1-5"], "Asia/Shanghai")
     names = [template["name"] for template in spec["workflowSpec"]["templates"]]
     assert names == [spec["workflowSpec"]["entrypoint"]]
-    assert documents(replace(job, missed="skip"), options, "argo", "cronworkflow.yaml")[0]["spec"][
-        "startingDeadlineSeconds"
-    ] == 0
+    assert (
+        documents(replace(job, missed="skip"), options, "argo", "cronworkflow.yaml")[0]["spec"][
+            "startingDeadlineSeconds"
+        ]
+        == 0
+    )
 
 
 @pytest.mark.parametrize("target", ["kubernetes", "argo"])
@@ -98,5 +101,5 @@ def test_data_of_this_host_is_refused(notebook_of, options, tmp_path):
 
 
 def test_an_image_has_to_be_named(job, options):
-    with pytest.raises(PlanError, match="--image registry.example/me/nightly-training:1"):
+    with pytest.raises(PlanError, match=r"--image registry\.example/me/nightly-training:1"):
         export_job(job, "kubernetes", replace(options, image=""))

@@ -48,7 +48,11 @@ def test_systemd_accepts_the_units(job, options):
 def test_the_calendar_fires_when_cron_does(cron, zone):
     values = calendar(parse_cron(cron), zone)
     done = subprocess.run(
-        ["systemd-analyze", "calendar", "--iterations=8", *values], capture_output=True, text=True, check=True, timeout=60
+        ["systemd-analyze", "calendar", "--iterations=8", *values],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
     )
     found = re.findall(r"(?:Next elapse|\(in UTC\)|Iter\. *#\d+): \w+ (\d\S+ \S+) UTC", done.stdout)
     times = sorted({datetime.fromisoformat(text).replace(tzinfo=UTC) for text in found})[:8]
@@ -69,7 +73,11 @@ def test_a_predecessor_starts_it(job, options):
     files = export_job(replace(job, cron="", after=(Dependency("Load data", "any"),)), "systemd", options)
     assert "nightly-training.timer" not in files
     drop_in = files["load-data.service.d/then-nightly-training.conf"]
-    assert drop_in.splitlines() == ["[Unit]", "OnSuccess=nightly-training.service", "OnFailure=nightly-training.service"]
+    assert drop_in.splitlines() == [
+        "[Unit]",
+        "OnSuccess=nightly-training.service",
+        "OnFailure=nightly-training.service",
+    ]
 
 
 def test_skipping_is_not_persistent(job, options):
