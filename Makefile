@@ -87,7 +87,7 @@ bench-growth: $(RUN) $(PEERS)/paibook-peers.stamp ## Run the benchmarks of 2 to 
 
 lock: | $(MADE) ## Upgrade everything pyproject.toml allows and write the locks and environment.yml anew
 	@rm -rf build/lock && $(PYTHON) -m venv build/lock
-	@build/lock/bin/python -m pip --disable-pip-version-check --quiet install -e '.[torch,gpu,lab,demo,test,lint]'
+	@build/lock/bin/python -m pip --disable-pip-version-check --quiet install -e '.[torch,gpu,lab,jobs,scheduler,demo,test,lint]'
 	@build/lock/bin/python .ci/lock.py
 
 widgets: ## Rebuild the widgets' bundled JavaScript (needs node and npm)

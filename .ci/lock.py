@@ -30,6 +30,8 @@ PIP_ONLY = (
     "fastdigest",
     "import-linter",
     "ipyparallel",
+    "jupyter-scheduler",
+    "kubernetes-validate",
     "nvidia-ml-py",
     "stop-words",
     "vl-convert-python",

@@ -88,10 +88,11 @@ def _plan(plan: Plan, marks: Mapping[int, str]) -> str:
 
 def _program(program: Program) -> str:
     source = program.source
-    if '"""' in source or source.endswith(('"', "\\")) or "\r" in source:
-        return f"Program({source!r}, {program.filename!r})"
     prefix = "r" if "\\" in source else ""
-    return f'Program({prefix}"""{source}""", {program.filename!r})'
+    for quotes in ('"""', "'''"):
+        if quotes not in source and not source.endswith((quotes[0], "\\")) and "\r" not in source:
+            return f"Program({prefix}{quotes}{source}{quotes}, {program.filename!r})"
+    return f"Program({source!r}, {program.filename!r})"
 
 
 def _source(value: Any, marks: Mapping[int, str], bare: bool = False) -> str:

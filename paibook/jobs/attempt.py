@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from paibook.errors import PaibookError
 from paibook.jobs.checkpoint import names_in
-from paibook.jobs.kernel import JobKernel
+from paibook.jobs.kernel import CellExecutionError, DeadKernelError, JobKernel
 from paibook.jobs.notebook import check_job, source, with_parameters
 from paibook.jobs.records import DONE, FAILED, STOPPED, JobRun
 from paibook.jobs.resuming import Resumption, resumption
@@ -47,6 +46,8 @@ class Attempt:
         self.folder = folder
         self._on_cell = on_cell
         self._stopped = asyncio.Event()
+        # What an earlier attempt saved must not be overwritten before it is brought back.
+        self._may_save = not run.resume
         self.notes: list[str] = []
 
     def stop(self) -> None:
@@ -88,6 +89,7 @@ class Attempt:
         try:
             async with JobKernel(notebook, self.run.job, self.run.id).started() as kernel:
                 first = await self._go_on(kernel, notebook)
+                self._may_save = True
                 for index, cell in enumerate(notebook.cells):
                     if index < first:
                         continue
@@ -151,6 +153,8 @@ class Attempt:
             self._save(notebook)
 
     def _save(self, notebook: Any) -> None:
+        if not self._may_save:
+            return
         try:
             _replace(self.folder / OUTPUT, nbformat.writes(notebook))
         except OSError as error:  # a full disk must not hide how the notebook itself ends

@@ -11,12 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from nbclient import NotebookClient
 from traitlets.config import Config
 
 from paibook.errors import PaibookError, PlanError
 from paibook.jobs.job import Job
 from paibook.jobs.secret_references import is_reference, look_up
+
+try:
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
+except ImportError as missing:
+    raise PlanError("running jobs needs the extra `jobs`: pip install 'paibook[jobs]'") from missing
+
+__all__ = ["CellExecutionError", "DeadKernelError", "JobKernel", "end_processes", "environment_of", "interpreter"]
 
 MARK = "PAIBOOK_JOB_RUN"
 GONE_SECONDS = 5.0

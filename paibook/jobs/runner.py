@@ -6,6 +6,7 @@ import asyncio
 import json
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -75,7 +76,12 @@ async def _watched(store: JobStore, attempt: Attempt) -> Ending:
 
     def keep_beating() -> None:
         while not over.wait(HEARTBEAT_SECONDS):
-            if beat(store, attempt.run.id):
+            try:
+                shall_stop = beat(store, attempt.run.id)
+            except sqlite3.Error as error:  # a full disk, a database that is locked for long; the next may do
+                print(f"no heartbeat: {error}", flush=True)
+                continue
+            if shall_stop:
                 loop.call_soon_threadsafe(attempt.stop)
                 return
 

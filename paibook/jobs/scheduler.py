@@ -19,7 +19,8 @@ from paibook.jobs.store import JobStore, insert_run, update_run
 
 TICK_SECONDS = 1.0
 MOST_CAUGHT_UP = 100
-RESPAWN_SECONDS = 30.0
+# Who asks for a run carries it out; where that one is gone, the scheduler does so after a while.
+LEFT_SECONDS = 30.0
 
 
 def to_run(job: Job, due: Sequence[float], now: float) -> list[float]:
@@ -109,6 +110,8 @@ class Scheduler:
         for run in reversed(self.store.runs(states=(QUEUED,))):
             if run.stop:
                 self.store.update(run.id, state=STOPPED, ended=time.time(), error="stopped before it began")
+            elif run.cause not in ("schedule", "after") and run.due > now - LEFT_SECONDS:
+                continue
             elif run.due <= now and run.id not in self._processes and len(self._processes) < self._most:
                 if run.job.concurrency != "allow" and self._busy(run.job.name):
                     continue

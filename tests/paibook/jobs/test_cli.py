@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -76,3 +78,13 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch, capsys)
     assert main(["job", "list"]) == 2
     assert "set PAIBOOK_JOBS to a folder" in capsys.readouterr().err
     settings.cache_clear()
+
+
+def test_without_the_extra_the_program_names_it() -> None:
+    block = "import sys; sys.modules['nbclient'] = None; sys.argv = ['paibook', 'job', 'list']"
+    command = [sys.executable, "-c", f"{block}; from paibook.jobs.command import main; sys.exit(main())"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "paibook: running jobs needs the extra `jobs`: pip install 'paibook[jobs]'\n",
+    )

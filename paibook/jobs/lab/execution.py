@@ -1,0 +1,108 @@
+"""A row of jupyter-scheduler's table, carried out as a run of paibook's store."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jupyter_scheduler.executors import DefaultExecutionManager
+from jupyter_scheduler.models import JobFeature, Status
+from jupyter_scheduler.orm import Job as Row
+from jupyter_scheduler.utils import get_utc_timestamp
+
+from paibook.errors import RunError
+from paibook.jobs.job import Job
+from paibook.jobs.lab.environments import HERE, PaiEnvironmentManager
+from paibook.jobs.notebook import parameters_of, read_notebook
+from paibook.jobs.outputs import SUFFIXES
+from paibook.jobs.parameters import parse_value
+from paibook.jobs.records import DONE, STOPPED, JobRun
+from paibook.jobs.scheduler import drain
+from paibook.jobs.store import JobStore
+from paibook.resources import Resources
+from paibook.settings import settings
+
+LONGEST_MESSAGE = 1024
+SLOT = "lab"
+# In the dialog's additional parameters of the environment, and what they are of a job.
+OPTIONS = {"timeout": float, "retries": int, "backoff": float, "cluster": str, "environment": str}
+
+
+class PaiExecutionManager(DefaultExecutionManager):
+    """Queues the run and carries it out; its own end loses nothing, since the run is a process of its own."""
+
+    def execute(self) -> None:
+        """Run to the end.
+
+        Raises:
+            RunError: The run did not end well; with the failed cell's traceback.
+        """
+        store = JobStore(settings().jobs)
+        run_id = enqueue(store, self.model, self.staging_paths)
+        drain(store, [run_id])
+        run = store.run(run_id)
+        deliver(store, run, self.staging_paths)
+        if run.state != DONE:
+            raise RunError(f"{run.error}\n{run.traceback}".strip())
+
+    def on_failure(self, e: Exception) -> None:
+        """Record the state that the run itself ended in."""
+        runs = JobStore(settings().jobs).runs(self.job_id)
+        state = Status.STOPPED if runs and runs[0].state == STOPPED else Status.FAILED
+        with self.db_session() as session:
+            values = {"status": state, "status_message": str(e)[:LONGEST_MESSAGE], "end_time": get_utc_timestamp()}
+            session.query(Row).filter(Row.job_id == self.job_id).update(values)
+            session.commit()
+
+    def supported_features(self) -> dict[JobFeature, bool]:
+        """What the dialog may offer; jupyter-scheduler calls it with the class for ``self``."""
+        supported = ("job_name", "parameters", "output_formats", "job_definition", "idempotency_token", "tags")
+        also = ("timeout_seconds", "max_retries", "stop_job", "delete_job")
+        return {feature: feature.value in supported + also for feature in JobFeature}
+
+
+def enqueue(store: JobStore, model: Any, staging_paths: Mapping[str, str]) -> str:
+    """Queue the run of a row; the same one however often it is asked for."""
+    made = store.add_run(job_of(model, staging_paths["input"]), "user", slot=SLOT)
+    return made or store.runs(model.job_id)[0].id
+
+
+def job_of(model: Any, notebook: str) -> Job:
+    """A row as a job; its texts become values of the types that the notebook declares.
+
+    Raises:
+        PlanError: An option or the environment cannot be meant.
+    """
+    known = parameters_of(read_notebook(Path(notebook)))
+    texts = dict(model.parameters or {})
+    parameters = {n: t if n in known and known[n].type == "str" else parse_value(t) for n, t in texts.items()}
+    given = dict(model.runtime_environment_parameters or {})
+    options: dict[str, Any] = {n: make(given[n]) for n, make in OPTIONS.items() if given.get(n) not in (None, "")}
+    options.setdefault("environment", environment_path(model.runtime_environment_name))
+    workers = int(given.get("workers") or 0)
+    # A name of its own: rows never wait for one another.
+    return Job(model.job_id, notebook, parameters, resources=Resources(workers), outputs=_outputs(model), **options)
+
+
+def environment_path(name: str) -> str:
+    """The environment that was chosen in the dialog; empty for the server's own."""
+    if name == HERE:
+        return ""
+    paths = {e.name: (e.metadata or {}).get("path", "") for e in PaiEnvironmentManager().list_environments()}
+    return str(paths.get(name, name if Path(name).is_absolute() else ""))
+
+
+def deliver(store: JobStore, run: JobRun, staging_paths: Mapping[str, str]) -> None:
+    """Copy what a run wrote to where the dialog looks for it; of a failed one, the notebook as far as it came."""
+    folder = store.folder(run.id)
+    for kind, path in staging_paths.items():
+        source = folder / ("output.ipynb" if kind == "ipynb" else f"{run.job.slug}{SUFFIXES.get(kind, '')}")
+        if kind in SUFFIXES and source.exists():
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, path)
+
+
+def _outputs(model: Any) -> tuple[str, ...]:
+    return tuple(kind for kind in model.output_formats or ("ipynb",) if kind in SUFFIXES) or ("ipynb",)

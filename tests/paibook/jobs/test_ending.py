@@ -1,0 +1,131 @@
+"""What follows the end of a run: outputs, somebody told, old runs forgotten."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from paibook.errors import DataError, PlanError
+from paibook.jobs import Job, Notification
+from paibook.jobs.claims import claim, queue_followers, retry
+from paibook.jobs.kernel import environment_of, interpreter
+from paibook.jobs.notification import notify
+from paibook.jobs.outputs import write_outputs
+from paibook.jobs.provenance import differences, provenance
+from paibook.jobs.store import JobStore
+
+JOB = Job("a", "a.ipynb", cluster="inline")
+
+
+@pytest.fixture
+def store(tmp_path):
+    return JobStore(tmp_path / "jobs")
+
+
+@pytest.fixture
+def hook():
+    """An address, and what was posted to it."""
+    told = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", told
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def failed_run(store, job):
+    run_id = store.add_run(job, "user")
+    claim(store, run_id)
+    run = store.run(run_id)
+    store.finish(run_id, run.pid, "failed", error="cell 1 failed", traceback="here")
+    return store.run(run_id)
+
+
+def test_a_webhook_is_told_of_the_ends_it_asked_for(store, hook) -> None:
+    address, told = hook
+    run = failed_run(store, replace(JOB, notify=Notification(address)))
+    assert notify(run) == []
+    assert (told[0]["job"], told[0]["state"], told[0]["traceback"]) == ("a", "failed", "here")
+    assert told[0]["text"] == "job a: failed: cell 1 failed"
+    assert notify(replace(run, state="done")) == []
+    assert len(told) == 1
+
+
+def test_a_notification_that_fails_is_said_and_fails_nothing(store, monkeypatch) -> None:
+    monkeypatch.setenv("PAIBOOK_SMTP", "127.0.0.1:1")
+    run = failed_run(store, replace(JOB, notify=Notification("env:NO_SUCH_HOOK", ("a@example.org",))))
+    problems = notify(run)
+    assert "NO_SUCH_HOOK is not set" in problems[0]
+    assert "no e-mail was sent" in problems[1]
+
+
+def test_an_output_folder_that_cannot_be_written_is_named(tmp_path, notebook_of) -> None:
+    (tmp_path / "file").touch()
+    path = notebook_of(tmp_path / "a.ipynb", "1")
+    with pytest.raises(DataError, match=r"the output folder '.*file/out' cannot be written to"):
+        write_outputs(replace(JOB, output=str(tmp_path / "file" / "out")), "run", path, tmp_path)
+
+
+def test_retries_wait_twice_as_long_each_time(store) -> None:
+    job = replace(JOB, retries=2, backoff=10)
+    run_id = store.add_run(job, "user")
+    waits = []
+    for _ in range(2):
+        assert claim(store, run_id)
+        run = store.run(run_id)
+        assert retry(store, run, "failed", "")
+        waits.append(round(store.run(run_id).due - run.heartbeat))
+    assert waits == [10, 20]
+    assert claim(store, run_id)
+    assert not retry(store, store.run(run_id), "failed", "")
+
+
+def test_old_runs_are_forgotten_and_followers_queued_once(store) -> None:
+    store.save(JOB)
+    store.save(Job.from_dict({"name": "b", "notebook": "b.ipynb", "after": [{"job": "a", "when": "failure"}]}))
+    assert queue_followers(store) == []
+    runs = [failed_run(store, JOB)]
+    assert len(queue_followers(store)) == 1
+    assert queue_followers(store) == []
+    runs += [failed_run(store, JOB) for _ in range(2)]
+    assert len(store.forget_runs("a", keep=1)) == 2
+    assert len(store.runs("a")) == 1
+
+
+def test_the_kernels_environment(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("SECRET", "sesame")
+    job = replace(JOB, variables={"TOKEN": "env:SECRET", "A": "1"}, cluster="tcp://host:1")
+    made = environment_of(job, "run")
+    assert (made["TOKEN"], made["A"], made["PAIBOOK_CLUSTER"]) == ("sesame", "1", "tcp://host:1")
+    with pytest.raises(PlanError, match="NO_SUCH is not set where the job runs"):
+        environment_of(replace(JOB, variables={"TOKEN": "env:NO_SUCH"}), "run")
+    with pytest.raises(PlanError, match="has no Python that can be run"):
+        interpreter(str(tmp_path))
+
+
+def test_what_was_run_is_recorded(tmp_path, notebook_of) -> None:
+    (tmp_path / "data.csv").write_text("1")
+    path = notebook_of(tmp_path / "a.ipynb", ("data = ''\nseed = 1", "parameters"))
+    notebook = json.loads(path.read_text())
+    job = replace(JOB, notebook=str(path), parameters={"data": "data.csv", "seed": 7})
+    first = provenance(job, notebook)
+    assert (first["seed"], first["data"]["data"]["bytes"], first["environment"]["kernel"]) == ("7", 1, "python3")
+    assert any(package.startswith(("paibook==", "numpy==")) for package in first["packages"])
+    (tmp_path / "data.csv").write_text("2")
+    assert list(differences(first, provenance(job, notebook))) == ["data.data.sha256"]
