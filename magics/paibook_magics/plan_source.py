@@ -10,6 +10,7 @@ from typing import Any
 
 from IPython.core.inputtransformer2 import TransformerManager
 
+from paibook.errors import PaibookError, PlanError
 from paibook.plan import Plan
 from paibook.program import Program
 from paibook.resources import Resources
@@ -19,8 +20,8 @@ from paibook_magics.planning import plan_cell
 from paibook_magics.results import MAIN
 
 # Stands on a line for a value that is known when the script runs. As a whole number it passes wherever one is asked
-# for, and it is found again in the plan.
-_FIRST_MARK = 918_273_645_000
+# for, a time included, and it is found again in the plan.
+_FIRST_MARK = 9_182_736_450
 _SESSION = "the session's own"
 
 
@@ -34,7 +35,10 @@ def plan_source(magic: str, line: str, body: str, cell_name: str, names: Collect
     marks: dict[int, str] = {}
     marked = _marked(line, names, marks)
     transform = TransformerManager().transform_cell
-    plan, options = plan_cell(magic, marked, body, dict.fromkeys(names), _SESSION, cell_name, transform)
+    try:
+        plan, options = plan_cell(magic, marked, body, dict.fromkeys(names), _SESSION, cell_name, transform)
+    except PaibookError as error:
+        raise PlanError(_unmarked(str(error), marks)) from error
     if not plan.options.get("sql"):
         plan.program.compile()
     text = f"_plan = {_plan(plan, marks)}\n"
@@ -65,6 +69,12 @@ def _marked(line: str, names: Collection[str], marks: dict[int, str]) -> str:
             text = str(mark)
         made += text
     return made
+
+
+def _unmarked(message: str, marks: Mapping[int, str]) -> str:
+    for mark, expression in marks.items():
+        message = message.replace(str(mark), f"{{{expression}}}")
+    return message
 
 
 def _plan(plan: Plan, marks: Mapping[int, str]) -> str:
@@ -115,7 +125,7 @@ def _source(value: Any, marks: Mapping[int, str], bare: bool = False) -> str:
 def _text(value: str, marks: Mapping[int, str]) -> str:
     found: list[tuple[str, bool]] = []
     place = 0
-    for match in re.finditer(r"\d{12}", value):
+    for match in re.finditer(r"\d{10}", value):
         if int(match[0]) in marks:
             found += [(value[place : match.start()], False), (marks[int(match[0])], True)]
             place = match.end()

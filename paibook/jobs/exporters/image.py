@@ -82,7 +82,8 @@ RUN useradd --uid {USER} --create-home paibook && mkdir {RUNS} && chown {USER} {
 WORKDIR /job
 # A wheel that no index has, such as one of your own, may lie beside this file.
 COPY requirements.txt *.whl ./
-RUN pip install --no-cache-dir --find-links . -r requirements.txt
+RUN for wheel in *.whl; do [ ! -e "$wheel" ] || pip install --no-cache-dir --no-deps "$wheel"; done
+RUN pip install --no-cache-dir -r requirements.txt
 COPY job.json notebook.ipynb ./
 ENV PAIBOOK_JOBS={RUNS}/jobs PAIBOOK_RUNS={RUNS}/cells
 USER {USER}

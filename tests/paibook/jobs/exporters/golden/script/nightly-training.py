@@ -74,7 +74,12 @@ def reduce(key, values):
     # In[5]
     _plan = Plan(
         'allreduce',
-        Program('\ntext = """\nnot moved\n"""\ncomm.allreduce(words * hp.lr)\n', 'Cell In[5]'),
+        Program('''
+text = """
+not moved
+"""
+comm.allreduce(words * hp.lr)
+''', 'Cell In[5]'),
         cluster=_session.cluster.reference,
         resources=Resources(workers=2),
         push=('words',),
