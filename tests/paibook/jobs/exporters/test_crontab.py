@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 from cronsim import CronSim
 
 from paibook.errors import PlanError
+from paibook.jobs import Job
 from paibook.jobs.exporters import ExportOptions, export_job, write_files
 
 
@@ -93,3 +96,19 @@ def test_what_is_left_out_is_left_out_by_name(job, options):
 def test_a_line_break_in_a_path_is_refused(job, options):
     with pytest.raises(PlanError, match="control character"):
         export_job(replace(job, notebook="/a\nb.ipynb"), "crontab", options)
+
+
+@pytest.mark.slow
+def test_the_script_runs_the_notebook(notebook_of, options, tmp_path, sh):
+    path = notebook_of(tmp_path / "it's a.ipynb", ("lr = 0.1\nkey = ''", "parameters"), "print('got', lr, key)")
+    job = Job("Real", str(path), {"lr": 0.5, "key": "env:API_KEY"}, cron="@daily", missed="skip")
+    job = replace(job, output=str(tmp_path / "kept"))
+    options = replace(options, python=sys.executable)
+    write_files(export_job(job, "crontab", options), options.folder)
+    (options.folder / "real.env").write_text("API_KEY='a secret'\n")
+    paths = os.pathsep.join(sys.path)
+    said = sh(f"'{options.folder}/real.sh'", env={**os.environ, "PYTHONPATH": paths, "PAIBOOK_JOBS": f"{tmp_path}/j"})
+    assert "done" in said
+    (kept,) = (tmp_path / "kept").iterdir()
+    assert "got 0.5 a secret" in kept.read_text()
+    assert "a secret" not in (options.folder / "real.job.json").read_text()
