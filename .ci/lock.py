@@ -32,6 +32,7 @@ PIP_ONLY = (
     "import-linter",
     "ipyparallel",
     "jupyter-scheduler",
+    "kubernetes-validate",
     "nvidia-ml-py",
     "stop-words",
     "vl-convert-python",

@@ -15,6 +15,7 @@ from typing import Any
 from paibook.errors import PaibookError, PlanError
 from paibook.jobs import actions
 from paibook.jobs.cli_options import add_job_options, job_from
+from paibook.jobs.exporters.options import add_export_options, export_files, import_archive
 from paibook.jobs.notebook import parameters_of, read_notebook
 from paibook.jobs.parameters import parse_value, parse_values
 from paibook.jobs.records import DONE, ENDED, JobRun
@@ -66,7 +67,9 @@ def parser() -> argparse.ArgumentParser:
     command("resume", _resume, "go on with a run at its first unfinished cell", "run")
     command("rerun", _rerun, "run again what a run ran", "run")
     command("delete", _delete, "forget a job, or an ended run", "name")
-    command("export", _export, "a job as JSON, to be read by `add --spec`", "name")
+    add_export_options(command("export", _export, "a job as JSON, or as files for another scheduler", "name"))
+    imported = command("import", _import, "keep the job of an archive made by `export --to zip`", "archive")
+    imported.add_argument("-o", "--folder", default=".", help="where its folder is made (default: here)")
     command("diff", _diff, "what differs between two runs", "first", "second")
     serve = command("serve", _serve, "run what is due, until Ctrl-C or SIGTERM")
     serve.add_argument("--most", type=int, default=4, metavar="N", help="runs at a time (default 4)")
@@ -164,7 +167,18 @@ def _delete(store: JobStore, options: Any) -> int:
 
 
 def _export(store: JobStore, options: Any) -> int:
-    print(store.job(options.name).to_json())
+    if not options.to:
+        print(store.job(options.name).to_json())
+        return 0
+    paths = [str(path) for path in export_files(store.job(options.name), options)]
+    _print(options, {"files": paths}, "\n".join(paths))
+    return 0
+
+
+def _import(store: JobStore, options: Any) -> int:
+    job, missing = import_archive(options)
+    actions.schedule(store, job)
+    _print(options, {**job.to_dict(), "next": _times(job), "missing": missing}, "\n".join([_described(job), *missing]))
     return 0
 
 

@@ -1,0 +1,36 @@
+"""paibook job Nightly training. Put this file into Airflow's folder of DAGs.
+
+The command, with the notebook, the spec and the Python that it names, has to be there on Airflow's workers. Retries,
+their back-off and the time limit are in the spec: paibook carries them out.
+Secrets are Airflow's variables: API_KEY.
+"""
+
+from __future__ import annotations
+
+import pendulum
+
+try:
+    from airflow.sdk import DAG
+except ImportError:  # Airflow 2
+    from airflow import DAG
+try:
+    from airflow.providers.standard.operators.bash import BashOperator
+except ImportError:  # Airflow 2
+    from airflow.operators.bash import BashOperator
+from airflow.timetables.trigger import CronTriggerTimetable
+
+with DAG(
+    dag_id='nightly-training',
+    description='paibook job Nightly training',
+    schedule=CronTriggerTimetable('30 3 * * 1-5', timezone='Asia/Shanghai'),
+    start_date=pendulum.parse('2026-01-15T00:00:00+00:00'),
+    catchup=False,
+    max_active_runs=1,
+    tags=["paibook"],
+):
+    BashOperator(
+        task_id="run",
+        bash_command='/opt/venv/bin/python -m paibook.jobs.cli job run \'/srv/repo/it\'"\'"\'s 100% {{ \'{\' }}{{ \'{\' }}x}} $HOME.ipynb\' --spec \'/srv/out 100%/nightly-training.job.json\' ',
+        env={"API_KEY": "{{ var.value.API_KEY }}"},
+        append_env=True,
+    )
