@@ -6,6 +6,7 @@ was connected connects again and says where it stands.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -16,7 +17,7 @@ from typing import Any
 
 from paibook.clusters.contract import Place
 from paibook.comms.wire import Channel, ChannelClosed, Header, address_toward, listen
-from paibook.errors import RunError
+from paibook.errors import PlanError, RunError
 from paibook.runtimes.ps import checkpoints
 from paibook.runtimes.ps.board import ClockBoard
 from paibook.runtimes.ps.definitions import defined
@@ -144,9 +145,9 @@ class Coordinator(Service):
             for channel in tuple(self._channels):
                 say_over(channel)
             self.board.close()
-            saving, whole = self.scene.saving, self.ledger.checkpoint or self.scene.clock
-            if saving is not None and saving.every:
-                checkpoints.clear(saving.folder, lambda clock: clock > whole)
+            if self.scene.saving is not None and self.scene.saving.every:
+                with contextlib.suppress(PlanError):  # without a manifest that can be read, nothing may go
+                    checkpoints.tidy(self.scene.saving.folder)
             self.ledger.close()
 
     def clock_of(self, rank: int) -> int:
@@ -265,7 +266,7 @@ class Coordinator(Service):
                 return
             self._saved = {other: found for other, found in self._saved.items() if other > clock}
             try:
-                checkpoints.publish(saving.folder, clock, self.scene.servers, tables)
+                checkpoints.publish(saving.folder, clock, list(parts.values()))
             except OSError as error:
                 raise checkpoints.unwritable(saving.folder, clock, error) from error
             self.ledger.write("checkpoint", clock=clock)

@@ -63,11 +63,13 @@ class Saving:
         folder: Seen by the coordinator and every server.
         every: Clocks; 0 writes none.
         clock: That of the checkpoint in ``folder`` that the run goes on from; 0 when it begins anew.
+        tables: Of that checkpoint; see ``checkpoints.tables_of``.
     """
 
     folder: str
     every: int = 0
     clock: int = 0
+    tables: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)

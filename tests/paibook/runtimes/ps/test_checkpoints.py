@@ -129,7 +129,7 @@ def test_a_full_disk_ends_the_run_and_leaves_what_was_whole(
     with pytest.raises(RunError, match=r"checkpoint of clock 8 cannot be written to .*: No space left on device"):
         run(bench, tmp_path, 10**6, servers=2)
     monkeypatch.undo()
-    assert checkpoints.prepare(str(tmp_path)) == 4
+    assert (checkpoints.find(str(tmp_path)) or {})["clock"] == 4
     assert run(bench, tmp_path, 6, servers=2).returned == ([4, 5],) * 3
     assert not list(tmp_path.rglob(".*"))
 
@@ -139,3 +139,47 @@ def test_a_file_that_is_gone_is_named(bench: Any, tmp_path: Path) -> None:
     (tmp_path / "clock-00000004" / "1.part-0.parquet").unlink()
     with pytest.raises((RunError, UserCodeError), match=r"is damaged: .*1\.part-0\.parquet"):
         run(bench, tmp_path, 6, servers=2)
+
+
+LATER = """
+    def train(ps):
+        a = ps.table("a", shape=4, optimizer=pai.Adagrad(lr=0.5), init=1.0)
+        for clock in ps.clocks(until):
+            a.push(a.pull())
+            if clock == first:
+                b = ps.table("b", sparse=True, optimizer=pai.Adagrad(lr=0.5), init=1.0)
+            if clock >= first:
+                b.push([1, 2], b.pull([1, 2]))
+"""
+
+
+def test_a_table_that_was_declared_after_it_begins_fresh(bench: Any, tmp_path: Path) -> None:
+    whole = bench.run(LATER, bench.context(until=6, first=3))
+    options = {"checkpoint": str(tmp_path), "checkpoint_every": 2}
+    bench.run(LATER, bench.context(until=3, first=3), **options)
+    assert [table["spec"]["name"] for table in checkpoints.find(str(tmp_path))["tables"]] == ["a"]
+    resumed = bench.run(LATER, bench.context(until=6, first=3), **options)
+    assert np.array_equal(resumed.tables["a"], whole.tables["a"])
+    assert np.array_equal(resumed.tables["b"][1], whole.tables["b"][1])
+
+
+@pytest.mark.parametrize("servers", [1, 3])
+def test_a_table_that_is_not_declared_again_yet_is_kept(bench: Any, tmp_path: Path, servers: int) -> None:
+    options = {"checkpoint": str(tmp_path), "checkpoint_every": 1}
+    bench.run(LATER, bench.context(until=2, first=1), **options)
+    for until in (3, 4):  # in the first of these runs it is not declared at all
+        bench.run(LATER, bench.context(until=until, first=10), servers=servers, **options)
+        manifest = checkpoints.find(str(tmp_path))
+        clocks = {table["spec"]["name"]: table["clock"] for table in manifest["tables"]}
+        assert (manifest["clock"], clocks) == (until, {"a": until, "b": 2})
+    resumed = bench.run(LATER, bench.context(until=6, first=5), servers=servers, **options)
+    straight = bench.run(LATER, bench.context(until=2, first=0))
+    assert np.array_equal(resumed.tables["b"][1], straight.tables["b"][1])  # two of its clocks in all
+    assert [path.name for path in tmp_path.glob("clock-*")] == ["clock-00000006"]
+
+
+def test_only_tables_that_all_partitions_have_are_published(tmp_path: Path) -> None:
+    a, b = ({"number": number, "spec": {"name": name}} for number, name in enumerate("ab"))
+    checkpoints.publish(str(tmp_path), 4, [[a], [a]])
+    checkpoints.publish(str(tmp_path), 8, [[a, b], [a]])
+    assert [table["spec"]["name"] for table in checkpoints.find(str(tmp_path))["tables"]] == ["a"]

@@ -126,6 +126,27 @@ def test_a_copy_is_the_whole_and_knows_what_was_done() -> None:
         assert weight(partition) == 2
 
 
+def test_a_copy_is_not_restored_from_a_checkpoint() -> None:
+    first, restored = primary(), []
+    second = Partition(0, make, False, 0, lambda shard, partition: restored.append(shard.spec.name))
+    second.source = source = object()
+    with first.lock:
+        described, arrays = first.snapshot()
+    second.load(source, described, arrays, lambda index: None)
+    assert (second.settled, restored) == ({0}, [])
+    second.declare(1, TableSpec.declare("v", 3, None, False, "int64", None, 0), lambda index: None)
+    assert (second.settled, restored) == ({0, 1}, ["v"])
+
+
+def test_a_table_is_settled_once_the_follower_has_it() -> None:
+    partition = Partition(0, make, False)
+    partition.attach(Follower(), required=True)
+    partition.declare(0, SPEC, lambda index: None)
+    assert partition.settled == set()
+    partition.confirm(partition.index)
+    assert partition.settled == {0}
+
+
 def test_a_link_that_is_replaced_while_it_catches_up_makes_nobody_wait() -> None:
     partition, done = primary(), []
     link = Successor(partition, Address("127.0.0.1", 1), b"", lambda: None)  # nobody listens there
