@@ -64,7 +64,7 @@ class Coordinator(Service):
 
     Attributes:
         scene: The run's.
-        ledger: What is decided; guarded by ``board.changed``, as all else here.
+        ledger: What is decided; guarded by ``board.changed``, as all else here but the publishing of checkpoints.
         board: Where the workers are.
     """
 
@@ -93,6 +93,7 @@ class Coordinator(Service):
         self._joined: dict[int, Address] = {}  # servers, before the first view
         self._servers: dict[int, Channel] = {}
         self._saved: dict[int, dict[int, list[dict[str, Any]]]] = {}  # checkpoints on their way: by clock, partition
+        self._publishing = threading.Lock()  # of its own: a slow disk must not hold up the clocks; taken first
         self._fatal = ""
         if ledger.view is not None:
             self._missing = threading.Timer(REJOIN_SECONDS, self._miss_servers)
@@ -145,9 +146,11 @@ class Coordinator(Service):
             for channel in tuple(self._channels):
                 say_over(channel)
             self.board.close()
-            if self.scene.saving is not None and self.scene.saving.every:
-                with contextlib.suppress(PlanError):  # without a manifest that can be read, nothing may go
-                    checkpoints.tidy(self.scene.saving.folder)
+        if self.scene.saving is not None and self.scene.saving.every:
+            # Without a manifest that can be read, nothing may go.
+            with self._publishing, contextlib.suppress(PlanError):
+                checkpoints.tidy(self.scene.saving.folder)
+        with self.board.changed:
             self.ledger.close()
 
     def clock_of(self, rank: int) -> int:
@@ -265,11 +268,15 @@ class Coordinator(Service):
             if len(parts) < self.scene.servers:
                 return
             self._saved = {other: found for other, found in self._saved.items() if other > clock}
+        with self._publishing:
+            if clock <= self.ledger.checkpoint or self.over:
+                return
             try:
                 checkpoints.publish(saving.folder, clock, list(parts.values()))
             except OSError as error:
                 raise checkpoints.unwritable(saving.folder, clock, error) from error
-            self.ledger.write("checkpoint", clock=clock)
+            with self.board.changed:
+                self.ledger.write("checkpoint", clock=clock)
 
 
 def say_over(channel: Channel) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -183,3 +184,30 @@ def test_only_tables_that_all_partitions_have_are_published(tmp_path: Path) -> N
     checkpoints.publish(str(tmp_path), 4, [[a], [a]])
     checkpoints.publish(str(tmp_path), 8, [[a, b], [a]])
     assert [table["spec"]["name"] for table in checkpoints.find(str(tmp_path))["tables"]] == ["a"]
+
+
+def test_a_slow_disk_does_not_hold_up_the_clocks(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish, begun, far, waited = checkpoints.publish, threading.Event(), threading.Event(), []
+
+    def slow(*told: Any) -> None:
+        begun.set()
+        waited.append(far.wait(5))
+        publish(*told)
+
+    monkeypatch.setattr(checkpoints, "publish", slow)
+    cell = """
+        def train(ps):
+            w = ps.table("w", shape=3, optimizer=pai.SGD(lr=0.1))
+            for clock in ps.clocks():
+                w.push(w.pull())
+                if clock == 4:
+                    begun.wait(5)
+                if clock == 7:
+                    far.set()
+    """
+    bench.run(
+        cell, bench.context(begun=begun, far=far), checkpoint=str(tmp_path), checkpoint_every=4, until="epoch >= 8"
+    )
+    assert set(waited) == {True}
+    assert (checkpoints.find(str(tmp_path)) or {})["clock"] == 8
+    assert [path.name for path in tmp_path.glob("clock-*")] == ["clock-00000008"]
