@@ -232,6 +232,7 @@ def restore(saving: Saving, shard: Shard, partition: int, partitions: int, decla
     # Each of the old shards counted for itself; keys that waited for admission may come in early, and never late.
     arrays |= {name: np.max([other[name] for other in others], axis=0) for name in others[0]}
     shard.load(arrays)
+    shard.skipped = 0  # those of this run
 
 
 def unwritable(folder: str, clock: int, error: OSError) -> CheckpointFailed:

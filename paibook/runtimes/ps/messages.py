@@ -53,6 +53,7 @@ class Op(IntEnum):
     NEXT = 21  # worker to coordinator: JSON: call, count, clock: which data shard now?
     DONE = 22  # worker to coordinator: JSON: call, shard, clock: that data shard is done, and so is its clock
     SAVED = 23  # server to coordinator: JSON: clock, partition: its part of the checkpoint is on disk
+    SKIP = 24  # along the chain: ``keys`` rows of the push to ``table`` that comes next were left out
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,14 @@ class Partition:
             settle(index)
 
     def push(
-        self, number: int, worker: tuple[int, int], header: Header, keys: Array | None, gradient: Array, then: Then
+        self,
+        number: int,
+        worker: tuple[int, int],
+        header: Header,
+        keys: Array | None,
+        gradient: Array,
+        then: Then,
+        skipped: int = 0,
     ) -> None:
         """Do a worker's push, unless it was done before.
 
@@ -111,6 +118,8 @@ class Partition:
             header: The push's: its clock and sequence number.
             keys: int64, or None for the whole shard.
             gradient: One row for each; owned from now on.
+            then: As above.
+            skipped: Rows that were left out of it.
 
         Raises:
             TableError: The table refuses it.
@@ -118,6 +127,9 @@ class Partition:
         rank, incarnation = worker
         with self.lock:
             if self._fresh(rank, incarnation, header.sequence):
+                if skipped:
+                    self._log(Header(Op.SKIP, table=number, keys=skipped))
+                    self.shards[number].skip(skipped)
                 identity = rank << 32 | incarnation
                 count = 0 if keys is None else len(keys)
                 told = Header(Op.PUSH, header.flags & WHOLE, number, header.sequence, count, header.clock, identity)
@@ -165,6 +177,9 @@ class Partition:
                     self._push(header, keys, gradient)
                 except TableError:
                     pass  # as the primary did, which has told the worker
+            elif header.op == Op.SKIP:
+                self._log(header)
+                self.shards[header.table].skip(header.keys)
             elif header.op == Op.APPLY:
                 self._log(header)
                 self._apply(header.clock)

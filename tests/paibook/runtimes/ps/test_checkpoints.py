@@ -211,3 +211,18 @@ def test_a_slow_disk_does_not_hold_up_the_clocks(bench: Any, tmp_path: Path, mon
     assert set(waited) == {True}
     assert (checkpoints.find(str(tmp_path)) or {})["clock"] == 8
     assert [path.name for path in tmp_path.glob("clock-*")] == ["clock-00000008"]
+
+
+def test_a_run_that_goes_on_counts_what_it_skips_itself(bench: Any, tmp_path: Path) -> None:
+    cell = """
+        def train(ps):
+            w = ps.table("w", shape=3, optimizer=pai.SGD(lr=0.1))
+            for clock in ps.clocks(until):
+                w.push(w.pull() + (float("nan") if clock < 4 else 0))
+    """
+    skipped = []
+    for until in (4, 8):
+        options = {"checkpoint": str(tmp_path), "checkpoint_every": 4, "nan": "skip"}
+        result = bench.run(cell, bench.context(until=until), workers=1, servers=2, **options)
+        skipped.append(sum(shard["skipped"] for shard in result.shards))
+    assert skipped == [12, 0]

@@ -62,6 +62,22 @@ def test_a_push_sent_again_is_done_once_and_acknowledged_again() -> None:
     assert (weight(partition), done) == (3, [1, 2, 1, 2, 3])
 
 
+def test_what_was_left_out_of_a_push_is_counted_once_and_by_copies_too() -> None:
+    partition, follower = primary(), Follower()
+    partition.attach(follower, required=False)
+    for _ in range(2):
+        header = Header(Op.PUSH, sequence=1, keys=1)
+        partition.push(0, (7, 0), header, np.array([1]), np.array([1]), lambda index: None, skipped=3)
+    assert partition.shards[0].skipped == 3
+    copy = Partition(0, make, False)
+    copy.declare(0, SPEC, lambda index: None)
+    copy.source = source = object()
+    left_out, push = follower.passed
+    copy.follow(source, left_out, None, None, lambda index: None)
+    copy.follow(source, push, np.array([1]), np.array([1]), lambda index: None)
+    assert (copy.shards[0].skipped, copy.index) == (3, partition.index)
+
+
 def test_numbers_wrap() -> None:
     partition, done = primary(), []
     partition._last[7] = (0, MASK - 1)
