@@ -8,8 +8,11 @@ Rows are found again by key, so a checkpoint loads into any number of servers.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import json
+import logging
 import math
 import os
 import queue
@@ -17,7 +20,7 @@ import re
 import shutil
 import threading
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +36,8 @@ from paibook.runtimes.ps.shards import TableSpec, owners, row_ranges
 
 if TYPE_CHECKING:
     from paibook.runtimes.ps.tables import Shard
+
+log = logging.getLogger(__name__)
 
 FORMAT = "paibook parameter-server checkpoint"
 VERSION = 1
@@ -187,6 +192,39 @@ def check(folder: str) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise PlanError(f"--checkpoint {folder}: it cannot be written to: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def claim(saving: Saving | None) -> Iterator[None]:
+    """Make the folder, and keep other runs from writing to it, or from reading what this one may remove.
+
+    The lock is the folder's own and goes with the process. Where the file system has none, two runs are not noticed.
+
+    Raises:
+        PlanError: Another run uses it, or it cannot be made.
+    """
+    if saving is None:
+        yield
+        return
+    try:
+        Path(saving.folder).mkdir(parents=True, exist_ok=True)
+        folder = os.open(saving.folder, os.O_RDONLY)
+    except OSError as error:
+        raise PlanError(f"--checkpoint {saving.folder}: it cannot be written to: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_NB | (fcntl.LOCK_EX if saving.every else fcntl.LOCK_SH))
+        except BlockingIOError as error:
+            raise PlanError(
+                f"--checkpoint {saving.folder}: another run uses it; wait for its end, or give another folder"
+            ) from error
+        except OSError as error:
+            log.debug("%s cannot be locked: %s", saving.folder, error)
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            fcntl.flock(folder, fcntl.LOCK_UN)  # closing does not suffice where a process was forked meanwhile
+        os.close(folder)
 
 
 def restore(saving: Saving, shard: Shard, partition: int, partitions: int, declared: Iterable[str]) -> None:

@@ -16,6 +16,7 @@ import pytest
 from paibook.errors import PlanError, RunError, UserCodeError
 from paibook.runtimes.ps import checkpoints
 from paibook.runtimes.ps.driver import Driver
+from paibook.runtimes.ps.messages import Saving
 
 CELL = """
     import numpy as np
@@ -108,7 +109,9 @@ def test_options_that_do_not_go_together_are_refused(bench: Any, tmp_path: Path)
     with pytest.raises(PlanError, match="--checkpoint-every needs a folder"):
         Driver().check(bench.plan(CELL, checkpoint_every=4))
     with pytest.raises(PlanError, match="there is none yet, and none is written"):
-        Driver().check(bench.plan(CELL, checkpoint=str(tmp_path)))
+        Driver().check(bench.plan(CELL, checkpoint=str(tmp_path / "new")))
+    Driver().check(bench.plan(CELL, checkpoint=str(tmp_path / "new"), checkpoint_every=4))
+    assert not (tmp_path / "new").exists()
     (tmp_path / "file").touch()
     with pytest.raises(PlanError, match="cannot be written to: "):
         Driver().check(bench.plan(CELL, checkpoint=str(tmp_path / "file"), checkpoint_every=4))
@@ -226,3 +229,13 @@ def test_a_run_that_goes_on_counts_what_it_skips_itself(bench: Any, tmp_path: Pa
         result = bench.run(cell, bench.context(until=until), workers=1, servers=2, **options)
         skipped.append(sum(shard["skipped"] for shard in result.shards))
     assert skipped == [12, 0]
+
+
+def test_two_runs_do_not_write_to_one_folder_at_once(bench: Any, tmp_path: Path) -> None:
+    run(bench, tmp_path / "c", 4, servers=1)
+    for other in (4, 0):
+        with checkpoints.claim(Saving(str(tmp_path / "c"), other)), pytest.raises(PlanError, match="another run uses"):
+            run(bench, tmp_path / "c", 5, servers=1)
+    with checkpoints.claim(Saving(str(tmp_path / "c"))):  # two that only read may
+        assert run(bench, tmp_path / "c", 5, servers=1, checkpoint_every=0).returned == ([4],) * 3
+    assert run(bench, tmp_path / "c", 6, servers=1).returned == ([4, 5],) * 3
