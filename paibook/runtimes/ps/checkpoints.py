@@ -8,7 +8,11 @@ Rows are found again by key, so a checkpoint loads into any number of servers.
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import json
+import logging
 import math
 import os
 import queue
@@ -16,7 +20,7 @@ import re
 import shutil
 import threading
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +36,8 @@ from paibook.runtimes.ps.shards import TableSpec, owners, row_ranges
 
 if TYPE_CHECKING:
     from paibook.runtimes.ps.tables import Shard
+
+log = logging.getLogger(__name__)
 
 FORMAT = "paibook parameter-server checkpoint"
 VERSION = 1
@@ -78,7 +84,9 @@ class Saver:
 
     def save(self, clock: int, partition: Partition) -> None:
         """Copy a partition, which is locked, to be written."""
-        tables = [(number, shard.spec, shard.dump()) for number, shard in partition.shards.items()]
+        # One that a replica has yet to fill from the checkpoint before this must not take that one's place.
+        settled = [(number, partition.shards[number]) for number in sorted(partition.settled)]
+        tables = [(number, shard.spec, shard.dump()) for number, shard in settled]
         self._jobs.put((clock, partition.number, tables))
 
     def close(self, wait: bool = False) -> None:
@@ -100,25 +108,51 @@ class Saver:
             self._saved(clock, partition, [{"number": number, "spec": spec.to_wire()} for number, spec, _ in tables])
 
 
-def publish(folder: str, clock: int, partitions: int, tables: Sequence[Mapping[str, Any]]) -> None:
+def publish(folder: str, clock: int, parts: Sequence[Sequence[Mapping[str, Any]]]) -> None:
     """Make the checkpoint of a clock, all of whose files are written, the one that is found; older ones go.
+
+    A table that not all partitions have, since it was declared meanwhile or not yet again, stays as it was before.
+
+    Args:
+        folder: Of checkpoints.
+        clock: Its clock.
+        parts: The tables that each partition has.
 
     Raises:
         OSError: The manifest cannot be written.
+        PlanError: The one that is there has become another program's.
     """
-    told = {"format": FORMAT, "version": VERSION, "clock": clock, "partitions": partitions, "tables": list(tables)}
-    text = json.dumps(told, indent=1)
+    common = set.intersection(*({table["number"] for table in part} for part in parts))
+    told = {"format": FORMAT, "version": VERSION, "clock": clock, "partitions": len(parts)}
+    tables = tables_of({**told, "tables": [table for table in parts[0] if table["number"] in common]})
+    named = {table["spec"]["name"] for table in tables}
+    before = find(folder)
+    tables += [table for table in tables_of(before) if table["spec"]["name"] not in named] if before else []
+    text = json.dumps({**told, "tables": tables}, indent=1)
     _replace(Path(folder) / MANIFEST, lambda path: path.write_text(text))
-    clear(folder, lambda found: found < clock)
+    _clear(folder, {clock, *(table["clock"] for table in tables)}, clock)
 
 
-def clear(folder: str, unwanted: Callable[[int], bool]) -> None:
-    """Remove the checkpoints of some clocks; what else lies in the folder stays."""
+def tidy(folder: str) -> None:
+    """Remove what was written of checkpoints that were never published."""
+    manifest = find(folder)
+    wanted = set() if manifest is None else {manifest["clock"], *(table["clock"] for table in tables_of(manifest))}
+    _clear(folder, wanted)
+
+
+def _clear(folder: str, wanted: set[int], until: float = math.inf) -> None:
+    """Remove the files of clocks before ``until``, other than those wanted; what else lies in the folder stays."""
     if not Path(folder).is_dir():
         return
     for path in Path(folder).iterdir():
-        if re.fullmatch(r"clock-\d{8}", path.name) and unwanted(int(path.name[6:])):
+        if re.fullmatch(r"clock-\d{8}", path.name) and int(path.name[6:]) < until and int(path.name[6:]) not in wanted:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def tables_of(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A manifest's tables: ``number`` and ``spec``, and ``clock`` and ``partitions`` of its files."""
+    own = {"clock": manifest["clock"], "partitions": manifest["partitions"]}
+    return [{**own, **table} for table in manifest["tables"]]
 
 
 def find(folder: str) -> dict[str, Any] | None:
@@ -144,42 +178,83 @@ def find(folder: str) -> dict[str, Any] | None:
     return manifest
 
 
-def prepare(folder: str) -> int:
-    """Make sure that there can be checkpoints in a folder; returns the clock of the one that is there, or 0.
+def check(folder: str) -> None:
+    """Refuse a folder that cannot be written to, or made; makes none.
 
     Raises:
-        PlanError: It cannot be written to, or holds something else.
+        PlanError: Saying why.
     """
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        probe = Path(folder) / f".probe-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        place = next(path for path in (Path(folder), *Path(folder).parents) if path.exists())
+        if not place.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise PlanError(f"--checkpoint {folder}: it cannot be written to: {error.strerror}") from error
-    manifest = find(folder)
-    return 0 if manifest is None else int(manifest["clock"])
 
 
-def restore(saving: Saving, shard: Shard, partition: int, partitions: int) -> None:
-    """Fill a fresh shard with its rows of the checkpoint that the run goes on from.
+@contextlib.contextmanager
+def claim(saving: Saving | None) -> Iterator[None]:
+    """Make the folder, and keep other runs from writing to it, or from reading what this one may remove.
+
+    The lock is the folder's own and goes with the process. Where the file system has none, two runs are not noticed.
 
     Raises:
-        TableError: The checkpoint has no such table, or one declared otherwise: it is another program's.
+        PlanError: Another run uses it, or it cannot be made.
+    """
+    if saving is None:
+        yield
+        return
+    try:
+        Path(saving.folder).mkdir(parents=True, exist_ok=True)
+        folder = os.open(saving.folder, os.O_RDONLY)
+    except OSError as error:
+        raise PlanError(f"--checkpoint {saving.folder}: it cannot be written to: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_NB | (fcntl.LOCK_EX if saving.every else fcntl.LOCK_SH))
+        except BlockingIOError as error:
+            raise PlanError(
+                f"--checkpoint {saving.folder}: another run uses it; wait for its end, or give another folder"
+            ) from error
+        except OSError as error:
+            log.debug("%s cannot be locked: %s", saving.folder, error)
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            fcntl.flock(folder, fcntl.LOCK_UN)  # closing does not suffice where a process was forked meanwhile
+        os.close(folder)
+
+
+def restore(saving: Saving, shard: Shard, partition: int, partitions: int, declared: Iterable[str]) -> None:
+    """Fill a fresh shard with its rows of the checkpoint that the run goes on from.
+
+    A table that it does not have was not declared by then and stays fresh, where those before it were.
+
+    Args:
+        saving: The run's.
+        shard: Of a table that is declared just now.
+        partition: Which partition's.
+        partitions: How many there are now.
+        declared: Names of the tables that were declared before it.
+
+    Raises:
+        TableError: The checkpoint has none of the tables so far, or has this one otherwise: it is another program's.
         RunError: A file of it is missing or damaged.
     """
-    manifest = find(saving.folder) or {"tables": []}
     spec = shard.spec
     where = f"the checkpoint in {saving.folder}"
-    known = {table["spec"]["name"]: table for table in manifest["tables"]}
+    known = {table["spec"]["name"]: table for table in saving.tables}
     if spec.name not in known:
-        names = ", ".join(map(repr, known)) or "none"
-        raise TableError(f"{where} is another program's: its tables are {names}; give another --checkpoint folder")
-    if difference := TableSpec.from_wire(known[spec.name]["spec"]).differs_from(spec):
+        if known.keys().isdisjoint(declared) and known:
+            names = ", ".join(map(repr, known))
+            raise TableError(f"{where} is another program's: its tables are {names}; give another --checkpoint folder")
+        return
+    table = known[spec.name]
+    if difference := TableSpec.from_wire(table["spec"]).differs_from(spec):
         raise TableError(f"{where} has it otherwise: now {difference}; give another --checkpoint folder")
-    paths = [
-        _part(saving.folder, manifest["clock"], known[spec.name]["number"], p) for p in range(manifest["partitions"])
-    ]
+    paths = [_part(saving.folder, table["clock"], table["number"], p) for p in range(table["partitions"])]
     try:
         parts = [_read_table(path, spec, partition, partitions) for path in paths]
         others = [dict(np.load(path.with_suffix(".npz"))) for path in paths]
@@ -195,6 +270,7 @@ def restore(saving: Saving, shard: Shard, partition: int, partitions: int) -> No
     # Each of the old shards counted for itself; keys that waited for admission may come in early, and never late.
     arrays |= {name: np.max([other[name] for other in others], axis=0) for name in others[0]}
     shard.load(arrays)
+    shard.skipped = 0  # those of this run
 
 
 def unwritable(folder: str, clock: int, error: OSError) -> CheckpointFailed:

@@ -6,6 +6,7 @@ was connected connects again and says where it stands.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -16,7 +17,7 @@ from typing import Any
 
 from paibook.clusters.contract import Place
 from paibook.comms.wire import Channel, ChannelClosed, Header, address_toward, listen
-from paibook.errors import RunError
+from paibook.errors import PlanError, RunError
 from paibook.runtimes.ps import checkpoints
 from paibook.runtimes.ps.board import ClockBoard
 from paibook.runtimes.ps.definitions import defined
@@ -63,7 +64,7 @@ class Coordinator(Service):
 
     Attributes:
         scene: The run's.
-        ledger: What is decided; guarded by ``board.changed``, as all else here.
+        ledger: What is decided; guarded by ``board.changed``, as all else here but the publishing of checkpoints.
         board: Where the workers are.
     """
 
@@ -92,6 +93,7 @@ class Coordinator(Service):
         self._joined: dict[int, Address] = {}  # servers, before the first view
         self._servers: dict[int, Channel] = {}
         self._saved: dict[int, dict[int, list[dict[str, Any]]]] = {}  # checkpoints on their way: by clock, partition
+        self._publishing = threading.Lock()  # of its own: a slow disk must not hold up the clocks; taken first
         self._fatal = ""
         if ledger.view is not None:
             self._missing = threading.Timer(REJOIN_SECONDS, self._miss_servers)
@@ -144,9 +146,11 @@ class Coordinator(Service):
             for channel in tuple(self._channels):
                 say_over(channel)
             self.board.close()
-            saving, whole = self.scene.saving, self.ledger.checkpoint or self.scene.clock
-            if saving is not None and saving.every:
-                checkpoints.clear(saving.folder, lambda clock: clock > whole)
+        if self.scene.saving is not None and self.scene.saving.every:
+            # Without a manifest that can be read, nothing may go.
+            with self._publishing, contextlib.suppress(PlanError):
+                checkpoints.tidy(self.scene.saving.folder)
+        with self.board.changed:
             self.ledger.close()
 
     def clock_of(self, rank: int) -> int:
@@ -264,11 +268,15 @@ class Coordinator(Service):
             if len(parts) < self.scene.servers:
                 return
             self._saved = {other: found for other, found in self._saved.items() if other > clock}
+        with self._publishing:
+            if clock <= self.ledger.checkpoint or self.over:
+                return
             try:
-                checkpoints.publish(saving.folder, clock, self.scene.servers, tables)
+                checkpoints.publish(saving.folder, clock, list(parts.values()))
             except OSError as error:
                 raise checkpoints.unwritable(saving.folder, clock, error) from error
-            self.ledger.write("checkpoint", clock=clock)
+            with self.board.changed:
+                self.ledger.write("checkpoint", clock=clock)
 
 
 def say_over(channel: Channel) -> None:

@@ -88,7 +88,8 @@ class Driver:
             RankLost, RunCancelled, RunError: As named.
         """
         self.check(plan)
-        with turn(cluster, context):
+        saving = Options.of(plan, plan.resources.workers).saving
+        with turn(cluster, context), checkpoints.claim(saving):
             run = _Run(plan, context, cluster)
             check_before(context)
             return run.run()

@@ -53,6 +53,7 @@ class Op(IntEnum):
     NEXT = 21  # worker to coordinator: JSON: call, count, clock: which data shard now?
     DONE = 22  # worker to coordinator: JSON: call, shard, clock: that data shard is done, and so is its clock
     SAVED = 23  # server to coordinator: JSON: clock, partition: its part of the checkpoint is on disk
+    SKIP = 24  # along the chain: ``keys`` rows of the push to ``table`` that comes next were left out
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,13 @@ class Saving:
         folder: Seen by the coordinator and every server.
         every: Clocks; 0 writes none.
         clock: That of the checkpoint in ``folder`` that the run goes on from; 0 when it begins anew.
+        tables: Of that checkpoint; see ``checkpoints.tables_of``.
     """
 
     folder: str
     every: int = 0
     clock: int = 0
+    tables: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)

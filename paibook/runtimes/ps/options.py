@@ -122,7 +122,10 @@ def _saving(plan: Plan) -> Saving | None:
             raise PlanError("--checkpoint-every needs a folder, as in --checkpoint FOLDER")
         return None
     path = str(Path(str(folder)).expanduser().absolute())
-    clock = checkpoints.prepare(path)
-    if not clock and not every:
+    checkpoints.check(path)
+    manifest = checkpoints.find(path)
+    if manifest is None and not every:
         raise PlanError(f"--checkpoint {folder}: there is none yet, and none is written without --checkpoint-every N")
-    return Saving(path, every, clock)
+    if manifest is None:
+        return Saving(path, every)
+    return Saving(path, every, int(manifest["clock"]), tuple(checkpoints.tables_of(manifest)))

@@ -48,12 +48,21 @@ class Partition:
         make: Makes a table's shard.
         buffers: Whether pushes wait for the end of their clock.
         clock: At which the run begins.
+        restore: Fills a table's shard when it is declared, where the run goes on from a checkpoint.
     """
 
-    def __init__(self, number: int, make: Callable[[TableSpec, int], Shard], buffers: bool, clock: int = 0) -> None:
+    def __init__(
+        self,
+        number: int,
+        make: Callable[[TableSpec, int], Shard],
+        buffers: bool,
+        clock: int = 0,
+        restore: Callable[[Shard, Partition], None] | None = None,
+    ) -> None:
         self.number = number
         self.lock = threading.RLock()
         self.shards: dict[int, Shard] = {}
+        self.settled: set[int] = set()  # tables that the whole chain has
         self.primary = False
         self.index = 0  # operations done
         self.applied = clock  # clocks whose pushes have been applied
@@ -61,6 +70,7 @@ class Partition:
         self.member = False  # whether this server is in the partition's chain
         self.source: object | None = None  # the connection that operations come from, on a backup
         self._make = make
+        self._restore = restore
         self._buffers = buffers
         self._last: dict[int, tuple[int, int]] = {}  # by rank: incarnation, sequence number
         self._follower: Follower | None = None
@@ -77,16 +87,28 @@ class Partition:
         Raises:
             TableError: It cannot be made.
         """
+
+        def settle(index: int) -> None:
+            self.settled.add(number)
+            then(index)
+
         with self.lock:
             if number not in self.shards:
                 self._add(number, spec)
                 self._log(Header(Op.DECLARE, table=number), json.dumps(spec.to_wire()).encode())
-            index = self._counts(then)
+            index = self._counts(settle)
         if index is not None:
-            then(index)
+            settle(index)
 
     def push(
-        self, number: int, worker: tuple[int, int], header: Header, keys: Array | None, gradient: Array, then: Then
+        self,
+        number: int,
+        worker: tuple[int, int],
+        header: Header,
+        keys: Array | None,
+        gradient: Array,
+        then: Then,
+        skipped: int = 0,
     ) -> None:
         """Do a worker's push, unless it was done before.
 
@@ -96,6 +118,8 @@ class Partition:
             header: The push's: its clock and sequence number.
             keys: int64, or None for the whole shard.
             gradient: One row for each; owned from now on.
+            then: As above.
+            skipped: Rows that were left out of it.
 
         Raises:
             TableError: The table refuses it.
@@ -105,6 +129,9 @@ class Partition:
             if incarnation > self._last.get(rank, (0, 0))[0]:
                 raise RunError(f"worker rank {rank} pushed before it said at which clock it begins")
             if self._fresh(rank, incarnation, header.sequence):
+                if skipped:
+                    self._log(Header(Op.SKIP, table=number, keys=skipped))
+                    self.shards[number].skip(skipped)
                 identity = rank << 32 | incarnation
                 count = 0 if keys is None else len(keys)
                 told = Header(Op.PUSH, header.flags & WHOLE, number, header.sequence, count, header.clock, identity)
@@ -152,6 +179,9 @@ class Partition:
                     self._push(header, keys, gradient)
                 except TableError:
                     pass  # as the primary did, which has told the worker
+            elif header.op == Op.SKIP:
+                self._log(header)
+                self.shards[header.table].skip(header.keys)
             elif header.op == Op.APPLY:
                 self._log(header)
                 self._apply(header.clock)
@@ -199,7 +229,7 @@ class Partition:
                 shard.load({name: next(rest) for name, _, _ in table["arrays"]})
                 shards[int(table["number"])] = shard
             self._let_go()
-            self.shards = shards
+            self.shards, self.settled = shards, set(shards)  # whoever follows is given all of them with its copy
             self.index, self.applied = described["index"], described["applied"]
             self._last = {rank: (incarnation, sequence) for rank, incarnation, sequence in described["last"]}
             with self._confirming:
@@ -222,7 +252,7 @@ class Partition:
     def _let_go(self) -> None:
         for shard in self.shards.values():
             shard.close()
-        self.shards = {}
+        self.shards, self.settled = {}, set()
 
     # The chain after this server.
 
@@ -265,9 +295,12 @@ class Partition:
 
     def _add(self, number: int, spec: TableSpec) -> None:
         try:
-            self.shards[number] = self._make(spec, self.number)
+            shard = self._make(spec, self.number)
+            if self._restore is not None:
+                self._restore(shard, self)
         except TableError as error:
             raise TableError(f"table {spec.name!r}: {error}") from error
+        self.shards[number] = shard
 
     def _fresh(self, rank: int, incarnation: int, sequence: int) -> bool:
         """Whether a push is new: of the rank's present process, and later than its last. Numbers wrap (RFC 1982)."""

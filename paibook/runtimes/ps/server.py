@@ -76,7 +76,8 @@ class Server(Service):
         self.activity = Activity()
         self.board = ClockBoard(scene.consistency, scene.world_size, self._moved, clock=scene.clock, report=report)
         buffers = scene.consistency.buffers
-        self.partitions = [Partition(p, self._make_shard, buffers, scene.clock) for p in range(scene.servers)]
+        restore = self._restore if scene.clock else None
+        self.partitions = [Partition(p, self._make_shard, buffers, scene.clock, restore) for p in range(scene.servers)]
         self._followers: list[Successor | None] = [None] * scene.servers
         self._workers: dict[int, tuple[int, int]] = {}  # by rank: the incarnation, and the clock at which it began
         self._update = update
@@ -220,9 +221,12 @@ class Server(Service):
             shard = SparseTable(spec, self._update, servers, self._budget, storage.folder, storage.nan)
         else:
             shard = DenseTable(spec, self._update, partition, servers, self._budget, storage.nan)
-        if self.scene.clock and self.scene.saving is not None:
-            restore(self.scene.saving, shard, partition, servers)
         return shard
+
+    def _restore(self, shard: Shard, partition: Partition) -> None:
+        assert self.scene.saving is not None
+        declared = [known.spec.name for known in partition.shards.values()]
+        restore(self.scene.saving, shard, partition.number, self.scene.servers, declared)
 
 
 class DriverLink:

@@ -92,15 +92,15 @@ class Shard:
                 return self._shaped(self._read_rows(keys))
             return self._shaped(self._weights if stable else self._weights.copy())
 
-    def finite(self, keys: Keys | None, gradient: Array, rank: int, clock: int) -> tuple[Keys | None, Array]:
-        """What may be kept or applied of a push that has just arrived.
+    def finite(self, keys: Keys | None, gradient: Array, rank: int, clock: int) -> tuple[Keys | None, Array, int]:
+        """What may be kept or applied of a push that has just arrived, and how many rows of it may not.
 
         Raises:
             RunError: It holds NaN or an infinity, and the policy is to stop.
         """
         wild = steps.wild_rows(gradient.reshape(-1, self.spec.width))
         if wild is None:
-            return keys, gradient
+            return keys, gradient, 0
         count = int(wild.sum())
         if self._nan == "stop":
             first = int(np.flatnonzero(wild)[0])
@@ -110,12 +110,15 @@ class Shard:
                 f"({self._named(row)}, {count} of {len(wild)} rows). Look at the loss there, or lower the learning "
                 "rate; --nan skip drops such rows and goes on"
             )
-        with self.lock:
-            self.skipped += count
         if keys is None:
             gradient[wild] = 0
-            return None, gradient
-        return keys[~wild], gradient[~wild]
+            return None, gradient, count
+        return keys[~wild], gradient[~wild], count
+
+    def skip(self, count: int) -> None:
+        """Count rows of gradients that were dropped."""
+        with self.lock:
+            self.skipped += count
 
     def apply(self, keys: Keys | None, gradient: Array, clock: int = 0) -> None:
         """Do one push now, made in ``clock``; owns ``gradient`` from now on."""

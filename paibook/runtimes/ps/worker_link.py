@@ -86,11 +86,13 @@ class WorkerLink:
         keys = self._known.receive(header, self._channel)
         gradient = receive_gradient(self._channel, header, shard, keys)
         self._server.activity.pushed(self._rank, shard.spec.name, keys, gradient)
-        keys, gradient = shard.finite(keys, gradient, self._rank, header.clock)
+        keys, gradient, skipped = shard.finite(keys, gradient, self._rank, header.clock)
         worker = (self._rank, self._incarnation)
         answer = Header(Op.ACK, table=partition.number, sequence=header.sequence)
         try:
-            self._guard(lambda: partition.push(number, worker, header, keys, gradient, lambda _: self._tell(answer)))
+            self._guard(
+                lambda: partition.push(number, worker, header, keys, gradient, lambda _: self._tell(answer), skipped)
+            )
         except TableError as error:
             told = Header(Op.ERROR, PUSHED, table=partition.number, sequence=header.sequence)
             self._send_message(told, error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from paibook.errors import PlanError, RunError, UserCodeError
 from paibook.runtimes.ps import checkpoints
 from paibook.runtimes.ps.driver import Driver
+from paibook.runtimes.ps.messages import Saving
 
 CELL = """
     import numpy as np
@@ -107,7 +109,9 @@ def test_options_that_do_not_go_together_are_refused(bench: Any, tmp_path: Path)
     with pytest.raises(PlanError, match="--checkpoint-every needs a folder"):
         Driver().check(bench.plan(CELL, checkpoint_every=4))
     with pytest.raises(PlanError, match="there is none yet, and none is written"):
-        Driver().check(bench.plan(CELL, checkpoint=str(tmp_path)))
+        Driver().check(bench.plan(CELL, checkpoint=str(tmp_path / "new")))
+    Driver().check(bench.plan(CELL, checkpoint=str(tmp_path / "new"), checkpoint_every=4))
+    assert not (tmp_path / "new").exists()
     (tmp_path / "file").touch()
     with pytest.raises(PlanError, match="cannot be written to: "):
         Driver().check(bench.plan(CELL, checkpoint=str(tmp_path / "file"), checkpoint_every=4))
@@ -129,7 +133,7 @@ def test_a_full_disk_ends_the_run_and_leaves_what_was_whole(
     with pytest.raises(RunError, match=r"checkpoint of clock 8 cannot be written to .*: No space left on device"):
         run(bench, tmp_path, 10**6, servers=2)
     monkeypatch.undo()
-    assert checkpoints.prepare(str(tmp_path)) == 4
+    assert (checkpoints.find(str(tmp_path)) or {})["clock"] == 4
     assert run(bench, tmp_path, 6, servers=2).returned == ([4, 5],) * 3
     assert not list(tmp_path.rglob(".*"))
 
@@ -139,3 +143,99 @@ def test_a_file_that_is_gone_is_named(bench: Any, tmp_path: Path) -> None:
     (tmp_path / "clock-00000004" / "1.part-0.parquet").unlink()
     with pytest.raises((RunError, UserCodeError), match=r"is damaged: .*1\.part-0\.parquet"):
         run(bench, tmp_path, 6, servers=2)
+
+
+LATER = """
+    def train(ps):
+        a = ps.table("a", shape=4, optimizer=pai.Adagrad(lr=0.5), init=1.0)
+        for clock in ps.clocks(until):
+            a.push(a.pull())
+            if clock == first:
+                b = ps.table("b", sparse=True, optimizer=pai.Adagrad(lr=0.5), init=1.0)
+            if clock >= first:
+                b.push([1, 2], b.pull([1, 2]))
+"""
+
+
+def test_a_table_that_was_declared_after_it_begins_fresh(bench: Any, tmp_path: Path) -> None:
+    whole = bench.run(LATER, bench.context(until=6, first=3))
+    options = {"checkpoint": str(tmp_path), "checkpoint_every": 2}
+    bench.run(LATER, bench.context(until=3, first=3), **options)
+    assert [table["spec"]["name"] for table in checkpoints.find(str(tmp_path))["tables"]] == ["a"]
+    resumed = bench.run(LATER, bench.context(until=6, first=3), **options)
+    assert np.array_equal(resumed.tables["a"], whole.tables["a"])
+    assert np.array_equal(resumed.tables["b"][1], whole.tables["b"][1])
+
+
+@pytest.mark.parametrize("servers", [1, 3])
+def test_a_table_that_is_not_declared_again_yet_is_kept(bench: Any, tmp_path: Path, servers: int) -> None:
+    options = {"checkpoint": str(tmp_path), "checkpoint_every": 1}
+    bench.run(LATER, bench.context(until=2, first=1), **options)
+    for until in (3, 4):  # in the first of these runs it is not declared at all
+        bench.run(LATER, bench.context(until=until, first=10), servers=servers, **options)
+        manifest = checkpoints.find(str(tmp_path))
+        clocks = {table["spec"]["name"]: table["clock"] for table in manifest["tables"]}
+        assert (manifest["clock"], clocks) == (until, {"a": until, "b": 2})
+    resumed = bench.run(LATER, bench.context(until=6, first=5), servers=servers, **options)
+    straight = bench.run(LATER, bench.context(until=2, first=0))
+    assert np.array_equal(resumed.tables["b"][1], straight.tables["b"][1])  # two of its clocks in all
+    assert [path.name for path in tmp_path.glob("clock-*")] == ["clock-00000006"]
+
+
+def test_only_tables_that_all_partitions_have_are_published(tmp_path: Path) -> None:
+    a, b = ({"number": number, "spec": {"name": name}} for number, name in enumerate("ab"))
+    checkpoints.publish(str(tmp_path), 4, [[a], [a]])
+    checkpoints.publish(str(tmp_path), 8, [[a, b], [a]])
+    assert [table["spec"]["name"] for table in checkpoints.find(str(tmp_path))["tables"]] == ["a"]
+
+
+def test_a_slow_disk_does_not_hold_up_the_clocks(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish, begun, far, waited = checkpoints.publish, threading.Event(), threading.Event(), []
+
+    def slow(*told: Any) -> None:
+        begun.set()
+        waited.append(far.wait(5))
+        publish(*told)
+
+    monkeypatch.setattr(checkpoints, "publish", slow)
+    cell = """
+        def train(ps):
+            w = ps.table("w", shape=3, optimizer=pai.SGD(lr=0.1))
+            for clock in ps.clocks():
+                w.push(w.pull())
+                if clock == 4:
+                    begun.wait(5)
+                if clock == 7:
+                    far.set()
+    """
+    bench.run(
+        cell, bench.context(begun=begun, far=far), checkpoint=str(tmp_path), checkpoint_every=4, until="epoch >= 8"
+    )
+    assert set(waited) == {True}
+    assert (checkpoints.find(str(tmp_path)) or {})["clock"] == 8
+    assert [path.name for path in tmp_path.glob("clock-*")] == ["clock-00000008"]
+
+
+def test_a_run_that_goes_on_counts_what_it_skips_itself(bench: Any, tmp_path: Path) -> None:
+    cell = """
+        def train(ps):
+            w = ps.table("w", shape=3, optimizer=pai.SGD(lr=0.1))
+            for clock in ps.clocks(until):
+                w.push(w.pull() + (float("nan") if clock < 4 else 0))
+    """
+    skipped = []
+    for until in (4, 8):
+        options = {"checkpoint": str(tmp_path), "checkpoint_every": 4, "nan": "skip"}
+        result = bench.run(cell, bench.context(until=until), workers=1, servers=2, **options)
+        skipped.append(sum(shard["skipped"] for shard in result.shards))
+    assert skipped == [12, 0]
+
+
+def test_two_runs_do_not_write_to_one_folder_at_once(bench: Any, tmp_path: Path) -> None:
+    run(bench, tmp_path / "c", 4, servers=1)
+    for other in (4, 0):
+        with checkpoints.claim(Saving(str(tmp_path / "c"), other)), pytest.raises(PlanError, match="another run uses"):
+            run(bench, tmp_path / "c", 5, servers=1)
+    with checkpoints.claim(Saving(str(tmp_path / "c"))):  # two that only read may
+        assert run(bench, tmp_path / "c", 5, servers=1, checkpoint_every=0).returned == ([4],) * 3
+    assert run(bench, tmp_path / "c", 6, servers=1).returned == ([4, 5],) * 3

@@ -62,6 +62,22 @@ def test_a_push_sent_again_is_done_once_and_acknowledged_again() -> None:
     assert (weight(partition), done) == (3, [1, 2, 1, 2, 3])
 
 
+def test_what_was_left_out_of_a_push_is_counted_once_and_by_copies_too() -> None:
+    partition, follower = primary(), Follower()
+    partition.attach(follower, required=False)
+    for _ in range(2):
+        header = Header(Op.PUSH, sequence=1, keys=1)
+        partition.push(0, (7, 0), header, np.array([1]), np.array([1]), lambda index: None, skipped=3)
+    assert partition.shards[0].skipped == 3
+    copy = Partition(0, make, False)
+    copy.declare(0, SPEC, lambda index: None)
+    copy.source = source = object()
+    left_out, push = follower.passed
+    copy.follow(source, left_out, None, None, lambda index: None)
+    copy.follow(source, push, np.array([1]), np.array([1]), lambda index: None)
+    assert (copy.shards[0].skipped, copy.index) == (3, partition.index)
+
+
 def test_numbers_wrap() -> None:
     partition, done = primary(), []
     partition._last[7] = (0, MASK - 1)
@@ -124,6 +140,27 @@ def test_a_copy_is_the_whole_and_knows_what_was_done() -> None:
     for partition in (first, second):
         partition.apply_until(2)
         assert weight(partition) == 2
+
+
+def test_a_copy_is_not_restored_from_a_checkpoint() -> None:
+    first, restored = primary(), []
+    second = Partition(0, make, False, 0, lambda shard, partition: restored.append(shard.spec.name))
+    second.source = source = object()
+    with first.lock:
+        described, arrays = first.snapshot()
+    second.load(source, described, arrays, lambda index: None)
+    assert (second.settled, restored) == ({0}, [])
+    second.declare(1, TableSpec.declare("v", 3, None, False, "int64", None, 0), lambda index: None)
+    assert (second.settled, restored) == ({0, 1}, ["v"])
+
+
+def test_a_table_is_settled_once_the_follower_has_it() -> None:
+    partition = Partition(0, make, False)
+    partition.attach(Follower(), required=True)
+    partition.declare(0, SPEC, lambda index: None)
+    assert partition.settled == set()
+    partition.confirm(partition.index)
+    assert partition.settled == {0}
 
 
 def test_a_link_that_is_replaced_while_it_catches_up_makes_nobody_wait() -> None:

@@ -284,11 +284,11 @@ def test_wild_gradients_stop_or_are_skipped() -> None:
     with pytest.raises(RunError, match=r"table 'e': worker rank 2 pushed .* in clock 7 \(key 8, 2 of 3 rows\)"):
         SparseTable(declared, None).finite(array([4, 8, 9]), gradient, 2, 7)
     table = SparseTable(declared, None, nan="skip")
-    keys, kept = table.finite(array([4, 8, 9]), gradient, 2, 7)
+    keys, kept, skipped = table.finite(array([4, 8, 9]), gradient, 2, 7)
     assert keys is not None
     assert keys.tolist() == [4]
     assert kept.tolist() == [[1, 2]]
-    assert table.usage()["skipped"] == 2
+    assert skipped == 2
     for dtype in ("float16", "bfloat16", "float64"):
         table = SparseTable(spec(dtype=dtype), None, nan="skip")
         largest = 6e4 if dtype == "float16" else 1e38
