@@ -49,13 +49,12 @@ def offer(channel: Channel) -> Channel:
         ChannelClosed: The peer has ended.
     """
     if not _wanted():
-        channel.send_json(_SHARE, {})
-        channel.receive_json(channel.receive())
-        return channel
-    descriptor = os.memfd_create("paibook-channel")
+        return _offer_nothing(channel)
     try:
-        os.ftruncate(descriptor, _MEMORY_BYTES)
-        memory = mmap.mmap(descriptor, _MEMORY_BYTES)
+        descriptor, memory = _memory()
+    except OSError:  # no descriptors left, or no memory
+        return _offer_nothing(channel)
+    try:
         nonce = secrets.token_bytes(_NONCE_BYTES)
         memory[_NONCE : _NONCE + _NONCE_BYTES] = nonce
         channel.send_json(_SHARE, {"pid": os.getpid(), "descriptor": descriptor, "nonce": nonce.hex()})
@@ -63,6 +62,22 @@ def offer(channel: Channel) -> Channel:
     finally:
         os.close(descriptor)
     return _shared(channel, memory, 0) if accepted else channel
+
+
+def _offer_nothing(channel: Channel) -> Channel:
+    channel.send_json(_SHARE, {})
+    channel.receive_json(channel.receive())
+    return channel
+
+
+def _memory() -> tuple[int, mmap.mmap]:
+    descriptor = os.memfd_create("paibook-channel")
+    try:
+        os.ftruncate(descriptor, _MEMORY_BYTES)
+        return descriptor, mmap.mmap(descriptor, _MEMORY_BYTES)
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def take_up(channel: Channel) -> Channel:
@@ -94,6 +109,8 @@ def _opened(pid: int, descriptor: int, nonce: str) -> mmap.mmap | None:
         return None
     try:
         memory = mmap.mmap(own, _MEMORY_BYTES)
+    except OSError:
+        return None
     finally:
         os.close(own)
     return memory if memory[_NONCE : _NONCE + _NONCE_BYTES] == bytes.fromhex(nonce) else None
@@ -190,13 +207,17 @@ class SharedStream:
         return self.at_hand()
 
     def after_poll(self) -> bool:
-        """See ``Stream``; takes the bytes that wake out of the socket."""
-        try:
-            ended = not self._socket.recv(64, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            ended = False
-        except OSError:
-            ended = True
+        """See ``Stream``; takes the bytes that wake out of the socket, unless the other thread is about to."""
+        ended = False
+        with self._sleeping:
+            if not self._asleep:
+                try:
+                    ended = not self._socket.recv(64, socket.MSG_DONTWAIT)
+                    self._wakes += 1  # what was sent to the other thread is taken: it must look, and not sleep
+                except BlockingIOError:
+                    pass
+                except OSError:
+                    ended = True
         return ended or self.at_hand()
 
     def fileno(self) -> int:
@@ -264,19 +285,21 @@ class SharedStream:
 
         Of two threads, one sleeps on the socket and wakes the other.
         """
-        with self._sleeping:
-            while self._asleep and self._wakes == wakes:
-                self._sleeping.wait()
-            if self._wakes != wakes:
-                return True
-            self._asleep = True
-        alive = False
+        alive = mine = False
         try:
+            with self._sleeping:
+                while self._asleep and self._wakes == wakes:
+                    self._sleeping.wait()
+                if self._wakes != wakes:
+                    return True
+                mine = True  # first: an interrupt may come between any two
+                self._asleep = True
             alive = bool(self._socket.recv(64))
         except OSError:
             pass
         finally:
-            self._woken()
+            if mine:
+                self._woken()
         return alive
 
     def _woken(self) -> None:

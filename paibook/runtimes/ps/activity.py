@@ -27,18 +27,28 @@ class Activity:
         self._hot: Counter[tuple[str, int]] = Counter()
         self._sampled = 0
 
-    def pulled(self, rank: int, table: str, keys: NDArray[np.int64] | None, rows: NDArray[Any], staleness: int) -> None:
-        """A worker has been given rows."""
+    def pulled(
+        self,
+        rank: int,
+        table: str,
+        keys: NDArray[np.int64] | None,
+        rows: NDArray[Any],
+        staleness: int,
+        first: int = 0,
+    ) -> None:
+        """A worker has been given rows; ``keys`` are counted from row ``first`` of the table."""
         with self._lock:
             self._pulls += 1
-            self._count(rank, table, keys, len(rows), 1, rows.nbytes)
+            self._count(rank, table, keys, first, len(rows), 1, rows.nbytes)
             self._staleness.setdefault(table, Counter())[max(0, staleness)] += 1
 
-    def pushed(self, rank: int, table: str, keys: NDArray[np.int64] | None, gradient: NDArray[Any]) -> None:
-        """A worker has pushed."""
+    def pushed(
+        self, rank: int, table: str, keys: NDArray[np.int64] | None, gradient: NDArray[Any], first: int = 0
+    ) -> None:
+        """A worker has pushed; for ``first`` see ``pulled``."""
         with self._lock:
             self._pushes += 1
-            self._count(rank, table, keys, len(gradient), 0, gradient.nbytes)
+            self._count(rank, table, keys, first, len(gradient), 0, gradient.nbytes)
 
     def to_wire(self) -> dict[str, Any]:
         """As a JSON-able value.
@@ -59,7 +69,7 @@ class Activity:
             }
 
     def _count(
-        self, rank: int, table: str, keys: NDArray[np.int64] | None, rows: int, direction: int, size: int
+        self, rank: int, table: str, keys: NDArray[np.int64] | None, first: int, rows: int, direction: int, size: int
     ) -> None:
         self._keys += rows
         self._bytes.setdefault(rank, [0, 0])[direction] += size
@@ -67,6 +77,6 @@ class Activity:
             step = max(1, len(keys) // SAMPLED_KEYS)
             chosen = keys[random.randrange(step) :: step].tolist()
             self._sampled += len(chosen)
-            self._hot.update((table, key) for key in chosen)
+            self._hot.update((table, first + key) for key in chosen)
             if len(self._hot) > MOST_KEYS:
                 self._hot = Counter(dict(self._hot.most_common(MOST_KEYS // 2)))

@@ -53,14 +53,14 @@ class Options:
         """
         asked = plan.options
         return cls(
-            Consistency.parse(asked.get("consistency", "bsp"), asked.get("staleness", 0)),
-            Until.parse(str(asked["until"])) if asked.get("until") else None,
-            "should_stop" in plan.program.names(),
-            _wanted(plan, workers),
-            _replicas(plan),
-            int(asked.get("max_restarts", MAX_RESTARTS)),
-            _saving(plan),
-            _nan(plan),
+            consistency=Consistency.parse(asked.get("consistency", "bsp"), asked.get("staleness", 0)),
+            until=Until.parse(str(asked["until"])) if asked.get("until") else None,
+            should_stop="should_stop" in plan.program.names(),
+            wanted=_wanted(plan, workers),
+            replicas=_replicas(plan),
+            max_restarts=_max_restarts(plan),
+            nan=_nan(plan),
+            saving=_saving(plan),  # last: it makes the folder, which what is refused must not leave behind
         )
 
     @property
@@ -90,6 +90,13 @@ def _nan(plan: Plan) -> str:
     if asked not in ("stop", "skip"):
         raise PlanError(f"--nan takes stop or skip; got {asked!r}")
     return str(asked)
+
+
+def _max_restarts(plan: Plan) -> int:
+    asked = plan.options.get("max_restarts", MAX_RESTARTS)
+    if isinstance(asked, bool) or not isinstance(asked, int) or asked < 0:
+        raise PlanError(f"--max-restarts takes a whole number, 0 or more; got {asked!r}")
+    return asked
 
 
 def _replicas(plan: Plan) -> int:

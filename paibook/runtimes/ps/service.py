@@ -138,7 +138,12 @@ class Service:
     def _answer_observer(self, channel: Channel) -> NoReturn:
         while True:
             header = channel.receive()
-            channel.send_json(Header(Op.OK, sequence=header.sequence), self.described())
+            try:
+                told = self.described()
+            except Exception as error:  # whoever only looks must not end the run
+                log.warning("%s could not say how it stands: %s", self.name, error)
+                raise ChannelClosed(str(error)) from error
+            channel.send_json(Header(Op.OK, sequence=header.sequence), told)
 
     def _answer(self, channel: Channel) -> None:
         header = channel.receive()

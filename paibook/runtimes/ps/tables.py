@@ -38,11 +38,13 @@ class Shard:
         nan: What a gradient with NaN or an infinity does: ``"stop"`` the run, or ``"skip"`` that row.
 
     Attributes:
+        first: The row of the table from which its keys are counted.
         skipped: Rows of gradients dropped under ``"skip"``.
     """
 
     def __init__(self, spec: TableSpec, update: Callable[..., Any] | None, rows: int, nan: str = "stop") -> None:
         self.spec = spec
+        self.first = 0
         self.lock = threading.RLock()
         self.skipped = 0
         self._nan = nan
@@ -328,10 +330,19 @@ class DenseTable(Shard):
         nan: str = "stop",
     ) -> None:
         mine = row_ranges(spec.shape[0], servers)[rank]
-        super().__init__(spec, update, len(mine), nan)
-        self._first = mine.start
-        rows = np.arange(mine.start, mine.stop, dtype=np.int64)
-        self._weights[...] = self._init.fill(rows, spec.width, spec.dtype)
+        try:
+            super().__init__(spec, update, len(mine), nan)
+            rows = np.arange(mine.start, mine.stop, dtype=np.int64)
+            self._weights[...] = self._init.fill(rows, spec.width, spec.dtype)
+        except TableError:
+            raise
+        except (MemoryError, OverflowError, ValueError) as error:  # NumPy says in three ways that it is too large
+            part = (mine.stop - mine.start) * spec.row_bytes / 2**30
+            raise TableError(
+                f"its {spec.shape[0]} rows do not fit into memory: the weights alone of one of {servers} servers take "
+                f"{part:.4g} GiB. Give it more servers or fewer rows, or declare it sparse"
+            ) from error
+        self.first = mine.start
         self._budget = budget
         if budget is not None:
             budget.take(id(self), self.usage()["bytes_in_memory"])
@@ -351,7 +362,7 @@ class DenseTable(Shard):
             raise TableError(f"table {self.spec.name!r}: a row number outside this shard of {self.rows} rows")
 
     def _named(self, key: int) -> str:
-        return f"row {self._first + key}"
+        return f"row {self.first + key}"
 
     def _read_rows(self, keys: Keys) -> Array:
         self._check(keys)

@@ -77,7 +77,7 @@ class WorkerLink:
             self._refuse(header, error)
             return
         staleness = header.clock - slowest
-        self._server.activity.pulled(self._rank, shard.spec.name, keys, rows, staleness)
+        self._server.activity.pulled(self._rank, shard.spec.name, keys, rows, staleness, shard.first)
         sent = encode(header.flags & FILTERS, rows) if header.flags & FILTERS else [rows]
         self._send(Header(Op.OK, sequence=header.sequence, clock=slowest), *sent)
 
@@ -85,7 +85,7 @@ class WorkerLink:
         partition, number, shard = self._shard(header)
         keys = self._known.receive(header, self._channel)
         gradient = receive_gradient(self._channel, header, shard, keys)
-        self._server.activity.pushed(self._rank, shard.spec.name, keys, gradient)
+        self._server.activity.pushed(self._rank, shard.spec.name, keys, gradient, shard.first)
         keys, gradient, skipped = shard.finite(keys, gradient, self._rank, header.clock)
         worker = (self._rank, self._incarnation)
         answer = Header(Op.ACK, table=partition.number, sequence=header.sequence)

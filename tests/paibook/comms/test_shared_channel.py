@@ -91,6 +91,66 @@ def test_two_threads_of_each_side_send_and_receive_at_once(sockets: tuple[Channe
     assert sorted(sums) == sorted(2 * [(number, int(frame.sum())) for number in range(30)])
 
 
+def test_a_thread_that_polls_takes_no_wake_up_from_one_that_sends(sockets: tuple[Channel, Channel]) -> None:
+    left, right = both(sockets)
+    stream, frame, over = left.stream, np.zeros(RING_BYTES, np.uint8), threading.Event()
+    assert isinstance(stream, SharedStream)
+
+    def poll() -> None:
+        while not over.is_set():
+            stream.after_poll()
+
+    def read() -> None:
+        for _ in range(200):
+            right.receive_array(right.receive().length, np.uint8)
+
+    def send() -> None:
+        for _ in range(200):
+            left.send(Header(1), frame)
+
+    threads = [threading.Thread(target=act, daemon=True) for act in (poll, read, send)]
+    for thread in threads:
+        thread.start()
+    threads[2].join(20)
+    stuck = threads[2].is_alive()
+    over.set()
+    assert not stuck
+
+
+def test_an_interrupt_before_sleeping_frees_the_other_thread(
+    sockets: tuple[Channel, Channel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, right = both(sockets)
+    stream = left.stream
+    assert isinstance(stream, SharedStream)
+
+    class Interrupted(threading.Condition):
+        def __exit__(self, *error: object) -> None:
+            super().__exit__(*error)
+            if stream._asleep:
+                monkeypatch.undo()
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(stream, "_sleeping", Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        left.receive()
+    right.send(Header(7))
+    assert left.receive().op == 7
+
+
+def test_without_descriptors_the_socket_stays(
+    sockets: tuple[Channel, Channel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(name: str) -> int:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(shared_channel.os, "memfd_create", none_left)
+    left, right = both(sockets)
+    assert not isinstance(left.stream, SharedStream)
+    left.send(Header(3))
+    assert right.receive().op == 3
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_what_goes_in_comes_out(sockets: tuple[Channel, Channel], seed: int) -> None:
     client, server = both(sockets)

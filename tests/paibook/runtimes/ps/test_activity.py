@@ -86,6 +86,21 @@ CELL = """
 """
 
 
+def test_hot_rows_of_a_dense_table_have_the_tables_numbers(bench: Any) -> None:
+    summaries: list[Any] = []
+    context = bench.context()
+    context.summarise = summaries.append
+    cell = """
+        def train(ps):
+            w = ps.table("w", shape=10, optimizer=pai.SGD(0.1))
+            for epoch in ps.clocks(8):
+                w.push([8], [1.0])
+                w.pull([8])
+    """
+    bench.run(cell, context, workers=1, servers=2)
+    assert [hot[:2] for hot in summaries[0]["hot"]] == [["w", 8]]
+
+
 def test_a_run_is_pictured_while_it_goes_on_and_at_its_end(bench: Any) -> None:
     seen: list[Any] = []
     summaries: list[Any] = []

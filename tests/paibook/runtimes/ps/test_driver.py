@@ -105,6 +105,11 @@ def test_a_cell_that_fails_before_train(bench: Any, top: str) -> None:
         ("w.pull([0.5])", "table 'w': keys must be integers in one dimension; got float64"),
         ("w.pull([[1]])", "of shape (1, 1)"),
         ("ps.table('w', shape=5, dtype='float64', optimizer=pai.SGD(lr=1.0))", "now shape (5,) instead of (4,)"),
+        (
+            "ps.table('b', shape=10**14, optimizer=pai.SGD())",
+            "table 'b': its 100000000000000 rows do not fit into memory",
+        ),
+        ("ps.table('b', shape=10**20, optimizer=pai.SGD())", "of one of 2 servers take 1.863e+11 GiB"),
         ("ps.table('v', shape=5)", "table 'v': it has no optimizer"),
         ("ps.table('e', sparse=True, optimizer=pai.SGD()).pull()", "table 'e' is sparse: pull() without keys"),
         ("ps.table('e', sparse=True, optimizer=pai.SGD()).pull([2**63])", "keys must fit int64"),
@@ -252,6 +257,8 @@ def test_a_pull_that_cannot_be_is_refused_before_training(bench: Any) -> None:
         ({"consistency": "bps"}, "--consistency takes bsp, ssp or asp; got 'bps'"),
         ({"consistency": "ssp", "staleness": -1}, "--staleness takes"),
         ({"until": "loss <"}, "--until 'loss <'"),
+        ({"max_restarts": -1}, "--max-restarts takes a whole number, 0 or more; got -1"),
+        ({"max_restarts": "x"}, "--max-restarts takes a whole number, 0 or more; got 'x'"),
         ({"pull": ("w@3",)}, "--pull w@3: there are ranks 0 to 2"),
         ({"pull": ("w 1",)}, "--pull takes variable names"),
     ],
@@ -259,6 +266,14 @@ def test_a_pull_that_cannot_be_is_refused_before_training(bench: Any) -> None:
 def test_plans_refused_before_anything_starts(bench: Any, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(PlanError, match=message):
         Driver().check(bench.plan(loop(), **changes))
+
+
+@pytest.mark.parametrize("options", [{}, {"checkpoint_every": 2, "nan": "never"}])
+def test_a_refused_plan_leaves_no_folder(bench: Any, options: dict[str, Any]) -> None:
+    folder = bench.directory / "saved"
+    with pytest.raises(PlanError, match=r"none is written without|--nan takes"):
+        Driver().check(bench.plan(loop(), checkpoint=str(folder), **options))
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize(

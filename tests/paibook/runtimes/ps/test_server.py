@@ -151,6 +151,19 @@ def test_many_unawaited_pushes_do_not_block(serving: Serving) -> None:
     ps.close()
 
 
+def test_a_question_that_cannot_be_answered_ends_only_the_observer(
+    serving: Serving, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving.server, "described", lambda: 1 / 0)
+    observer = take_up(wire.connect(serving.address, TOKEN))
+    observer.send_json(Header(Op.JOIN), {"role": "observer"})
+    observer.send(Header(Op.STATUS))
+    with caplog.at_level(logging.WARNING), pytest.raises(ChannelClosed):
+        observer.receive()
+    assert "server rank 0 could not say how it stands: division by zero" in caplog.text
+    assert serving.works()
+
+
 def test_an_operation_that_is_not_one_ends_the_run_with_a_reason(serving: Serving) -> None:
     channel = take_up(wire.connect(serving.address, TOKEN))
     channel.send(Header(Op.JOIN), b'{"role": "worker", "rank": 0, "incarnation": 0}')
