@@ -100,11 +100,11 @@ def newsgroups(part: str, count: int) -> list[str]:
 
 def test_topics_of_newsgroups(session: Session) -> None:
     vectorizer = CountVectorizer(stop_words="english", min_df=5)
-    X = vectorizer.fit_transform(newsgroups("train", 2000))
+    X = vectorizer.fit_transform(newsgroups("train", 1200))
     cut, known = vectorizer.build_analyzer(), vectorizer.vocabulary_
     texts, unseen = (
         [[word for word in cut(post) if word in known] for post in newsgroups(part, count)]
-        for part, count in (("train", 2000), ("test", 700))
+        for part, count in (("train", 1200), ("test", 400))
     )
     model = pai.LatentDirichletAllocation(20, min_count=1)
     ours = train(model, texts, workers=2, servers=2, session=session).perplexity(unseen)
