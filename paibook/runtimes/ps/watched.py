@@ -1,4 +1,4 @@
-"""The metrics a stop condition looks at, on their way from each worker's ``pai.log`` to server 0's decision.
+"""The metrics a stop condition looks at, on their way from each worker's ``pai.log`` to the coordinator's decision.
 
 They travel with the worker's own CLOCK message, so that a decision is about the clock that has just ended; the run's
 metric stream, which is batched and late, has no part in it.
