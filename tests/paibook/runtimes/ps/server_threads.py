@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,17 +19,26 @@ from paibook.runtimes.ps.messages import CoordinatorJob, Scene, ServerJob, Worke
 from paibook.runtimes.ps.server import Server
 from paibook.runtimes.ps.service import Service
 
+Updates = Mapping[int, Callable[[Any, Any], Any]]  # by server rank
+
+
+def _add(weight: Any, grad: Any) -> Any:
+    return weight + grad
+
 
 class ServerThreads:
-    """The servers of one run; their tables add what is pushed."""
+    """The servers of one run; their tables add what is pushed, unless a server's ``updates`` do otherwise."""
 
-    def __init__(self, consistency: Consistency, workers: int, servers: int) -> None:
-        self._scene = Scene("r", Program(""), {}, {}, workers, servers, consistency, wire.new_token())
+    def __init__(
+        self, consistency: Consistency, workers: int, servers: int, replicas: int = 0, updates: Updates | None = None
+    ) -> None:
+        token = wire.new_token()
+        self._scene = Scene("r", Program(""), {}, {}, workers, servers, consistency, token, replicas=replicas)
         self._listeners = [wire.listen() for _ in range(servers + 1)]
         self._address = self._listeners[0].getsockname()
         coordinator = Coordinator(CoordinatorJob(self._scene), self._listeners[0])
         self._services: list[Service] = [coordinator] + [
-            Server(ServerJob(self._scene, rank, self._address), listener, lambda weight, grad: weight + grad)
+            Server(ServerJob(self._scene, rank, self._address), listener, (updates or {}).get(rank, _add))
             for rank, listener in enumerate(self._listeners[1:])
         ]
         self._threads = [threading.Thread(target=self._serve, args=(service,)) for service in self._services]
@@ -42,6 +52,15 @@ class ServerThreads:
 
     def connect(self, rank: int) -> ParameterServer:
         return ParameterServer(WorkerJob(self._scene, self._address), rank)
+
+    def wait_for_copies(self) -> None:
+        """Until every partition has its backups."""
+        coordinator = self._services[0]
+        assert isinstance(coordinator, Coordinator)
+        end = time.monotonic() + 10
+        while (view := coordinator.ledger.view) is None or not all(view.backups):
+            assert time.monotonic() < end
+            time.sleep(0.01)
 
     def train(self, train: Callable[[ParameterServer], Any]) -> list[Any]:
         """Run a function on every worker; what each returns."""
@@ -68,8 +87,14 @@ class ServerThreads:
 
 
 @contextlib.contextmanager
-def serving(consistency: Consistency, workers: int = 1, servers: int = 1) -> Iterator[ServerThreads]:
-    threads = ServerThreads(consistency, workers, servers)
+def serving(
+    consistency: Consistency,
+    workers: int = 1,
+    servers: int = 1,
+    replicas: int = 0,
+    updates: Updates | None = None,
+) -> Iterator[ServerThreads]:
+    threads = ServerThreads(consistency, workers, servers, replicas, updates)
     try:
         yield threads
     finally:
