@@ -12,6 +12,7 @@ import numpy as np
 from paibook.clusters.contract import Event, OnEvent
 from paibook.comms.shared_channel import take_up
 from paibook.comms.wire import Channel, ChannelClosed, HandshakeError, Header, Security, connect
+from paibook.runtimes.ps.ending import receive
 from paibook.runtimes.ps.messages import COORDINATOR_MIME, Op
 from paibook.runtimes.ps.shards import TableSpec
 from paibook.runtimes.ps.views import Address, View
@@ -154,7 +155,7 @@ class Control:
             if self._coordinator is None:
                 self._coordinator = self._join(self._address)
             self._coordinator.send_json(Header(op), value)
-            header = self._coordinator.receive()
+            header = receive(self._coordinator)
             return self._coordinator.receive_json(header) if header.length else None
         except (ChannelClosed, HandshakeError) as error:
             if self._coordinator is not None:
@@ -179,7 +180,7 @@ class Control:
         try:
             channel = self._opened(take_up(connected))
             channel.send(Header(Op.JOIN), json.dumps({"role": "driver", "rank": -1}).encode())
-            channel.receive()
+            receive(channel)
         except BaseException:
             self._end(channel)
             raise

@@ -20,6 +20,7 @@ from paibook.errors import RunError
 from paibook.runtimes.ps import checkpoints
 from paibook.runtimes.ps.board import ClockBoard
 from paibook.runtimes.ps.definitions import defined
+from paibook.runtimes.ps.ending import say_over
 from paibook.runtimes.ps.holdups import HOLDUP_MIME, Holdup
 from paibook.runtimes.ps.ledger import Ledger
 from paibook.runtimes.ps.messages import COORDINATOR_MIME, CoordinatorJob, Op
@@ -269,14 +270,6 @@ class Coordinator(Service):
             except OSError as error:
                 raise checkpoints.unwritable(saving.folder, clock, error) from error
             self.ledger.write("checkpoint", clock=clock)
-
-
-def say_over(channel: Channel) -> None:
-    """Tell a peer, as far as it still listens, that the run is over."""
-    try:
-        channel.send(Header(Op.SHUTDOWN))
-    except ChannelClosed:
-        pass
 
 
 def _rule(job: CoordinatorJob, should_stop: Callable[[Status], Any] | None) -> StopRule | None:

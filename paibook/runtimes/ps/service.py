@@ -12,8 +12,10 @@ import time
 from abc import abstractmethod
 from typing import Any, NoReturn
 
+from numpy.typing import NDArray
+
 from paibook.comms.shared_channel import offer
-from paibook.comms.wire import Channel, ChannelClosed, HandshakeError, Header, Security, accept
+from paibook.comms.wire import Channel, ChannelClosed, HandshakeError, Header, Security, Stream, accept
 from paibook.errors import PaibookError, RunError
 from paibook.program import capture_error
 from paibook.runtimes.ps.messages import Op
@@ -142,7 +144,7 @@ class Service:
     def _greet(self, sock: socket.socket, address: tuple[str, int]) -> None:
         """One connection, from its first byte to its last; nothing it sends may end the process by accident."""
         try:
-            channel = offer(accept(sock, self.token, security=self.security))
+            channel = LockedChannel(offer(accept(sock, self.token, security=self.security)).stream)
         except (HandshakeError, ChannelClosed) as error:
             if not self.over:
                 log.warning("dropped a connection from %s:%s: %s", *address[:2], error)
@@ -185,6 +187,19 @@ class Service:
             self.attend_driver(channel, header.sequence)
         finally:
             self.end(RunError("the notebook's side of the run is gone"))
+
+
+class LockedChannel(Channel):
+    """A channel to which any thread may send, one frame at a time: the run may end while another is sent."""
+
+    def __init__(self, stream: Stream) -> None:
+        super().__init__(stream)
+        self._sending = threading.Lock()
+
+    def send(self, header: Header, *buffers: NDArray[Any] | bytes) -> None:
+        """See ``Channel``."""
+        with self._sending:
+            super().send(header, *buffers)
 
 
 class _Stop(BaseException):

@@ -29,7 +29,7 @@ class WorkerLink:
 
     Args:
         server: Whose link it is.
-        channel: To the worker, which has joined.
+        channel: To the worker, which has joined; several threads may send to it.
         rank, incarnation: The worker's.
     """
 
@@ -40,7 +40,6 @@ class WorkerLink:
         self._incarnation = incarnation
         self._known = ReceivedKeys()
         self._stable = server.scene.consistency.buffers
-        self._sending = threading.Lock()
         self._acknowledger = Acknowledger(self._send)  # for the chains' threads
         self._thread = 0  # our own
         self._do: dict[int, Callable[[Header], None]] = {
@@ -131,12 +130,10 @@ class WorkerLink:
         self._send_message(Header(Op.ERROR, sequence=header.sequence), error)
 
     def _send_message(self, header: Header, error: TableError) -> None:
-        with self._sending:
-            self._channel.send_json(header, {"message": str(error)})
+        self._channel.send_json(header, {"message": str(error)})
 
     def _send(self, header: Header, *buffers: NDArray[Any]) -> None:
-        with self._sending:
-            self._channel.send(header, *buffers)
+        self._channel.send(header, *buffers)
 
     def _tell(self, header: Header) -> None:
         """From any thread: whoever acknowledges does not care whether the worker lives, or reads."""
