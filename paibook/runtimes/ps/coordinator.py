@@ -10,7 +10,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -82,7 +82,7 @@ class Coordinator(Service):
             job.scene.consistency,
             job.scene.world_size,
             lambda slowest: None,
-            _rule(job, should_stop),
+            _rule(job, should_stop, ledger.best, self._improved),
             job.watched,
             job.scene.clock,
             lambda reason: ledger.write("stop", reason=reason),
@@ -160,6 +160,10 @@ class Coordinator(Service):
         with self.board.changed:
             self.ledger.free((rank, incarnation))
             self.board.changed.notify_all()
+
+    def _improved(self, of: str, value: float, clock: int) -> None:
+        with self.board.changed:
+            self.ledger.note("best", of=of, value=value, clock=clock)
 
     def _status(self) -> dict[str, Any]:
         with self.board.changed:
@@ -272,9 +276,14 @@ class Coordinator(Service):
             self.ledger.write("checkpoint", clock=clock)
 
 
-def _rule(job: CoordinatorJob, should_stop: Callable[[Status], Any] | None) -> StopRule | None:
+def _rule(
+    job: CoordinatorJob,
+    should_stop: Callable[[Status], Any] | None,
+    best: Mapping[str, tuple[float, int]],
+    improved: Callable[[str, float, int], None],
+) -> StopRule | None:
     until = None if job.until is None else Until.parse(job.until)
-    return None if until is None and should_stop is None else StopRule(until, should_stop)
+    return None if until is None and should_stop is None else StopRule(until, should_stop, best, improved)
 
 
 def _report(place: Place, holdup: Holdup) -> None:
