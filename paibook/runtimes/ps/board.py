@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -29,7 +30,7 @@ class ClockBoard:
         consistency: What a pull may miss.
         world_size: Workers.
         moved: Called with the slowest worker's clock when it has changed, with the board locked.
-        rule: When to stop; the coordinator's alone.
+        rule: When to stop; the coordinator's alone. Asked with the board unlocked.
         watched: The metrics that it looks at; None for all.
         clock: At which the run begins.
         decided: Called with the reason to stop before anybody is told, with the board locked.
@@ -55,6 +56,8 @@ class ClockBoard:
         self._waiting: dict[int, int] = {}  # rank to clock
         self._last_moves = [time.monotonic()] * world_size
         self._means = WatchedMeans(watched)
+        self._undecided: deque[Status] = deque()  # what the rule is still to be asked of, the first perhaps by now
+        self._deciding = False
         self._closed = False
         self._incarnations = [-1] * world_size
         self.changed = threading.Condition(threading.RLock())
@@ -96,6 +99,7 @@ class ClockBoard:
                 self._means.observe(rank, metrics)
                 self._last_moves[rank] = time.monotonic()
                 self._move(self.vector.advance(rank, clock))
+        self._decide()
 
     def goes_on(self, rank: int, clock: int) -> bool:
         """Block until worker ``rank``, which has come to ``clock``, may be told whether training goes on.
@@ -104,7 +108,7 @@ class ClockBoard:
         """
         with self.changed:
             seconds = BARRIER_SECONDS if self._rule is None else math.inf
-            self._wait_as(rank, clock, lambda: answer_tick(self._consistency, self.vector, clock), seconds)
+            self._wait_as(rank, clock, lambda: self._may_go_on(clock), seconds)
             return self.reason is None
 
     def retire(self, rank: int, incarnation: int, metrics: Mapping[str, float] = _NOTHING) -> None:
@@ -113,6 +117,7 @@ class ClockBoard:
             if incarnation >= self._incarnations[rank]:
                 self._means.observe(rank, metrics)
                 self._move(self.vector.retire(rank))
+        self._decide()
 
     def learn(self, clocks: list[int], retired: list[int]) -> None:
         """Take over what another board knows."""
@@ -123,6 +128,7 @@ class ClockBoard:
             for rank in retired:
                 vector = vector.retire(rank)
             self._move(vector)
+        self._decide()
 
     @property
     def waiting(self) -> list[int]:
@@ -155,7 +161,7 @@ class ClockBoard:
                 if time.monotonic() >= end:
                     return
                 holdup = find(self.vector, self._waiting, self._last_moves, time.monotonic())
-                if holdup is not None:
+                if holdup is not None and not self._undecided:  # else the rule holds them up
                     self._report(holdup)
         finally:
             self._waiting.pop(rank, None)
@@ -173,15 +179,38 @@ class ClockBoard:
         if vector.slowest != before.slowest:
             self._moved(vector.slowest)
         if vector.slowest > before.slowest or not self._consistency.buffers:
-            self._decide()
+            self._ask_rule()
         self.changed.notify_all()
 
-    def _decide(self) -> None:
+    def _may_go_on(self, clock: int) -> bool:
+        return answer_tick(self._consistency, self.vector, clock) and not self._undecided
+
+    def _ask_rule(self) -> None:
+        """Have the rule asked of how things stand now."""
         if self._rule is None or self.reason is not None or self.vector.finished:
             return
-        clock = self.vector.slowest
         seconds = 0.0 if self.began is None else time.time() - self.began
-        reason = self._rule.reason(Status(clock, seconds, self._means.values()))
-        if reason is not None:
-            self._decided(reason)
-            self.reason = reason
+        self._undecided.append(Status(self.vector.slowest, seconds, self._means.values()))
+
+    def _decide(self) -> None:
+        """Ask the rule, unless another thread does; unlocked, for the cell's function may take its time."""
+        with self.changed:
+            if self._deciding or self._rule is None:
+                return
+            self._deciding = True
+        while (status := self._next_undecided()) is not None:
+            reason = self._rule.reason(status)
+            with self.changed:
+                self._undecided.popleft()
+                if reason is not None:
+                    self._decided(reason)
+                    self.reason = reason
+
+    def _next_undecided(self) -> Status | None:
+        with self.changed:
+            if self._undecided and self.reason is None and not self._closed:
+                return self._undecided[0]
+            self._undecided.clear()
+            self._deciding = False
+            self.changed.notify_all()
+            return None

@@ -12,6 +12,7 @@ import numpy as np
 from paibook.clusters.contract import Event, OnEvent
 from paibook.comms.shared_channel import take_up
 from paibook.comms.wire import Channel, ChannelClosed, HandshakeError, Header, Security, connect
+from paibook.runtimes.ps.ending import receive
 from paibook.runtimes.ps.messages import COORDINATOR_MIME, Op
 from paibook.runtimes.ps.shards import TableSpec
 from paibook.runtimes.ps.views import Address, View
@@ -64,6 +65,8 @@ class Model:
 class Control:
     """Authenticated channels to the coordinator and the servers; when they close, those end.
 
+    For one thread; ``close`` may come from any, and frees it.
+
     Args:
         address: The coordinator's, and its successors'.
         token: The run's.
@@ -77,6 +80,8 @@ class Control:
         self._coordinator: Channel | None = None
         self._servers: dict[Address, Channel] = {}
         self._view: View | None = None
+        self._open: set[Channel] = set()  # all there are, those that are being joined too
+        self._gate = threading.Lock()
         self._closed = False
 
     def status(self) -> dict[str, Any]:
@@ -136,9 +141,11 @@ class Control:
         self.close()
 
     def close(self) -> None:
-        """End the connections. Safe to repeat."""
-        self._closed = True
-        for channel in [*([] if self._coordinator is None else [self._coordinator]), *self._servers.values()]:
+        """End the connections: who waits for an answer gets ``ChannelClosed``. Safe to repeat, and from any thread."""
+        with self._gate:
+            self._closed = True
+            channels = tuple(self._open)
+        for channel in channels:
             channel.close()
 
     def _ask(self, op: Op, value: dict[str, Any]) -> Any:
@@ -148,11 +155,11 @@ class Control:
             if self._coordinator is None:
                 self._coordinator = self._join(self._address)
             self._coordinator.send_json(Header(op), value)
-            header = self._coordinator.receive()
+            header = receive(self._coordinator)
             return self._coordinator.receive_json(header) if header.length else None
         except (ChannelClosed, HandshakeError) as error:
             if self._coordinator is not None:
-                self._coordinator.close()
+                self._end(self._coordinator)
             self._coordinator = None
             raise ChannelClosed(f"the coordinator does not answer: {error}") from error
 
@@ -160,7 +167,7 @@ class Control:
         """Be connected to the servers of a view: they live as long as the driver is there."""
         wanted = set(view.addresses.values())
         for address in [known for known in self._servers if known not in wanted]:
-            self._servers.pop(address).close()
+            self._end(self._servers.pop(address))
         for address in wanted - set(self._servers):
             try:
                 self._servers[address] = self._join(address[:2])
@@ -168,14 +175,32 @@ class Control:
                 pass  # it has just died; the next view says so
 
     def _join(self, address: tuple[str, int]) -> Channel:
-        channel = take_up(connect(address, self._token, REACH_SECONDS, self._security))
+        connected = self._opened(connect(address, self._token, REACH_SECONDS, self._security))
+        channel = connected
         try:
+            channel = self._opened(take_up(connected))
             channel.send(Header(Op.JOIN), json.dumps({"role": "driver", "rank": -1}).encode())
-            channel.receive()
+            receive(channel)
         except BaseException:
-            channel.close()
+            self._end(channel)
             raise
+        finally:
+            if channel is not connected:
+                self._open.discard(connected)  # its socket is the other's by now
         return channel
+
+    def _opened(self, channel: Channel) -> Channel:
+        with self._gate:
+            if not self._closed:
+                self._open.add(channel)
+                return channel
+        channel.close()
+        raise ChannelClosed("the run is over")
+
+    def _end(self, channel: Channel) -> None:
+        with self._gate:
+            self._open.discard(channel)
+        channel.close()
 
 
 def _describe(channel: Channel, partition: int) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from paibook.errors import PlanError, RunError
 from paibook.runtimes.ps import checkpoints
 from paibook.runtimes.ps.board import ClockBoard
 from paibook.runtimes.ps.definitions import defined
+from paibook.runtimes.ps.ending import say_over
 from paibook.runtimes.ps.holdups import HOLDUP_MIME, Holdup
 from paibook.runtimes.ps.ledger import Ledger
 from paibook.runtimes.ps.messages import COORDINATOR_MIME, CoordinatorJob, Op
@@ -82,7 +83,7 @@ class Coordinator(Service):
             job.scene.consistency,
             job.scene.world_size,
             lambda slowest: None,
-            _rule(job, should_stop),
+            _rule(job, should_stop, ledger.best, self._improved),
             job.watched,
             job.scene.clock,
             lambda reason: ledger.write("stop", reason=reason),
@@ -163,6 +164,10 @@ class Coordinator(Service):
         with self.board.changed:
             self.ledger.free((rank, incarnation))
             self.board.changed.notify_all()
+
+    def _improved(self, of: str, value: float, clock: int) -> None:
+        with self.board.changed:
+            self.ledger.note("best", of=of, value=value, clock=clock)
 
     def _status(self) -> dict[str, Any]:
         with self.board.changed:
@@ -279,17 +284,14 @@ class Coordinator(Service):
                 self.ledger.write("checkpoint", clock=clock)
 
 
-def say_over(channel: Channel) -> None:
-    """Tell a peer, as far as it still listens, that the run is over."""
-    try:
-        channel.send(Header(Op.SHUTDOWN))
-    except ChannelClosed:
-        pass
-
-
-def _rule(job: CoordinatorJob, should_stop: Callable[[Status], Any] | None) -> StopRule | None:
+def _rule(
+    job: CoordinatorJob,
+    should_stop: Callable[[Status], Any] | None,
+    best: Mapping[str, tuple[float, int]],
+    improved: Callable[[str, float, int], None],
+) -> StopRule | None:
     until = None if job.until is None else Until.parse(job.until)
-    return None if until is None and should_stop is None else StopRule(until, should_stop)
+    return None if until is None and should_stop is None else StopRule(until, should_stop, best, improved)
 
 
 def _report(place: Place, holdup: Holdup) -> None:

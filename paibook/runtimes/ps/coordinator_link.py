@@ -10,6 +10,7 @@ from typing import Any
 from paibook.comms.shared_channel import take_up
 from paibook.comms.wire import Channel, ChannelClosed, HandshakeError, Header, Security, connect
 from paibook.errors import TableError
+from paibook.runtimes.ps.ending import Over, receive
 from paibook.runtimes.ps.messages import GO_ON, Op
 from paibook.runtimes.ps.views import View
 
@@ -116,7 +117,7 @@ class CoordinatorLink:
             try:
                 me = {"role": "worker", **self.identity, "clock": self.clock, "metrics": self._metrics}
                 channel.send_json(Header(Op.JOIN), me)
-                self._told = channel.receive_json(channel.receive())
+                self._told = channel.receive_json(receive(channel))
             except BaseException:
                 channel.close()
                 raise
@@ -135,9 +136,7 @@ class CoordinatorLink:
             assert self._joined is not None
             assert self._channel is not None
             self._channel.send(header, *((json.dumps(value).encode(),) if value else ()))
-            answer = self._channel.receive()
-            if answer.op == Op.SHUTDOWN:
-                raise Over("the run is over")
+            answer = receive(self._channel)
             return answer, self._channel.receive_json(answer) if answer.length else None
         except (ChannelClosed, HandshakeError):
             self.close()
@@ -161,7 +160,3 @@ class CoordinatorLink:
         fresh = dict(self._take())
         self._metrics.update(fresh)
         return fresh
-
-
-class Over(ChannelClosed):
-    """The coordinator has ended the run."""

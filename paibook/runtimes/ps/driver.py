@@ -166,13 +166,18 @@ class _Run:
 
     def run(self) -> PSResult:
         """Start, watch, fetch, stop."""
-        self._context.on_cancel(self._changed.set)
+        self._context.on_cancel(self._free)
+        timer = None if self._timeout is None else threading.Timer(self._timeout, self._free)
         try:
+            if timer is not None:
+                timer.daemon = True
+                timer.start()
             self._start()
             status = self._watch()
             result = self._result(status)
             assert self._control is not None
             self._control.shutdown()
+            self._check_stop()  # it may have been cut short
             if not self._await(END_SECONDS):  # a process that came just now may not have heard of the end
                 self._stop_all()
             self._check_checkpoints()
@@ -186,10 +191,18 @@ class _Run:
                 raise
             raise cause from error
         finally:
+            if timer is not None:
+                timer.cancel()
             if self._observer is not None:
                 self._observer.close()
             if self._control is not None:
                 self._control.close()
+
+    def _free(self) -> None:
+        """It is time to stop, whoever does not answer at present."""
+        self._changed.set()
+        if self._control is not None:
+            self._control.close()
 
     def _show(self, picture: dict[str, Any]) -> None:
         self._context.progress(Progress("train", picture["clock"], None, "clocks", picture=picture))

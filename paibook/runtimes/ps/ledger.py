@@ -65,6 +65,7 @@ class Ledger:
         retired: Ranks whose ``train`` has returned, and their clocks.
         calls: The ``ps.shards`` calls, in their order.
         checkpoint: The clock of the latest one that is whole.
+        best: By what ``since_best`` is asked of: the least value, and its clock.
     """
 
     def __init__(self, path: str | None) -> None:
@@ -77,16 +78,22 @@ class Ledger:
         self.retired: dict[int, int] = {}
         self.calls: list[DataShards] = []
         self.checkpoint = 0
+        self.best: dict[str, tuple[float, int]] = {}
         for entry in [] if path is None else _read(Path(path)):
             self._take(entry)
         self._file = None if path is None else os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def write(self, kind: str, **values: Any) -> None:
         """Decide something: it is on disk when this returns."""
+        self.note(kind, **values)
+        if self._file is not None:
+            os.fsync(self._file)
+
+    def note(self, kind: str, **values: Any) -> None:
+        """As ``write``, but not forced to disk: it outlives this process, if not this machine."""
         entry = {"kind": kind, **values}
         if self._file is not None:
             os.write(self._file, json.dumps(entry).encode() + b"\n")
-            os.fsync(self._file)
         self._take(entry)
 
     def close(self) -> None:
@@ -169,6 +176,8 @@ class Ledger:
                 self.committed[entry["rank"]] = max(entry["clock"], self.committed.get(entry["rank"], 0))
             case "checkpoint":
                 self.checkpoint = entry["clock"]
+            case "best":
+                self.best[entry["of"]] = (entry["value"], entry["clock"])
             case kind:
                 raise RunError(f"the coordinator's log has an entry of kind {kind!r}, which is not one")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from paibook.comms.shared_channel import take_up
 from paibook.comms.wire import Channel, ChannelClosed, HandshakeError, Header, Security, connect
+from paibook.runtimes.ps.ending import receive
 from paibook.runtimes.ps.messages import Op
 from paibook.runtimes.ps.picture import picture
 from paibook.runtimes.ps.views import View
@@ -94,7 +95,7 @@ class Observer:
                 self._channels[address] = channel
                 channel.send_json(Header(Op.JOIN), {"role": "observer"})
             channel.send(Header(Op.STATUS))
-            return channel.receive_json(channel.receive())
+            return channel.receive_json(receive(channel))
         except ChannelClosed:
             if (dead := self._channels.pop(address, None)) is not None:
                 dead.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import ctypes
 import logging
 import selectors
 import socket
@@ -11,8 +12,10 @@ import time
 from abc import abstractmethod
 from typing import Any, NoReturn
 
+from numpy.typing import NDArray
+
 from paibook.comms.shared_channel import offer
-from paibook.comms.wire import Channel, ChannelClosed, HandshakeError, Header, Security, accept
+from paibook.comms.wire import Channel, ChannelClosed, HandshakeError, Header, Security, Stream, accept
 from paibook.errors import PaibookError, RunError
 from paibook.program import capture_error
 from paibook.runtimes.ps.messages import Op
@@ -20,6 +23,8 @@ from paibook.runtimes.ps.messages import Op
 log = logging.getLogger(__name__)
 
 DRIVER_SECONDS = 60.0  # a driver that does not come within this time will not come
+END_SECONDS = 4.0  # for a connection's thread to end; then what it does for the cell is cut short
+_CUT_SECONDS = 0.5  # for that to be noticed
 _POLL_SECONDS = 0.2  # how soon an interrupt of an inline rank, a thread, is noticed
 
 
@@ -41,6 +46,7 @@ class Service:
         self.security = security
         self._channels: set[Channel] = set()
         self._gate = threading.Lock()
+        self._busy: set[int] = set()  # the threads of connections, by ident
         self.over = False
         self._failure: BaseException | None = None
         self._driver_came = False
@@ -62,8 +68,7 @@ class Service:
                         self.end(RunError(f"no driver came to {self.name} in {DRIVER_SECONDS:.0f} s"))
         finally:
             self.end()
-            for thread in threads:
-                thread.join(5.0)
+            self._end_threads(threads)
             self._wake_read.close()
             self._wake_write.close()
         if self._failure is not None:
@@ -105,14 +110,41 @@ class Service:
             return
         # Each thread gets a copy of this context, so that what `update` prints and logs finds its way.
         context = contextvars.copy_context()
-        thread = threading.Thread(target=context.run, args=(self._greet, sock, address), daemon=True)
+        thread = threading.Thread(target=context.run, args=(self._serve, sock, address), daemon=True)
         thread.start()
         threads.append(thread)
+
+    def _end_threads(self, threads: list[threading.Thread]) -> None:
+        """Wait for threads that have nothing more to do, and end those that are in the cell's own code all the same."""
+        try:
+            deadline = time.monotonic() + END_SECONDS
+            for thread in threads:
+                thread.join(max(0.0, deadline - time.monotonic()))
+        finally:  # an interrupt comes for the same reason; a thread whose join it cut short says that it has ended
+            deadline = time.monotonic() + _CUT_SECONDS
+            with self._gate:
+                for ident in self._busy:
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(_Stop))
+            while self._busy and time.monotonic() < deadline:
+                time.sleep(0.01)
+
+    def _serve(self, sock: socket.socket, address: tuple[str, int]) -> None:
+        """A connection's thread."""
+        ident = threading.get_ident()
+        with self._gate:
+            self._busy.add(ident)
+        try:
+            self._greet(sock, address)
+        except _Stop:
+            pass  # there is no more to be done
+        finally:
+            with self._gate:
+                self._busy.discard(ident)
 
     def _greet(self, sock: socket.socket, address: tuple[str, int]) -> None:
         """One connection, from its first byte to its last; nothing it sends may end the process by accident."""
         try:
-            channel = offer(accept(sock, self.token, security=self.security))
+            channel = LockedChannel(offer(accept(sock, self.token, security=self.security)).stream)
         except (HandshakeError, ChannelClosed) as error:
             if not self.over:
                 log.warning("dropped a connection from %s:%s: %s", *address[:2], error)
@@ -160,3 +192,20 @@ class Service:
             self.attend_driver(channel, header.sequence)
         finally:
             self.end(RunError("the notebook's side of the run is gone"))
+
+
+class LockedChannel(Channel):
+    """A channel to which any thread may send, one frame at a time: the run may end while another is sent."""
+
+    def __init__(self, stream: Stream) -> None:
+        super().__init__(stream)
+        self._sending = threading.Lock()
+
+    def send(self, header: Header, *buffers: NDArray[Any] | bytes) -> None:
+        """See ``Channel``."""
+        with self._sending:
+            super().send(header, *buffers)
+
+
+class _Stop(BaseException):
+    """Raised in the cell's own code to end it; outside ``Exception``, so that the cell does not swallow it."""

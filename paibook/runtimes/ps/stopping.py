@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from paibook.runtimes.ps.until import Until
@@ -36,12 +37,21 @@ class StopRule:
     Args:
         until: The stop condition, if any.
         should_stop: The cell's function, if it has one.
+        best: By what ``since_best`` is asked of: the least value so far, and its clock.
+        improved: Called with each new one: of what, the value, the clock.
     """
 
-    def __init__(self, until: Until | None = None, should_stop: Callable[[Status], Any] | None = None) -> None:
+    def __init__(
+        self,
+        until: Until | None = None,
+        should_stop: Callable[[Status], Any] | None = None,
+        best: Mapping[str, tuple[float, int]] = MappingProxyType({}),
+        improved: Callable[[str, float, int], None] = lambda of, value, clock: None,
+    ) -> None:
         self._until = until
         self._should_stop = should_stop
-        self._best: dict[str, tuple[float, int]] = {}  # by what `since_best` is asked of: the least, and its clock
+        self._best = dict(best)
+        self._improved = improved
 
     def reason(self, status: Status) -> str | None:
         """Why to stop now; None where training goes on. Raises whatever ``should_stop`` raises."""
@@ -60,6 +70,7 @@ class StopRule:
             value = call.number(values)
             if value is not None and not math.isnan(value) and value < self._best.get(call.text, (math.inf, 0))[0]:
                 self._best[call.text] = (value, epoch)
+                self._improved(call.text, value, epoch)
             if call.text in self._best:
                 since[call.text] = epoch - self._best[call.text][1]
         return since

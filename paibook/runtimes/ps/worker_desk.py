@@ -55,7 +55,7 @@ class WorkerDesk:
                 self._ledger.write("began", time=self._board.began or time.time())
             for earlier in range(self._incarnation):
                 self._coordinator.free(self._rank, earlier)
-            self._board.advance(self._rank, self._incarnation, int(peer["clock"]), peer["metrics"])
+        self._board.advance(self._rank, self._incarnation, int(peer["clock"]), peer["metrics"])
         self._channel.send_json(Header(Op.OK, sequence=sequence), told)
         while True:
             header = self._channel.receive()
@@ -91,7 +91,7 @@ class WorkerDesk:
         with self._board.changed:
             self._ledger.write("retired", rank=self._rank, clock=header.clock)
             self._coordinator.free(self._rank, self._incarnation)
-            self._board.retire(self._rank, self._incarnation, metrics)
+        self._board.retire(self._rank, self._incarnation, metrics)
         self._answer(header, None)
 
     def _next(self, header: Header, value: dict[str, Any]) -> None:

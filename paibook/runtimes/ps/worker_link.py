@@ -12,6 +12,7 @@ from paibook.comms.shared_channel import shared_bytes
 from paibook.comms.wire import Channel, ChannelClosed, Header
 from paibook.errors import RunError, TableError
 from paibook.program import capture_error
+from paibook.runtimes.ps.acknowledger import Acknowledger
 from paibook.runtimes.ps.chain import receive_gradient
 from paibook.runtimes.ps.filters import FILTERS, encode
 from paibook.runtimes.ps.key_sets import ReceivedKeys
@@ -29,7 +30,7 @@ class WorkerLink:
 
     Args:
         server: Whose link it is.
-        channel: To the worker, which has joined.
+        channel: To the worker, which has joined; several threads may send to it.
         rank, incarnation: The worker's.
     """
 
@@ -42,7 +43,8 @@ class WorkerLink:
         server.reserve(rank, rings)
         self._known = ReceivedKeys(lambda keys: server.reserve(rank, rings + keys))
         self._stable = server.scene.consistency.buffers
-        self._sending = threading.Lock()  # acknowledgements come from the chains' threads
+        self._acknowledger = Acknowledger(self._send)  # for the chains' threads
+        self._thread = 0  # our own
         self._do: dict[int, Callable[[Header], None]] = {
             Op.PULL: self._pull,
             Op.PUSH: self._push,
@@ -59,12 +61,16 @@ class WorkerLink:
             ChannelClosed: It is.
             UserCodeError: The cell's ``update`` raised.
         """
-        while True:
-            header = self._channel.receive()
-            act = self._do.get(header.op)
-            if act is None:
-                raise RunError(f"worker rank {self._rank} asked for operation {header.op}, which is not one")
-            act(header)
+        self._thread = threading.get_ident()
+        try:
+            while True:
+                header = self._channel.receive()
+                act = self._do.get(header.op)
+                if act is None:
+                    raise RunError(f"worker rank {self._rank} asked for operation {header.op}, which is not one")
+                act(header)
+        finally:
+            self._acknowledger.close()
 
     def _pull(self, header: Header) -> None:
         keys = self._known.receive(header, self._channel)
@@ -129,15 +135,16 @@ class WorkerLink:
         self._send_message(Header(Op.ERROR, sequence=header.sequence), error)
 
     def _send_message(self, header: Header, error: TableError) -> None:
-        with self._sending:
-            self._channel.send_json(header, {"message": str(error)})
+        self._channel.send_json(header, {"message": str(error)})
 
     def _send(self, header: Header, *buffers: NDArray[Any]) -> None:
-        with self._sending:
-            self._channel.send(header, *buffers)
+        self._channel.send(header, *buffers)
 
     def _tell(self, header: Header) -> None:
-        """From any thread: whoever acknowledges does not care whether the worker lives."""
+        """From any thread: whoever acknowledges does not care whether the worker lives, or reads."""
+        if threading.get_ident() != self._thread:  # a chain's, for which other workers wait too
+            self._acknowledger.tell(header)
+            return
         try:
             self._send(header)
         except ChannelClosed:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,12 +20,25 @@ from paibook.runtimes.ps.server import Server
 from paibook.runtimes.ps.service import Service
 
 PLAIN = Storage()
+Updates = Mapping[int, Callable[[Any, Any], Any]]  # by server rank
+
+
+def _add(weight: Any, grad: Any) -> Any:
+    return weight + grad
 
 
 class ServerThreads:
-    """The servers of one run; their tables add what is pushed."""
+    """The servers of one run; their tables add what is pushed, unless a server's ``updates`` do otherwise."""
 
-    def __init__(self, consistency: Consistency, workers: int, servers: int, storage: Storage, replicas: int) -> None:
+    def __init__(
+        self,
+        consistency: Consistency,
+        workers: int,
+        servers: int,
+        storage: Storage = PLAIN,
+        replicas: int = 0,
+        updates: Updates | None = None,
+    ) -> None:
         token = wire.new_token()
         self._scene = Scene("r", Program(""), {}, {}, workers, servers, consistency, token, replicas=replicas)
         self._listeners = [wire.listen() for _ in range(servers + 1)]
@@ -32,7 +46,7 @@ class ServerThreads:
         coordinator = Coordinator(CoordinatorJob(self._scene), self._listeners[0])
         jobs = [ServerJob(self._scene, rank, self._address, storage=storage) for rank in range(servers)]
         self.servers = [
-            Server(job, listener, lambda weight, grad: weight + grad)
+            Server(job, listener, (updates or {}).get(job.rank, _add))
             for job, listener in zip(jobs, self._listeners[1:], strict=True)
         ]
         self._services: list[Service] = [coordinator, *self.servers]
@@ -51,6 +65,15 @@ class ServerThreads:
     def end_server(self, rank: int) -> None:
         """Cut a server's connections, as where its process dies."""
         threading.Thread(target=self._services[1 + rank].end, daemon=True).start()
+
+    def wait_for_copies(self) -> None:
+        """Until every partition has its backups."""
+        coordinator = self._services[0]
+        assert isinstance(coordinator, Coordinator)
+        end = time.monotonic() + 10
+        while (view := coordinator.ledger.view) is None or not all(view.backups):
+            assert time.monotonic() < end
+            time.sleep(0.01)
 
     def train(self, train: Callable[[ParameterServer], Any]) -> list[Any]:
         """Run a function on every worker; what each returns."""
@@ -78,9 +101,14 @@ class ServerThreads:
 
 @contextlib.contextmanager
 def serving(
-    consistency: Consistency, workers: int = 1, servers: int = 1, storage: Storage = PLAIN, replicas: int = 0
+    consistency: Consistency,
+    workers: int = 1,
+    servers: int = 1,
+    storage: Storage = PLAIN,
+    replicas: int = 0,
+    updates: Updates | None = None,
 ) -> Iterator[ServerThreads]:
-    threads = ServerThreads(consistency, workers, servers, storage, replicas)
+    threads = ServerThreads(consistency, workers, servers, storage, replicas, updates)
     try:
         yield threads
     finally:

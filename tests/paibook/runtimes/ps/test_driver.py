@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 
+from paibook.comms.wire import ChannelClosed, accept, listen, new_token
 from paibook.errors import PlanError, ProgramError, RunCancelled, RunError, UserCodeError
+from paibook.runtimes.ps import service
 from paibook.runtimes.ps.control import Control
 from paibook.runtimes.ps.driver import Driver
 
@@ -191,6 +194,53 @@ def test_a_run_that_takes_too_long_is_stopped(bench: Any) -> None:
     with pytest.raises(RunError, match=r"longer than its --timeout of 0\.5 s"):
         bench.run(loop("pass", ""), timeout=0.5)
     assert bench.run(loop()).clock == 5
+
+
+@pytest.mark.parametrize("how", ["timeout", "cancel"])
+def test_an_endless_should_stop_does_not_keep_a_run_from_being_stopped(
+    bench: Any, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "END_SECONDS", 0.2)
+    cell = """
+    import time
+    def should_stop(status):
+        asked.set()
+        try:
+            while True: time.sleep(0.01)
+        finally:
+            ended.set()
+
+    def train(ps):
+        for epoch in ps.clocks(): pass
+    """
+    asked, ended = threading.Event(), threading.Event()
+    context = bench.context(asked=asked, ended=ended)
+    if how == "cancel":
+        threading.Thread(target=lambda: (asked.wait(20), context.cancel()), daemon=True).start()
+    with pytest.raises(RunCancelled if how == "cancel" else RunError, match="stopped"):
+        bench.run(cell, context, timeout=1 if how == "timeout" else 60)
+    assert asked.is_set()
+    assert ended.wait(10)
+    assert not any("did not stop" in str(event.data) for event in bench.events)
+    assert bench.run(loop()).clock == 5
+
+
+def test_stop_frees_a_driver_that_waits_for_an_answer() -> None:
+    """Of a coordinator that is there and says nothing."""
+    with listen() as listener, ThreadPoolExecutor(1) as pool:
+        token = new_token()
+        accepting = pool.submit(lambda: accept(listener.accept()[0], token))
+        control = Control(listener.getsockname(), token)
+        silent = []
+
+        def close() -> None:
+            silent.append(accepting.result(10))
+            control.close()
+
+        threading.Thread(target=close, daemon=True).start()
+        with pytest.raises(ChannelClosed):
+            control.status()
+        silent[0].close()
 
 
 def test_a_condition_on_a_metric_nobody_logs_is_told_at_the_end(bench: Any) -> None:

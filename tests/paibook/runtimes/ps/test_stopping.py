@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from paibook.comms.wire import listen, new_token
 from paibook.errors import ProgramError, UserCodeError
+from paibook.program import Program
+from paibook.runtimes.ps.consistency import Consistency
+from paibook.runtimes.ps.coordinator import Coordinator
+from paibook.runtimes.ps.messages import CoordinatorJob, Scene
 from paibook.runtimes.ps.stopping import Status, StopRule
 from paibook.runtimes.ps.until import Until
 
@@ -30,6 +36,24 @@ def test_patience_counts_the_clocks_since_the_best() -> None:
         4,
         "--until since_best(-loss) > 1 (loss = 4.5, since_best(-loss) = 2)",
     )
+
+
+def test_a_new_coordinator_remembers_the_best(tmp_path: Path) -> None:
+    scene = Scene("r", Program(""), {}, {}, 1, 1, Consistency("bsp"), new_token())
+    until, log = "since_best(loss) >= 3", str(tmp_path / "coordinator.jsonl")
+    job = CoordinatorJob(scene, until=until, watched=("loss",), log=log)
+
+    def reason_after(*losses: float, first: int) -> str | None:
+        with listen() as listener:
+            coordinator = Coordinator(job, listener)
+            for clock, loss in enumerate(losses, first):
+                coordinator.board.advance(0, 0, clock, {"loss": loss})
+            coordinator.end()
+        return coordinator.board.reason
+
+    assert reason_after(1.0, 0.5, 0.75, first=1) is None
+    assert reason_after(0.75, 0.625, first=3) is None
+    assert reason_after(0.625, 0.75, first=4) == "--until since_best(loss) >= 3 (loss = 0.75, since_best(loss) = 3)"
 
 
 def test_a_function_decides_and_may_say_why() -> None:
