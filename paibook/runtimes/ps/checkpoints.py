@@ -133,8 +133,7 @@ def publish(folder: str, clock: int, parts: Sequence[Sequence[Mapping[str, Any]]
     _clear(folder, {clock, *(table["clock"] for table in tables)}, clock)
 
 
-def tidy(folder: str) -> None:
-    """Remove what was written of checkpoints that were never published."""
+def _tidy(folder: str) -> None:
     manifest = find(folder)
     wanted = set() if manifest is None else {manifest["clock"], *(table["clock"] for table in tables_of(manifest))}
     _clear(folder, wanted)
@@ -198,6 +197,7 @@ def check(folder: str) -> None:
 def claim(saving: Saving | None) -> Iterator[None]:
     """Make the folder, and keep other runs from writing to it, or from reading what this one may remove.
 
+    At the end, what was written of checkpoints that were never published is removed.
     The lock is the folder's own and goes with the process. Where the file system has none, two runs are not noticed.
 
     Raises:
@@ -220,7 +220,12 @@ def claim(saving: Saving | None) -> Iterator[None]:
             ) from error
         except OSError as error:
             log.debug("%s cannot be locked: %s", saving.folder, error)
-        yield
+        try:
+            yield
+        finally:
+            if saving.every:
+                with contextlib.suppress(PlanError):  # without a manifest that can be read, nothing may go
+                    _tidy(saving.folder)
     finally:
         with contextlib.suppress(OSError):
             fcntl.flock(folder, fcntl.LOCK_UN)  # closing does not suffice where a process was forked meanwhile

@@ -6,7 +6,6 @@ was connected connects again and says where it stands.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import threading
@@ -17,7 +16,7 @@ from typing import Any
 
 from paibook.clusters.contract import Place
 from paibook.comms.wire import Channel, ChannelClosed, Header, address_toward, listen
-from paibook.errors import PlanError, RunError
+from paibook.errors import RunError
 from paibook.runtimes.ps import checkpoints
 from paibook.runtimes.ps.board import ClockBoard
 from paibook.runtimes.ps.definitions import defined
@@ -147,11 +146,6 @@ class Coordinator(Service):
             for channel in tuple(self._channels):
                 say_over(channel)
             self.board.close()
-        if self.scene.saving is not None and self.scene.saving.every:
-            # Without a manifest that can be read, nothing may go.
-            with self._publishing, contextlib.suppress(PlanError):
-                checkpoints.tidy(self.scene.saving.folder)
-        with self.board.changed:
             self.ledger.close()
 
     def clock_of(self, rank: int) -> int:
@@ -279,7 +273,8 @@ class Coordinator(Service):
             try:
                 checkpoints.publish(saving.folder, clock, list(parts.values()))
             except OSError as error:
-                raise checkpoints.unwritable(saving.folder, clock, error) from error
+                self.end(checkpoints.unwritable(saving.folder, clock, error))  # before a later one is tried
+                return
             with self.board.changed:
                 self.ledger.write("checkpoint", clock=clock)
 
