@@ -278,7 +278,8 @@ class _Run:
         except ChannelClosed:
             return None
         if status["fatal"]:
-            raise RunError(f"{status['fatal']}, and died: what it held cannot be had back")
+            # A symptom: the coordinator may hear of a death before the cluster says what it was.
+            raise ChannelClosed(f"{status['fatal']}, and died: what it held cannot be had back")
         return status
 
     def _result(self, status: dict[str, Any]) -> PSResult:

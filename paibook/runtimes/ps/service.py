@@ -82,9 +82,11 @@ class Service:
             self.over, self._failure = True, failure
             channels = tuple(self._channels)
             self._wake_write.send(b"\0")
-        self.release()
-        for channel in channels:
-            channel.close()
+        try:
+            self.release()
+        finally:  # it may be cut short
+            for channel in channels:
+                channel.close()
 
     @abstractmethod
     def attend(self, channel: Channel, sequence: int, peer: dict[str, Any]) -> None:
