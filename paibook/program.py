@@ -6,6 +6,7 @@ import ast
 import linecache
 import re
 import threading
+import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from paibook.errors import PaibookError, ProgramError, UserCodeError
 
 # CPython 3.11 counts the depth of syntax trees in one place for all threads, and fails when two build trees at once
 # (gh-106905: "AST constructor recursion depth mismatch"); inline ranks are threads.
+_PARSES, _PARSE_SECONDS = 20, 0.005
 _compiling = threading.Lock()
 
 
@@ -39,12 +41,14 @@ class Program:
             SyntaxError: As Python raises it, pointing into the cell.
         """
         with _compiling:
-            try:
-                return ast.parse(self.source, filename=self.filename)
-            except SystemError:
-                # Python 3.11 counts the depth of all threads' trees in one place (cpython issue 106905), and another
-                # thread parsed something elsewhere.
-                return ast.parse(self.source, filename=self.filename)
+            for _ in range(_PARSES):
+                try:
+                    return ast.parse(self.source, filename=self.filename)
+                except SystemError:
+                    # Python 3.11 counts the depth of all threads' trees in one place (cpython issue 106905), and another
+                    # thread, which formats a traceback perhaps, parses at the same time.
+                    time.sleep(_PARSE_SECONDS)
+            return ast.parse(self.source, filename=self.filename)
 
     def compile(self) -> None:
         """Find what only compiling finds, such as ``return`` outside a function.
