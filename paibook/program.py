@@ -45,8 +45,8 @@ class Program:
                 try:
                     return ast.parse(self.source, filename=self.filename)
                 except SystemError:
-                    # Python 3.11 counts the depth of all threads' trees in one place (cpython issue 106905), and another
-                    # thread, which formats a traceback perhaps, parses at the same time.
+                    # Python 3.11 counts the depth of all threads' trees in one place (cpython issue 106905), and
+                    # another thread, which formats a traceback perhaps, parses at the same time.
                     time.sleep(_PARSE_SECONDS)
             return ast.parse(self.source, filename=self.filename)
 
