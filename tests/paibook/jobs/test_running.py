@@ -115,7 +115,7 @@ def test_retries_and_the_timeout(store, tmp_path, notebook_of) -> None:
         f"from pathlib import Path\np = Path({str(count)!r})\np.write_text(p.read_text() + 'x' if p.exists() else 'x')",
         "print('before', flush=True)\nimport time\ntime.sleep(600 if p.read_text() == 'x' else 0)",
     )
-    [run_id] = actions.queue(store, Job("r", str(path), cluster="inline", timeout=25, retries=1, backoff=0.1))
+    [run_id] = actions.queue(store, Job("r", str(path), cluster="inline", timeout=12, retries=1, backoff=0.1))
     drain(store, [run_id])
     run = store.run(run_id)
     assert (run.state, run.attempt, count.read_text()) == ("done", 2, "xx"), run
@@ -149,7 +149,7 @@ def test_a_killed_run_is_queued_again_and_done_once(store, tmp_path, notebook_of
         f"import time\nwith open({str(log)!r}, 'a') as f:\n    print('first', file=f)",
         f"time.sleep(3)\nwith open({str(log)!r}, 'a') as g:\n    print('second', file=g)",
     )
-    [run_id] = actions.queue(store, Job("k", str(path), cluster="inline"))
+    [run_id] = actions.queue(store, Job("k", str(path), cluster="inline", backoff=0.1))
     process = spawn(store, run_id)
     wait_for(lambda: store.run(run_id).cell == 1)
     os.kill(process.pid, signal.SIGKILL)
