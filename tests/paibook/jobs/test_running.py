@@ -16,6 +16,7 @@ import pytest
 
 from paibook.errors import PaibookError
 from paibook.jobs import Dependency, Job, actions
+from paibook.jobs import scheduler as scheduler_module
 from paibook.jobs.kernel import MARK
 from paibook.jobs.runner import spawn
 from paibook.jobs.scheduler import Scheduler, drain
@@ -142,7 +143,8 @@ def test_stop_leaves_no_process(store, tmp_path, notebook_of) -> None:
         actions.stop(store, run_id)
 
 
-def test_a_killed_run_is_queued_again_and_done_once(store, tmp_path, notebook_of) -> None:
+def test_a_killed_run_is_queued_again_and_done_once(store, tmp_path, notebook_of, monkeypatch) -> None:
+    monkeypatch.setattr(scheduler_module, "LEFT_SECONDS", 0.0)
     log = tmp_path / "log"
     path = notebook_of(
         tmp_path / "k.ipynb",
