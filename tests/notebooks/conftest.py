@@ -3,6 +3,7 @@
 import importlib.util
 from pathlib import Path
 
+import nbformat
 import pytest
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -14,6 +15,12 @@ def runner():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def tutorial(request):
+    """The notebook that the module's ``TUTORIAL`` names."""
+    return nbformat.read(request.module.TUTORIAL, as_version=4)
 
 
 def code_cells(notebook):

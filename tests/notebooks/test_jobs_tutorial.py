@@ -8,17 +8,6 @@ from tests.notebooks.conftest import NOTEBOOKS, code_cells
 TUTORIAL = NOTEBOOKS / "05-scheduled-jobs.ipynb"
 
 
-@pytest.fixture(scope="module")
-def tutorial():
-    return nbformat.read(TUTORIAL, as_version=4)
-
-
-def test_it_is_kept_clean(tutorial):
-    nbformat.validate(tutorial)
-    assert tutorial.metadata.kernelspec.name == "paibook"
-    assert all(not cell.outputs and cell.execution_count is None for cell in code_cells(tutorial))
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_it_runs(tutorial, runner, tmp_path, monkeypatch):

@@ -143,6 +143,10 @@ class Successor:
 def follow(channel: Channel, partition: Partition) -> None:
     """Do what the predecessor in a partition's chain does, until it is gone or another takes its place.
 
+    Args:
+        channel: To the predecessor; any thread may send on it.
+        partition: The one that follows.
+
     Raises:
         ChannelClosed: It is.
     """
@@ -151,14 +155,12 @@ def follow(channel: Channel, partition: Partition) -> None:
             # Who is no longer in the chain must confirm nothing; who is to come to it soon is asked again.
             raise ChannelClosed(f"partition {partition.number} does not follow another server's here")
         partition.source = channel
-    lock = threading.Lock()
 
-    def done(index: int) -> None:
-        with lock:  # from this thread, or from that of our own follower
-            try:
-                channel.send(Header(Op.ACK, key_set=index))
-            except ChannelClosed:
-                pass  # read in our own loop
+    def done(index: int) -> None:  # from this thread, or from that of our own follower
+        try:
+            channel.send(Header(Op.ACK, key_set=index))
+        except ChannelClosed:
+            pass  # read in our own loop
 
     while True:
         header = channel.receive()
