@@ -10,6 +10,9 @@ import sysconfig
 from types import FrameType
 
 _LIBRARIES = tuple({sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), site.getusersitepackages()})
+# Their variable ``spec`` is the module's, from when it was found until it is an attribute of its package: what its code
+# did is undone, and cannot be done again, where an interrupt falls after its last line and before they return.
+_LOADING = {"_find_and_load_unlocked", "_load_unlocked"}
 
 
 def library_in_import(frame: FrameType | None) -> str | None:
@@ -20,9 +23,9 @@ def library_in_import(frame: FrameType | None) -> str | None:
     """
     found = None
     while frame is not None:
-        if frame.f_code.co_name == "<module>" and frame.f_code.co_filename.startswith(_LIBRARIES):
-            spec = frame.f_globals.get("__spec__")
-            if getattr(spec, "_initializing", False):
-                found = str(frame.f_globals["__name__"]).partition(".")[0]
+        if frame.f_code.co_name in _LOADING and frame.f_code.co_filename.startswith("<frozen importlib"):
+            spec = frame.f_locals.get("spec")
+            if spec is not None and str(spec.origin).startswith(_LIBRARIES):
+                found = str(spec.name).partition(".")[0]
         frame = frame.f_back
     return found

@@ -40,6 +40,7 @@ class _Arrivals:
         self.keeps = False
         self.waiting: dict[int, Whereabouts] = {}
         self.told: set[int] = set()  # who has said since then where it is
+        self.imported: dict[int, float] = {}  # when a rank was last heard to be done with an import
         self._emit, self._changed = emit, changed
 
     def on_begun(self, rank: int) -> None:
@@ -51,11 +52,17 @@ class _Arrivals:
         if event.kind == "progress" and event.data == STATE_BEGUN:
             self.keeps = True
         elif event.kind == "progress" and isinstance(event.data, dict):
-            self.waiting[event.rank] = Whereabouts.from_json(event.data)
-            self.told.add(event.rank)
+            self._note(event.rank, Whereabouts.from_json(event.data))
             self._changed.set()
         else:
             self._emit(event)
+
+    def _note(self, rank: int, place: Whereabouts) -> None:
+        before = self.waiting.get(rank)
+        if before is not None and before.importing is not None and place.importing is None:
+            self.imported[rank] = time.monotonic()
+        self.waiting[rank] = place
+        self.told.add(rank)
 
 
 class Execution:
@@ -191,7 +198,7 @@ class Execution:
         while self._pending:
             now = time.monotonic()
             since.update({rank: now for rank in self._arrivals.begun & self._pending.keys() if rank not in since})
-            late = sorted(r for r in self._pending if now >= since.get(r, began + DELIVERY_SECONDS) + self._patience(r))
+            late = sorted(r for r in self._pending if now >= self._patience(r, since.get(r, began + DELIVERY_SECONDS)))
             if late:
                 self._kill(late)
             due = [r for r in sorted(self._pending) if now >= asked.get(r, 0.0) or (r in since and since[r] == now)]
@@ -202,15 +209,17 @@ class Execution:
             self._changed.clear()
             self._collect()
 
-    def _patience(self, rank: int) -> float:
-        """Seconds that an interrupted rank has to come back."""
+    def _patience(self, rank: int, since: float) -> float:
+        """Until when a rank that was interrupted first at ``since`` has to come back."""
         if self._world.threads:
-            return STOP_SECONDS
+            return since + STOP_SECONDS
         if self.lost and self.keeps and not self._context.cancelled:
-            return SURVIVE_SECONDS
+            return since + SURVIVE_SECONDS
         if rank not in self._arrivals.told:
-            return SILENT_SECONDS
-        return STOP_SECONDS if self._arrivals.waiting[rank].importing is None else IMPORT_SECONDS
+            return since + SILENT_SECONDS
+        if self._arrivals.waiting[rank].importing is not None:
+            return since + IMPORT_SECONDS
+        return max(since, self._arrivals.imported.get(rank, since)) + STOP_SECONDS
 
     def _abort_threads(self) -> None:
         if self._world.threads:

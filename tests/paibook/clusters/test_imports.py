@@ -49,3 +49,24 @@ def test_what_a_library_does_once_it_is_imported_is_no_import(packages: Path) ->
     (packages / "site" / "lib_b.py").write_text("import looking\ndef run(): looking.look()")
     importlib.import_module("lib_b").run()
     assert SEEN == [None]
+
+
+def test_a_library_is_imported_until_the_importer_has_put_it_in_its_place(packages: Path) -> None:
+    """Interrupted there, its code has run and Python forgets that it has."""
+    (packages / "site" / "lib_c").mkdir()
+    (packages / "site" / "lib_c" / "__init__.py").write_text("value = 1")
+    (packages / "site" / "lib_c" / "part.py").write_text("value = 1")
+    inside = []
+
+    def see(frame: FrameType, event: str, argument: object) -> None:
+        if {"lib_c", "lib_c.part"} & sys.modules.keys() and frame.f_code.co_filename.startswith("<frozen importlib"):
+            inside.append((frame.f_code.co_name, event, library_in_import(frame)))
+
+    sys.setprofile(see)
+    try:
+        importlib.import_module("lib_c.part")
+    finally:
+        sys.setprofile(None)
+    places = {(name, event): found for name, event, found in inside}
+    assert places["_load_unlocked", "return"] == places["_find_and_load_unlocked", "return"] == "lib_c"
+    assert places["_find_and_load", "return"] is None

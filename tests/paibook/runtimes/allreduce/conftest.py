@@ -39,15 +39,18 @@ class Bench:
     def start(
         self, source: str, workers: int = 2, variables: dict[str, Any] | None = None, **fields: Any
     ) -> tuple[Any, RunContext, threading.Event]:
-        """Prepare a cell: how to run it, its context, and an event set when it prints ``here``."""
+        """Prepare a cell: how to run it, its context, and an event set when a rank prints ``here``, or ``all here`` the
+        last one does."""
         self.cells += 1
         self.events = events = []
-        here = threading.Event()
+        here, arrived = threading.Event(), set[int]()
 
         def emit(event: Event) -> None:
             events.append(event)
             if event.kind == "stdout" and "here" in event.data:
-                here.set()
+                arrived.add(event.rank)
+                if "all here" not in event.data or len(arrived) == workers:
+                    here.set()
 
         program = Program(textwrap.dedent(source).strip("\n"), f"Cell In[{self.cells}]")
         plan = Plan("allreduce", program, Resources(workers=workers), **fields)
@@ -67,6 +70,10 @@ class Bench:
     def said(self, kind: str) -> list[tuple[int, Any]]:
         """What the last cell said of one kind, by rank."""
         return sorted((event.rank, event.data) for event in self.events if event.kind == kind)
+
+    def printed(self, rank: int) -> str:
+        """What one rank printed in the last cell; it may have come in several pieces."""
+        return "".join(event.data for event in self.events if event.kind == "stdout" and event.rank == rank)
 
 
 @pytest.fixture
