@@ -1,10 +1,15 @@
-"""Starts and ends rank processes on the machine of one Dask worker; runs inside that worker."""
+"""Starts and ends rank processes on the machine of one Dask worker; runs inside that worker.
+
+``dask_worker`` is filled in by Dask's ``Client.run``. What is imported here is imported on every worker while the
+first cell waits for its ranks: no client of ipyparallel, which takes a fifth of a second.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import threading
@@ -14,8 +19,9 @@ from itertools import takewhile
 from typing import IO, Any
 
 from paibook.clusters import lifeline
+from paibook.clusters.cards import CardSurvey
 from paibook.errors import PaibookError
-from paibook.gpus import Device, Holder, LeaseBook
+from paibook.gpus import Device, Holder, LeaseBook, discover
 
 logger = logging.getLogger(__name__)
 LOG_TAIL_LINES = 12
@@ -53,15 +59,17 @@ class CardOrder:
     name: str
 
 
-def start(worker: Any, session: str, topic: str, message: dict[str, Any], cards: CardOrder | None = None) -> int:
+def start(
+    session: str, topic: str, message: dict[str, Any], cards: CardOrder | None = None, dask_worker: Any = None
+) -> int:
     """Start one rank process here; when it ends, the Dask event ``topic`` says so.
 
     Args:
-        worker: The ``distributed.Worker``.
         session: Whose rank it is.
         topic: Each event is ``{"id", "pid", "cause"}``.
         message: For ``paibook.clusters.engine``.
         cards: The GPUs it gets; None for none.
+        dask_worker: The ``distributed.Worker``.
 
     Returns:
         The process id.
@@ -72,7 +80,7 @@ def start(worker: Any, session: str, topic: str, message: dict[str, Any], cards:
     lease = _take(cards)
     try:
         with _lock:
-            key = _spawn(worker, session, message, lease)
+            key = _spawn(dask_worker, session, message, lease)
         if lease:
             LeaseBook().hand_over(lease, key[1])
     except BaseException:
@@ -80,34 +88,41 @@ def start(worker: Any, session: str, topic: str, message: dict[str, Any], cards:
         raise
 
     def tell(cause: str) -> None:
-        worker.log_event(topic, {"id": message["id"], "pid": key[1], "cause": cause})
+        dask_worker.log_event(topic, {"id": message["id"], "pid": key[1], "cause": cause})
 
     threading.Thread(target=_watch, args=(key, tell), name="paibook-rank-watch", daemon=True).start()
     return key[1]
 
 
-def count(worker: Any) -> int:
+def count(dask_worker: Any = None) -> int:
     """How many ranks, of every session, live on this worker."""
     with _lock:
-        hosted = [h for (address, _pid), h in _hosted.items() if address == worker.address]
+        hosted = [h for (address, _pid), h in _hosted.items() if address == dask_worker.address]
     return sum(h.process.poll() is None for h in hosted)
 
 
-def kill(worker: Any, pids: Sequence[int]) -> None:
+def kill(pids: Sequence[int], dask_worker: Any = None) -> None:
     """End rank processes at once, with everything they started."""
     for pid in pids:
         with _lock:
-            hosted = _hosted.get((worker.address, pid))
+            hosted = _hosted.get((dask_worker.address, pid))
         if hosted is not None:
             lifeline.kill(hosted.process)
             hosted.process.wait()  # so that its place counts as free once this returns
 
 
-def kill_session(worker: Any, session: str) -> None:
+def kill_session(session: str, dask_worker: Any = None) -> None:
     """End every rank of a session on this worker."""
+    here = dask_worker.address
     with _lock:
-        pids = [pid for (address, pid), h in _hosted.items() if h.session == session and address == worker.address]
-    kill(worker, pids)
+        pids = [pid for (address, pid), hosted in _hosted.items() if hosted.session == session and address == here]
+    kill(pids, dask_worker)
+
+
+def survey_cards() -> CardSurvey:
+    """This machine's GPUs, and who holds them."""
+    devices = discover()
+    return CardSurvey(socket.gethostname(), devices, LeaseBook().held() if devices else [])
 
 
 def _watch(key: tuple[str, int], tell: Callable[[str], None]) -> None:

@@ -24,7 +24,6 @@ from paibook.clusters.dask_calls import ANSWER_SECONDS, ask
 from paibook.clusters.engine_ranks import Engine, EngineCaller, EngineRanks, connect_client, drop_lost, engine_status
 from paibook.clusters.placement import place, within_cards
 from paibook.errors import ClusterError, RankLost
-from paibook.gpus import LeaseBook, discover
 from paibook.gpus.leases import KERNEL_LEASE
 from paibook.resources import CardChoice, Placement
 from paibook.settings import settings
@@ -104,7 +103,7 @@ class EngineLauncher:
         for engine in self._all():
             self._caller.lose(engine, "the cluster was closed")
         try:
-            ask(self._client, _kill_session, self._session, on_error="ignore", timeout=STOP_SECONDS)
+            ask(self._client, engine_host.kill_session, self._session, on_error="ignore", timeout=STOP_SECONDS)
             self._client.unsubscribe_topic(self._topic)
             self._client.unsubscribe_topic("all")
         finally:
@@ -185,7 +184,7 @@ class EngineLauncher:
         }
         started = ask(
             self._client,
-            _start_engine,
+            engine_host.start,
             self._session,
             self._topic,
             message,
@@ -211,7 +210,7 @@ class EngineLauncher:
                 self._caller.lose(engine, "it was replaced by one with GPUs")
 
     def _survey(self) -> dict[str, CardSurvey]:
-        return ask(self._client, _survey_cards, timeout=settings().start_timeout)
+        return ask(self._client, engine_host.survey_cards, timeout=settings().start_timeout)
 
     def _kill(self, engines: Sequence[Engine]) -> None:
         for worker in {engine.worker for engine in engines}:
@@ -221,7 +220,7 @@ class EngineLauncher:
     def _kill_on(self, worker: str, pids: Sequence[int]) -> None:
         try:
             if worker in self._client.nthreads():
-                ask(self._client, _kill_engines, pids, workers=[worker], on_error="ignore", timeout=STOP_SECONDS)
+                ask(self._client, engine_host.kill, pids, workers=[worker], on_error="ignore", timeout=STOP_SECONDS)
         except ClusterError:
             # The ranks count as lost all the same; whoever asks for new ones is told of the worker.
             logger.warning("worker %s did not end its ranks", worker, exc_info=True)
@@ -295,34 +294,4 @@ def free_slots(client: Client, capacity: dict[str, int], timeout: float = ANSWER
 
 def ranks_held(client: Client, timeout: float = ANSWER_SECONDS) -> dict[str, int]:
     """Live ranks of any session by worker address."""
-    return ask(client, _count_engines, on_error="ignore", timeout=timeout)
-
-
-# Functions that run on Dask workers; ``dask_worker`` is filled in by Dask.
-
-
-def _start_engine(
-    session: str,
-    topic: str,
-    message: dict[str, Any],
-    cards: engine_host.CardOrder | None,
-    dask_worker: Any = None,
-) -> int:
-    return engine_host.start(dask_worker, session, topic, message, cards)
-
-
-def _survey_cards(dask_worker: Any = None) -> CardSurvey:
-    devices = discover()
-    return CardSurvey(socket.gethostname(), devices, LeaseBook().held() if devices else [])
-
-
-def _count_engines(dask_worker: Any = None) -> int:
-    return engine_host.count(dask_worker)
-
-
-def _kill_engines(pids: Sequence[int], dask_worker: Any = None) -> None:
-    engine_host.kill(dask_worker, pids)
-
-
-def _kill_session(session: str, dask_worker: Any = None) -> None:
-    engine_host.kill_session(dask_worker, session)
+    return ask(client, engine_host.count, on_error="ignore", timeout=timeout)

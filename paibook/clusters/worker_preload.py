@@ -6,6 +6,8 @@ import os
 import signal
 from typing import Any
 
+from paibook.clusters import engine_host  # noqa: F401  (the first cell with ranks asks for it)
+
 
 def dask_setup(worker: Any) -> None:
     """Leave the notebook's process group, and close the worker's plain HTTP port."""
