@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 
 from paibook.errors import PaibookError
+from paibook.jobs.startup import without_iri_grammar
 
 
 def main() -> int:
     """Carry out the command line of this process; returns the exit code."""
     try:
-        from paibook.jobs.cli import main as carry_out
+        with without_iri_grammar():
+            from paibook.jobs.cli import main as carry_out
     except PaibookError as error:  # an extra that is not installed
         print(f"paibook: {error}", file=sys.stderr)
         return 2

@@ -21,7 +21,7 @@ class JobRun:
         job: The job as it was when the run was made.
         state: ``queued``, ``running``, ``done``, ``failed``, ``stopped`` or ``skipped``.
         due: When it was to start, seconds since the epoch; retries move it.
-        cause: Why it was made: ``schedule``, ``user``, ``after``, ``rerun`` or ``resume``.
+        cause: Why it was made: ``schedule``, ``dialog``, ``user``, ``after``, ``rerun`` or ``resume``.
         attempt: 1 for the first try.
         started, ended: Seconds since the epoch, or None.
         error: One line of what went wrong, or empty.

@@ -1,4 +1,4 @@
-"""The process of one attempt: ``python -m paibook.jobs.runner ROOT RUN``. It claims the run, or does nothing."""
+"""One attempt from its claim to what follows from its end, in a process that is started for it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 from paibook.errors import PaibookError
 from paibook.jobs.attempt import OUTPUT, SOURCE, Attempt, Ending
@@ -29,7 +28,7 @@ def spawn(store: JobStore, run_id: str) -> subprocess.Popen[bytes]:
     """Start the process of a queued run, in a session of its own: it outlives whoever started it."""
     folder = store.folder(run_id)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    command = [sys.executable, "-m", "paibook.jobs.runner", str(store.root), run_id]
+    command = [sys.executable, "-m", "paibook.jobs.process", str(store.root), run_id]
     with (folder / LOG).open("ab") as log:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
@@ -111,13 +110,3 @@ def _with_outputs(store: JobStore, run: JobRun) -> Ending:
     except PaibookError as error:
         return Ending(FAILED, str(error))
     return Ending(DONE)
-
-
-def main(arguments: list[str]) -> int:
-    """Carry out one attempt; 0 where the run was had, 3 where another had it."""
-    root, run_id = arguments
-    return 0 if run_here(JobStore(Path(root)), run_id) else 3
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

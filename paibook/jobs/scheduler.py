@@ -19,7 +19,9 @@ from paibook.jobs.store import JobStore, insert_run, update_run
 
 TICK_SECONDS = 1.0
 MOST_CAUGHT_UP = 100
-# Who asks for a run carries it out; where that one is gone, the scheduler does so after a while.
+# Causes of the runs that are the scheduler's to carry out. Of others, who asked for one does; where that one is gone,
+# the scheduler does so after a while.
+OWN = ("schedule", "after", "dialog")
 LEFT_SECONDS = 30.0
 
 
@@ -62,7 +64,7 @@ class Scheduler:
 
     def tick(self, now: float) -> list[str]:
         """Do what is to be done at ``now``; returns the ids of the runs that it started."""
-        for run_id in [r for r, p in self._processes.items() if p.poll() is not None]:
+        for run_id in [r for r, p in list(self._processes.items()) if p.poll() is not None]:
             del self._processes[run_id]
         for run_id in requeue_lost(self.store):
             end_processes(run_id)
@@ -70,6 +72,13 @@ class Scheduler:
         self._make_due(now)
         self._stop_replaced()
         return self._start_queued(now)
+
+    def start(self, run_id: str) -> bool:
+        """Start the process of a queued run now; False where as many as may run at a time do, and a tick will."""
+        if run_id in self._processes or len(self._processes) >= self._most:
+            return False
+        self._processes[run_id] = spawn(self.store, run_id)
+        return True
 
     def _make_due(self, now: float) -> None:
         for job in self.store.jobs():
@@ -110,13 +119,10 @@ class Scheduler:
         for run in reversed(self.store.runs(states=(QUEUED,))):
             if run.stop:
                 self.store.update(run.id, state=STOPPED, ended=time.time(), error="stopped before it began")
-            elif run.cause not in ("schedule", "after") and run.due > now - LEFT_SECONDS:
+            elif run.cause not in OWN and run.due > now - LEFT_SECONDS:
                 continue
-            elif run.due <= now and run.id not in self._processes and len(self._processes) < self._most:
-                if run.job.concurrency != "allow" and self._busy(run.job.name):
-                    continue
-                self._processes[run.id] = spawn(self.store, run.id)
-                started.append(run.id)
+            elif run.due <= now and (run.job.concurrency == "allow" or not self._busy(run.job.name)):
+                started += [run.id] if self.start(run.id) else []
         return started
 
     def _busy(self, name: str) -> bool:

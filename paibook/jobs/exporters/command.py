@@ -42,7 +42,7 @@ def host_command(job: Job, options: ExportOptions, spec: str) -> list[str]:
         if any(ord(character) < 32 for character in text):
             raise PlanError(f"the path of the {what}, {text!r}, has a control character; rename it first")
     path = str(options.folder / spec)
-    return [options.python, "-m", "paibook.jobs.cli", "job", "run", job.notebook, "--spec", path]
+    return [options.python, "-m", "paibook.jobs.command", "job", "run", job.notebook, "--spec", path]
 
 
 def run_script(job: Job, options: ExportOptions, spec: str, header: str = "", lock: bool = False) -> str:

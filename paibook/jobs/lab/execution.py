@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,14 +13,12 @@ from jupyter_scheduler.models import JobFeature, Status
 from jupyter_scheduler.orm import Job as Row
 from jupyter_scheduler.utils import get_utc_timestamp
 
-from paibook.errors import RunError
 from paibook.jobs.job import Job
 from paibook.jobs.lab.environments import HERE, PaiEnvironmentManager
 from paibook.jobs.notebook import parameters_of, read_notebook
 from paibook.jobs.outputs import SUFFIXES
 from paibook.jobs.parameters import parse_value
-from paibook.jobs.records import DONE, STOPPED, JobRun
-from paibook.jobs.scheduler import drain
+from paibook.jobs.records import JobRun
 from paibook.jobs.store import JobStore
 from paibook.resources import Resources
 from paibook.settings import settings
@@ -31,30 +30,29 @@ OPTIONS = {"timeout": float, "retries": int, "backoff": float, "cluster": str, "
 
 
 class PaiExecutionManager(DefaultExecutionManager):
-    """Queues the run and carries it out; its own end loses nothing, since the run is a process of its own."""
+    """Queues the run of a row. A scheduler starts its process, and the row follows it: ``PaiScheduler.reconcile``."""
+
+    def before_start(self) -> None:
+        """Nothing: the row is in progress when its run is."""
 
     def execute(self) -> None:
-        """Run to the end.
+        """Queue the run.
 
         Raises:
-            RunError: The run did not end well; with the failed cell's traceback.
+            PlanError: It cannot be meant.
         """
-        store = JobStore(settings().jobs)
-        run_id = enqueue(store, self.model, self.staging_paths)
-        drain(store, [run_id])
-        run = store.run(run_id)
-        deliver(store, run, self.staging_paths)
-        if run.state != DONE:
-            raise RunError(f"{run.error}\n{run.traceback}".strip())
+        enqueue(JobStore(settings().jobs), self.model, self.staging_paths)
 
     def on_failure(self, e: Exception) -> None:
-        """Record the state that the run itself ended in."""
-        runs = JobStore(settings().jobs).runs(self.job_id)
-        state = Status.STOPPED if runs and runs[0].state == STOPPED else Status.FAILED
+        """Say why there is no run."""
         with self.db_session() as session:
-            values = {"status": state, "status_message": str(e)[:LONGEST_MESSAGE], "end_time": get_utc_timestamp()}
+            values = {"status": Status.FAILED, "status_message": str(e)[:LONGEST_MESSAGE]}
+            values["end_time"] = get_utc_timestamp()
             session.query(Row).filter(Row.job_id == self.job_id).update(values)
             session.commit()
+
+    def on_complete(self) -> None:
+        """Nothing: the row is complete when its run is."""
 
     def supported_features(self) -> dict[JobFeature, bool]:
         """What the dialog may offer; jupyter-scheduler calls it with the class for ``self``."""
@@ -65,7 +63,7 @@ class PaiExecutionManager(DefaultExecutionManager):
 
 def enqueue(store: JobStore, model: Any, staging_paths: Mapping[str, str]) -> str:
     """Queue the run of a row; the same one however often it is asked for."""
-    made = store.add_run(job_of(model, staging_paths["input"]), "user", slot=SLOT)
+    made = store.add_run(job_of(model, staging_paths["input"]), "dialog", slot=SLOT)
     return made or store.runs(model.job_id)[0].id
 
 
@@ -101,7 +99,10 @@ def deliver(store: JobStore, run: JobRun, staging_paths: Mapping[str, str]) -> N
         source = folder / ("output.ipynb" if kind == "ipynb" else f"{run.job.slug}{SUFFIXES.get(kind, '')}")
         if kind in SUFFIXES and source.exists():
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, path)
+            # Another server may be doing the same.
+            temporary = f"{path}.{os.getpid()}"
+            shutil.copyfile(source, temporary)
+            Path(temporary).replace(path)
 
 
 def _outputs(model: Any) -> tuple[str, ...]:

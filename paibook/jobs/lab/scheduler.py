@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
+from functools import cached_property
 from typing import Any
 
-import psutil
-from jupyter_scheduler.models import Status, UpdateJobDefinition
+from jupyter_scheduler.exceptions import IdempotencyTokenError, InputUriError, SchedulerError
+from jupyter_scheduler.models import CreateJob, DescribeJob, Status, UpdateJobDefinition
 from jupyter_scheduler.orm import Job as Row
 from jupyter_scheduler.orm import JobDefinition
 from jupyter_scheduler.scheduler import Scheduler
@@ -17,12 +18,15 @@ from traitlets import default
 
 from paibook.errors import PaibookError
 from paibook.jobs import actions
-from paibook.jobs.lab.execution import LONGEST_MESSAGE, PaiExecutionManager, deliver, enqueue
-from paibook.jobs.records import DONE, ENDED, FAILED, STOPPED
+from paibook.jobs.lab.execution import LONGEST_MESSAGE, PaiExecutionManager, deliver
+from paibook.jobs.records import DONE, ENDED, FAILED, QUEUED, RUNNING, STOPPED
+from paibook.jobs.scheduler import Scheduler as Runs
 from paibook.jobs.store import JobStore
 from paibook.settings import settings
 
 STATES = {DONE: Status.COMPLETED, FAILED: Status.FAILED, STOPPED: Status.STOPPED}
+BEFORE = (Status.CREATED.value, Status.QUEUED.value)
+WAITING = (*BEFORE, Status.IN_PROGRESS.value, Status.STOPPING.value)
 BEGUN_MILLISECONDS = 60_000
 
 
@@ -48,34 +52,65 @@ class PaiScheduler(Scheduler):
     @property
     def store(self) -> JobStore:
         """The store that `paibook job` uses too."""
-        return JobStore(settings().jobs)
+        return self.runs.store
+
+    @cached_property
+    def runs(self) -> Runs:
+        """Carries out what is queued in the store."""
+        return Runs(JobStore(settings().jobs))
+
+    def create_job(self, model: CreateJob) -> str:
+        """Keep a row and start its run, without a process of jupyter-scheduler's in between that could end before it.
+
+        Raises:
+            InputUriError, SchedulerError, IdempotencyTokenError: As jupyter-scheduler's own.
+        """
+        row = self.create_row(model)
+        self.begin(row)
+        return str(row.job_id)
+
+    def create_row(self, model: CreateJob) -> DescribeJob:
+        """Keep a row, with a copy of its notebook; it waits until ``begin``. Raises as ``create_job``."""
+        self._check(model)
+        values = model.dict(exclude_none=True, exclude={"input_uri"})
+        with self.db_session() as session:
+            row = Row(**{"output_formats": [], **values})
+            session.add(row)
+            session.commit()
+            described = DescribeJob.from_orm(row)
+            self._stage(model, described, row)
+            session.commit()
+        return described
+
+    def begin(self, described: DescribeJob) -> None:
+        """Queue the run of a row and start its process."""
+        places = {"staging_paths": self.get_staging_paths(described), "root_dir": self.root_dir}
+        self.execution_manager_class(job_id=described.job_id, db_url=self.db_url, **places).process()
+        for run in self.store.runs(described.job_id, (QUEUED,)):
+            self.runs.start(run.id)
 
     def reconcile(self) -> None:
         """Bring rows to the state of their runs; rows of a server that ended before it queued their run are queued."""
-        waiting = (Status.CREATED, Status.IN_PROGRESS, Status.STOPPING, Status.QUEUED)
         store = self.store
         with self.db_session() as session:
-            rows = session.query(Row).filter(Row.status.in_([s.value for s in waiting])).all()
-            found = [(row.job_id, row.pid, row.create_time) for row in rows]
-        for job_id, pid, created in found:
-            if pid and psutil.pid_exists(pid) and pid != os.getpid():
-                continue  # its own process will say
-            runs = store.runs(job_id)
-            model = super().get_job(job_id, False)
-            if runs and runs[0].state in ENDED:
-                deliver(store, runs[0], self.get_staging_paths(model))
-                self._end(job_id, STATES.get(runs[0].state, Status.FAILED), runs[0].error)
-            elif not runs and get_utc_timestamp() - created > BEGUN_MILLISECONDS:
-                try:
-                    enqueue(store, model, self.get_staging_paths(model))
-                except PaibookError as error:
-                    self._end(job_id, Status.FAILED, str(error))
+            rows = session.query(Row).filter(Row.status.in_(WAITING)).all()
+            found = [(row.job_id, row.status, row.create_time) for row in rows]
+        for job_id, status, created in found:
+            run = next(iter(store.runs(job_id)), None)
+            if run is not None and run.state in ENDED:
+                deliver(store, run, self.get_staging_paths(self.get_job(job_id, False)))
+                message = f"{run.error}\n{run.traceback}".strip()
+                self._set(job_id, STATES.get(run.state, Status.FAILED), message, end_time=get_utc_timestamp())
+            elif run is not None and run.state == RUNNING and status in BEFORE:
+                self._set(job_id, Status.IN_PROGRESS, start_time=int(1000 * (run.started or 0)))
+            elif run is None and get_utc_timestamp() - created > BEGUN_MILLISECONDS:
+                self.begin(self.get_job(job_id, False))
 
     def stop_job(self, job_id: str) -> None:
         """Ask a run to stop, whichever server started it; the row says so when it has. Returns at once."""
         runs = self.store.runs(job_id)
         if not runs:
-            super().stop_job(job_id)
+            self._set(job_id, Status.STOPPED, end_time=get_utc_timestamp())
         elif runs[0].state not in ENDED:
             with self.db_session() as session:
                 session.query(Row).filter(Row.job_id == job_id).update({"status": Status.STOPPING})
@@ -108,10 +143,31 @@ class PaiScheduler(Scheduler):
                 found.update(updates)
                 session.commit()
 
-    def _end(self, job_id: str, status: Status, message: str) -> None:
-        values: dict[str, Any] = {"status": status, "end_time": get_utc_timestamp()}
+    def _check(self, model: CreateJob) -> None:
+        if not model.job_definition_id and not self.file_exists(model.input_uri):
+            raise InputUriError(model.input_uri)
+        manager = self.execution_manager_class
+        if not manager.validate(manager, os.path.join(self.root_dir, model.input_uri)):
+            raise SchedulerError("the notebook names no kernel; open it, choose a kernel and save it")
+        if token := model.idempotency_token:
+            with self.db_session() as session:
+                if session.query(Row).filter(Row.idempotency_token == token).first() is not None:
+                    raise IdempotencyTokenError(token)
+
+    def _stage(self, model: CreateJob, described: DescribeJob, row: Any) -> None:
+        """Copy the notebook, or its folder, to where the row's run reads it: what is changed later is another job's."""
+        path = self.get_staging_paths(described)["input"]
+        if model.package_input_folder:
+            copied = self.copy_input_folder(model.input_uri, path)
+            row.packaged_files = [name for name in copied if name != os.path.basename(model.input_uri)]
+        else:
+            self.copy_input_file(model.input_uri, path)
+
+    def _set(self, job_id: str, status: Status, message: str = "", **values: Any) -> None:
+        """Change a row that no other server has ended."""
         if message:
             values["status_message"] = message[:LONGEST_MESSAGE]
         with self.db_session() as session:
-            session.query(Row).filter(Row.job_id == job_id).update(values)
+            waiting = session.query(Row).filter(Row.job_id == job_id, Row.status.in_(WAITING))
+            waiting.update({"status": status, **values}, synchronize_session=False)
             session.commit()

@@ -11,9 +11,10 @@ from jupyter_scheduler.exceptions import IdempotencyTokenError
 from jupyter_scheduler.models import CreateJob
 from jupyter_scheduler.orm import JobDefinition
 from jupyter_scheduler.task_runner import BaseTaskRunner
+from traitlets import default
 
 from paibook.errors import PaibookError
-from paibook.jobs.scheduler import Scheduler, due_between, to_run
+from paibook.jobs.scheduler import due_between, to_run
 
 TABLE = "CREATE TABLE IF NOT EXISTS pai_definitions (id TEXT PRIMARY KEY, scheduled_until REAL NOT NULL)"
 GRACE_SECONDS = 60.0
@@ -25,7 +26,10 @@ class PaiTaskRunner(BaseTaskRunner):
     def __init__(self, scheduler: Any, config: Any = None) -> None:
         super().__init__(config=config)
         self.scheduler = scheduler
-        self._paibook = Scheduler(scheduler.store)
+
+    @default("poll_interval")
+    def _poll_interval(self) -> int:
+        return 1  # as often as `paibook job serve` looks
 
     async def start(self) -> None:
         """Serve until the server ends: definitions here, and the jobs of `paibook job` beside them."""
@@ -47,11 +51,11 @@ class PaiTaskRunner(BaseTaskRunner):
             except PaibookError as error:
                 self.log.error("job definition %s: %s", definition[0], error)
         self.scheduler.reconcile()
-        self._paibook.tick(time.time())
+        self.scheduler.runs.tick(time.time())
 
     def _make_due(self, id: str, cron: str, timezone: str | None, active: bool, updated: int) -> None:
         job: Any = SimpleNamespace(cron=cron, at="", timezone=timezone or "UTC", missed="once", grace=GRACE_SECONDS)
-        now = time.time()
+        now, made = time.time(), list[Any]()
         # The lock keeps another server from looking at the same time; the token, one that was killed in between from
         # having made the row already.
         with self.scheduler.store.transaction() as db:
@@ -60,18 +64,21 @@ class PaiTaskRunner(BaseTaskRunner):
             since = max(row[0] if row else 0.0, updated / 1000)
             if active:
                 for moment in to_run(job, due_between(job, since, now), now):
-                    self._make_row(id, moment)
+                    made += self._make_rows(id, moment)
             db.execute("INSERT OR REPLACE INTO pai_definitions VALUES (?, ?)", (id, now))
+        for row in made:  # each takes the lock itself; one that is not begun here is, by whoever looks a minute later
+            self.scheduler.begin(row)
 
-    def _make_row(self, id: str, moment: float) -> None:
+    def _make_rows(self, id: str, moment: float) -> list[Any]:
         definition = self.scheduler.get_job_definition(id)
         input_uri = self.scheduler.get_staging_paths(definition)["input"]
         values = definition.dict(exclude={"schedule", "timezone"}, exclude_none=True)
         token = f"{id}@{moment:.0f}"
         try:
-            self.scheduler.create_job(CreateJob(**values, input_uri=input_uri, idempotency_token=token))
+            return [self.scheduler.create_row(CreateJob(**values, input_uri=input_uri, idempotency_token=token))]
         except IdempotencyTokenError:
             self.log.info("%s has its job already", token)
+            return []
 
     def add_job_definition(self, job_definition_id: str) -> None:
         """Nothing to do: definitions are read when they are looked at."""

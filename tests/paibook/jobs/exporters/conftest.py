@@ -91,4 +91,4 @@ def sh():
 def words_of(job, options):
     """The words that start the job on this host."""
     spec = Path(options.folder) / "nightly-training.job.json"
-    return ["-m", "paibook.jobs.cli", "job", "run", job.notebook, "--spec", str(spec)]
+    return ["-m", "paibook.jobs.command", "job", "run", job.notebook, "--spec", str(spec)]

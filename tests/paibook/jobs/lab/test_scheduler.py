@@ -21,6 +21,7 @@ from paibook.jobs import actions
 from paibook.jobs.store import JobStore
 
 pytest.importorskip("jupyter_scheduler")
+HERE = "this server's"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 TOKEN = "for-this-test-only"
@@ -28,7 +29,6 @@ ARGUMENTS = [
     "--ServerApp.jpserver_extensions={'jupyter_scheduler': True}",
     "--SchedulerApp.scheduler_class=paibook.jobs.lab.scheduler.PaiScheduler",
     "--SchedulerApp.environment_manager_class=paibook.jobs.lab.environments.PaiEnvironmentManager",
-    "--PaiTaskRunner.poll_interval=1",
     "--ServerApp.port_retries=0",
     "--no-browser",
     "--allow-root",
@@ -36,9 +36,12 @@ ARGUMENTS = [
 
 
 class Server:
+    """A server process; several may share a folder, with its database and store."""
+
     def __init__(self, folder) -> None:
         self.folder = folder
         self.database = folder / "scheduler.sqlite"
+        self.store = JobStore(folder / "jobs")
         self.start()
 
     def start(self) -> None:
@@ -47,6 +50,7 @@ class Server:
             self.port = found.getsockname()[1]
         environment = {**os.environ, "PAIBOOK_JOBS": str(self.folder / "jobs"), "JUPYTER_TOKEN": TOKEN}
         environment["JUPYTER_DATA_DIR"] = str(self.folder / "data")
+        environment["PATH"] = f"{self.folder / 'bin'}{os.pathsep}{environment['PATH']}"
         more = [f"--ServerApp.root_dir={self.folder}", f"--ServerApp.port={self.port}"]
         more.append(f"--SchedulerApp.db_url=sqlite:///{self.database}")
         self.log = (self.folder / "server.log").open("ab")
@@ -82,14 +86,40 @@ class Server:
         self.log.close()
 
 
-@pytest.fixture
-def server(tmp_path):
-    made = Server(tmp_path)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """With a ``conda`` that lists one environment, whose Python says so in a variable."""
+    made = tmp_path_factory.mktemp("lab")
+    python = made / "envs" / "other" / "bin" / "python"
+    scripts = {
+        made / "bin" / "conda": f"""echo '{{"envs": ["{python.parents[1]}"]}}'""",
+        python: f'export CHOSEN=other\nexec {sys.executable} "$@"',
+    }
+    for path, text in scripts.items():
+        path.parent.mkdir(parents=True)
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+    return made
+
+
+@pytest.fixture(scope="module")
+def server(folder):
+    """Each start takes seconds, so that one serves all tests."""
+    yield from serving(folder)
+
+
+@pytest.fixture(scope="module")
+def other(server):
+    """A second server on the same database and store."""
+    yield from serving(server.folder)
+
+
+def serving(folder):
+    made = Server(folder)
     yield made
-    store = JobStore(tmp_path / "jobs")
-    for run in store.runs(states=("queued", "running")):
+    for run in made.store.runs(states=("queued", "running")):
         with contextlib.suppress(PaibookError):  # it has ended meanwhile
-            actions.stop(store, run.id)
+            actions.stop(made.store, run.id)
     if made.process.poll() is None:
         made.end(signal.SIGKILL)
 
@@ -98,7 +128,7 @@ def wait_for(condition, seconds=150.0):
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.2)
+        time.sleep(0.1)
     return found
 
 
@@ -110,6 +140,20 @@ def ended(server, job_id):
     return wait_for(look)
 
 
+def completed(server, job_id):
+    job = ended(server, job_id)
+    assert job["status"] == "COMPLETED", job
+    return True
+
+
+def made_due(server, definition):
+    """Let a definition's latest fire time be one that nobody has looked at."""
+    with sqlite3.connect(server.database, timeout=30) as db:
+        db.execute("UPDATE job_definitions SET update_time = 1000 WHERE job_definition_id = ?", (definition,))
+    with server.store.transaction() as db:
+        db.execute("INSERT OR REPLACE INTO pai_definitions VALUES (?, 1000)", (definition,))
+
+
 def looked_at(server):
     with sqlite3.connect(server.folder / "jobs" / "jobs.sqlite") as db:
         try:
@@ -118,44 +162,25 @@ def looked_at(server):
             return []
 
 
-BASE = {"runtime_environment_name": "this server's", "name": "fit", "output_formats": ["ipynb"]}
+def submit(server, path, parameters=None, name=HERE, **options):
+    """A job, as the dialog posts it; returns its id."""
+    body = {**BASE, "input_uri": path, "runtime_environment_name": name, "parameters": parameters or {}}
+    return server("POST", "jobs", **body, runtime_environment_parameters={"cluster": "inline", **options})["job_id"]
 
 
-def test_jobs_of_the_dialog(server, notebook_of) -> None:
-    """One server for all, since each start takes seconds: types, failures, stop, a changed definition."""
-    cells = [("lr = 0.1\nword = 'a'", "parameters"), "print(type(lr).__name__, type(word).__name__)"]
-    notebook_of(server.folder / "fit.ipynb", *cells)
-    notebook_of(server.folder / "bad.ipynb", "print('so far')", "1 / 0")
-    notebook_of(server.folder / "long.ipynb", "import time\ntime.sleep(300)")
-    options = {"cluster": "inline"}
-    body = {**BASE, "input_uri": "fit.ipynb", "runtime_environment_parameters": options}
-    typed = server("POST", "jobs", **body, parameters={"lr": "0.5", "word": "7"})["job_id"]
-    bad = server("POST", "jobs", **{**body, "input_uri": "bad.ipynb"})["job_id"]
-    long = server("POST", "jobs", **{**body, "input_uri": "long.ipynb"})["job_id"]
-    quick = {**options, "timeout": 5}
-    late = server("POST", "jobs", **{**body, "input_uri": "long.ipynb", "runtime_environment_parameters": quick})
-    assert ended(server, typed)["status"] == "COMPLETED"
-    output = next((server.folder / "data").rglob(f"{typed}/fit-*.ipynb"))
-    assert "float str" in output.read_text()
-    failed = ended(server, bad)
-    assert failed["status"] == "FAILED"
-    assert "cell 2 failed: ZeroDivisionError" in failed["status_message"]
-    assert failed["end_time"]
-    assert "so far" in next((server.folder / "data").rglob(f"{bad}/bad-*.ipynb")).read_text()
-    server("PATCH", f"jobs/{long}", status="STOPPED")
-    assert ended(server, long)["status"] == "STOPPED"
-    assert "timeout of 5 s" in ended(server, late["job_id"])["status_message"]
-    definition = server("POST", "job_definitions", **body, schedule="0 0 1 1 *", timezone="UTC", parameters={"lr": "1"})
-    id = definition["job_definition_id"]
-    server("PATCH", f"job_definitions/{id}", parameters={"lr": "2"})
-    assert server("GET", f"job_definitions/{id}")["parameters"] == {"lr": "2"}
+def output(server, job_id):
+    return next((server.folder / "data").rglob(f"{job_id}/*-*.ipynb")).read_text()
+
+
+BASE = {"name": "fit", "output_formats": ["ipynb"]}
+INLINE = {**BASE, "runtime_environment_name": HERE, "runtime_environment_parameters": {"cluster": "inline"}}
+LONG = "import time\nprint('so far', flush=True)\ntime.sleep(300)"
 
 
 def test_what_came_due_while_no_server_ran_is_run_once(server, notebook_of) -> None:
-    notebook_of(server.folder / "fit.ipynb", "1")
-    options = {"cluster": "inline"}
-    body = {**BASE, "input_uri": "fit.ipynb", "runtime_environment_parameters": options}
-    server("POST", "job_definitions", **body, schedule="0 0 1 1 *", timezone="UTC")
+    notebook_of(server.folder / "due.ipynb", "1")
+    body = {**INLINE, "input_uri": "due.ipynb"}
+    made = server("POST", "job_definitions", **body, schedule="0 0 1 1 *", timezone="UTC")["job_definition_id"]
     wait_for(lambda: looked_at(server))
     server.end(signal.SIGKILL)
     with sqlite3.connect(server.database) as db:
@@ -163,6 +188,89 @@ def test_what_came_due_while_no_server_ran_is_run_once(server, notebook_of) -> N
     with sqlite3.connect(server.folder / "jobs" / "jobs.sqlite") as db:
         db.execute("UPDATE pai_definitions SET scheduled_until = 1000")
     server.start()
-    [job] = wait_for(lambda: server("GET", "jobs")["jobs"])
-    assert ended(server, job["job_id"])["status"] == "COMPLETED"
-    assert server("GET", "jobs")["total_count"] == 1
+    [job] = wait_for(lambda: server("GET", f"jobs?job_definition_id={made}")["jobs"])
+    assert completed(server, job["job_id"])
+    assert server("GET", f"jobs?job_definition_id={made}")["total_count"] == 1
+
+
+def test_parameters_have_their_types_and_a_failure_its_traceback(server, notebook_of) -> None:
+    cells = [("lr = 0.1\nword = 'a'", "parameters"), "print(type(lr).__name__, type(word).__name__)"]
+    notebook_of(server.folder / "fit.ipynb", *cells)
+    notebook_of(server.folder / "bad.ipynb", "print('so far')", "1 / 0")
+    typed = submit(server, "fit.ipynb", {"lr": "0.5", "word": "7"})
+    bad = submit(server, "bad.ipynb")
+    unknown = submit(server, "fit.ipynb", {"learning": "1"})
+    assert ended(server, typed)["status"] == "COMPLETED"
+    assert "float str" in output(server, typed)
+    failed = ended(server, bad)
+    assert failed["status"] == "FAILED"
+    assert failed["start_time"] <= failed["end_time"]
+    assert "cell 2 failed: ZeroDivisionError" in failed["status_message"]
+    assert "----> 1 1 / 0" in failed["status_message"]
+    assert "so far" in output(server, bad)
+    assert "has no parameter 'learning'" in ended(server, unknown)["status_message"]
+
+
+def test_timeout_and_retries_apply(server, notebook_of) -> None:
+    flag = server.folder / "flag"
+    first_fails = f"import pathlib\nflag = pathlib.Path({str(flag)!r})\nseen = flag.exists()\nflag.touch()\nassert seen"
+    notebook_of(server.folder / "again.ipynb", first_fails)
+    notebook_of(server.folder / "long.ipynb", LONG)
+    again = submit(server, "again.ipynb", retries=1, backoff=0.1)
+    late = submit(server, "long.ipynb", timeout=1)
+    assert ended(server, again)["status"] == "COMPLETED"
+    assert server.store.run(again).attempt == 2
+    assert "timeout of 1 s" in ended(server, late)["status_message"]
+
+
+def test_the_chosen_environment_is_used(server, notebook_of) -> None:
+    notebook_of(server.folder / "where.ipynb", "import os\nprint('in', os.environ.get('CHOSEN'))")
+    assert [entry["name"] for entry in server("GET", "runtime_environments")] == [HERE, "other"]
+    assert "in other" in output(server, ended(server, submit(server, "where.ipynb", name="other"))["job_id"])
+
+
+def test_a_definition_keeps_a_change_of_its_parameters_alone(server, notebook_of) -> None:
+    notebook_of(server.folder / "fit.ipynb", ("lr = 0.1", "parameters"))
+    body = {**INLINE, "input_uri": "fit.ipynb", "parameters": {"lr": "1"}}
+    made = server("POST", "job_definitions", **body, schedule="0 0 1 1 *", timezone="UTC")["job_definition_id"]
+    server("PATCH", f"job_definitions/{made}", parameters={"lr": "2"})
+    assert server("GET", f"job_definitions/{made}")["parameters"] == {"lr": "2"}
+    job = server("POST", f"job_definitions/{made}/jobs", parameters={"lr": "3"})["job_id"]
+    assert ended(server, job)["status"] == "COMPLETED"
+    assert server.store.run(job).job.parameters == {"lr": 3}
+
+
+def test_two_servers_run_a_job_once_and_either_stops_it(server, other, notebook_of) -> None:
+    log = server.folder / "log"
+    notebook_of(server.folder / "once.ipynb", f"with open({str(log)!r}, 'a') as f:\n    print('ran', file=f)")
+    notebook_of(server.folder / "long.ipynb", LONG)
+    long = submit(server, "long.ipynb")
+    made = [submit(one, "once.ipynb") for one in (server, other)]
+    definition = other(
+        "POST", "job_definitions", **INLINE, input_uri="once.ipynb", schedule="0 0 1 1 *", timezone="UTC"
+    )
+    made_due(server, definition["job_definition_id"])
+    query = f"jobs?job_definition_id={definition['job_definition_id']}"
+    made += [job["job_id"] for job in wait_for(lambda: server("GET", query)["jobs"])]
+    for job_id in made:
+        assert ended(other, job_id)["status"] == ended(server, job_id)["status"] == "COMPLETED"
+    assert server("GET", query)["total_count"] == 1
+    assert log.read_text().split() == ["ran"] * len(made)
+    wait_for(lambda: server("GET", f"jobs/{long}")["status"] == "IN_PROGRESS")
+    other("PATCH", f"jobs/{long}", status="STOPPED")
+    assert ended(server, long)["status"] == "STOPPED"
+
+
+def test_a_row_follows_its_run_when_server_and_run_are_killed(server, other, notebook_of) -> None:
+    flag = server.folder / "go"
+    waits = f"import pathlib, time\nwhile not pathlib.Path({str(flag)!r}).exists():\n    time.sleep(0.05)"
+    notebook_of(server.folder / "lives.ipynb", waits, "2")
+    lives, killed = [submit(server, "lives.ipynb") for _ in range(2)]
+    for job_id in (lives, killed):
+        wait_for(lambda row=job_id: other("GET", f"jobs/{row}")["status"] == "IN_PROGRESS")
+    server.end(signal.SIGKILL)
+    os.kill(server.store.run(killed).pid, signal.SIGKILL)
+    flag.touch()
+    for job_id in (lives, killed):
+        assert ended(other, job_id)["status"] == "COMPLETED"
+    assert [server.store.run(job_id).attempt for job_id in (lives, killed)] == [1, 2]

@@ -30,7 +30,7 @@ with DAG(
 ):
     BashOperator(
         task_id="run",
-        bash_command='/opt/venv/bin/python -m paibook.jobs.cli job run \'/srv/repo/it\'"\'"\'s 100% {{ \'{\' }}{{ \'{\' }}x}} $HOME.ipynb\' --spec \'/srv/out 100%/nightly-training.job.json\' ',
+        bash_command='/opt/venv/bin/python -m paibook.jobs.command job run \'/srv/repo/it\'"\'"\'s 100% {{ \'{\' }}{{ \'{\' }}x}} $HOME.ipynb\' --spec \'/srv/out 100%/nightly-training.job.json\' ',
         env={"API_KEY": "{{ var.value.API_KEY }}"},
         append_env=True,
     )

@@ -8,4 +8,4 @@ flock -n 9 || exit 0
 set -a
 . '/srv/out 100%/nightly-training.env'
 set +a
-exec /opt/venv/bin/python -m paibook.jobs.cli job run '/srv/repo/it'"'"'s 100% {{x}} $HOME.ipynb' --spec '/srv/out 100%/nightly-training.job.json'
+exec /opt/venv/bin/python -m paibook.jobs.command job run '/srv/repo/it'"'"'s 100% {{x}} $HOME.ipynb' --spec '/srv/out 100%/nightly-training.job.json'
