@@ -8,6 +8,7 @@ from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
+from paibook.attached import AttachedRun
 from paibook.run import Run
 from paibook.session import Session
 from paibook.widgets.live import LiveCurves, has_rich_front_end
@@ -96,17 +97,17 @@ def _sync_cell(cells: Cells, magic: str, line: str, body: str) -> None:
     cells.run_cell_blocking(magic, line, body)
 
 
-def _plot(run: Run, **view: Any) -> Plot | None:
+def _plot(run: Run | AttachedRun, **view: Any) -> Plot | None:
     if run.done() or not has_rich_front_end():
         return Plot({run.plan.name or run.id: run.metrics}, title_of(run.plan))
-    curves = LiveCurves(run.metrics, title_of(run.plan), run.cancel, **view)
+    curves = LiveCurves(run.metrics, title_of(run.plan), run.cancel if run.can_cancel else None, **view)
     task = asyncio.get_running_loop().create_task(_draw_until_done(run, curves))
     _drawing.add(task)  # the loop itself holds tasks weakly
     task.add_done_callback(_drawing.discard)
     return None
 
 
-async def _draw_until_done(run: Run, curves: LiveCurves) -> None:
+async def _draw_until_done(run: Run | AttachedRun, curves: LiveCurves) -> None:
     try:
         while not run.done():
             curves.tick()

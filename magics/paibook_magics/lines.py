@@ -12,7 +12,7 @@ from paibook.errors import PaibookError, PlanError
 from paibook.run import RunRecord
 from paibook.session import Session
 from paibook_magics.console import Console, title_of
-from paibook_magics.following import follow_blocking
+from paibook_magics.following import follow_attached, follow_blocking
 from paibook_magics.panels import Panels, in_notebook
 from paibook_magics.picture import Shown, plan_bundle
 from paibook_magics.ps_picture import is_ps, ps_text
@@ -38,6 +38,8 @@ RUNS_HELP = """List and look into the runs of this machine.
   %pai_runs                      the latest runs
   %pai_runs -n 50                more of them
   %pai_runs show ID              plan, output, summary and metrics of one (the end of an id is enough)
+  %pai_runs attach ID            follow one that another process drives, live, or look at one that has ended; also by
+                                 the run of a job, for what its notebook runs
   %pai_runs resume ID            go on with a run that was cut short: %%pai_mapreduce, or %%pai_ps with checkpoints
   %pai_runs delete ID            forget one
 """
@@ -91,6 +93,8 @@ class Lines:
                 return self._list(int(count))
             case ["show", run_id]:
                 return self._show(run_id)
+            case ["attach", run_id]:
+                return self._attach_run(run_id)
             case ["resume", run_id]:
                 return self._resume(run_id)
             case ["delete", run_id]:
@@ -187,6 +191,19 @@ class Lines:
             print(ps_text(summary) if is_ps(summary) else summary_text(summary, with_tables=True))
         metrics = history.metrics(record.id)
         return Shown(bundle(metrics, title_of(plan))) if len(metrics) else None
+
+    def _attach_run(self, run_id: str) -> None:
+        history = self._session.history
+        try:
+            record = history.find_any(run_id)
+        except PaibookError as error:
+            raise PlanError(str(error)) from None
+        mine = next((run.cancel for run in self._session.runs if run.id == record.id), None)
+        console = Console(progress_after=0.0, began=(record.ended or time.time()) - record.started)
+        run = history.attach(record.id, console.on_event, console.on_progress, mine)
+        console.watch(run)
+        follow_attached(run, console)
+        print(f"{run.id} {run.state}{': ' + run.record.error if run.record.error else ''}")
 
     def _resume(self, run_id: str) -> Any:
         record = self._find(run_id)
