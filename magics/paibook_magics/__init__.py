@@ -21,7 +21,7 @@ from paibook_magics.lines import CLUSTER_HELP, GPUS_HELP, RUNS_HELP, Lines
 from paibook_magics.rank_completion import rank_matcher
 from paibook_magics.rank_inspection import RankInspection
 from paibook_magics.rank_lines import DEBUG_HELP, RANKS_HELP, RankLines
-from paibook_magics.schedule_help import SCHEDULE_HELP
+from paibook_magics.schedule_help import JOBS_HELP, SCHEDULE_HELP
 from paibook_magics.search_cells import SearchCells
 from paibook_magics.search_cells import help_text as search_help
 from paibook_magics.transform import AwaitPaiCells
@@ -44,6 +44,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     _register(shell, lines.gpus, "line", "pai_gpus", GPUS_HELP)
     cells.panels = lines.panels
     _register(shell, _schedule, "line", "pai_schedule", SCHEDULE_HELP)
+    _register(shell, partial(_jobs, lines), "line", "pai_jobs", JOBS_HELP)
     ranks = RankLines(session)
     _register(shell, ranks.ranks, "line", "pai_ranks", RANKS_HELP)
     _register(shell, ranks.debug, "line", "pai_debug", DEBUG_HELP)
@@ -120,3 +121,9 @@ def _schedule(line: str) -> Any:
     from paibook_magics.schedule_line import pai_schedule  # few notebooks need what it takes
 
     return pai_schedule(line)
+
+
+def _jobs(lines: Lines, line: str) -> None:
+    from paibook_magics.jobs_line import pai_jobs  # as above
+
+    pai_jobs(lines, line)
