@@ -6,18 +6,21 @@ import json
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from paibook.attached import AttachedRun
+from paibook.clusters.contract import Event
 from paibook.errors import PaibookError
 from paibook.metrics import MetricStream
 from paibook.plan import Plan
 from paibook.run import RunRecord
-from paibook.runtimes.contract import SUMMARY
+from paibook.runtimes.contract import SUMMARY, Progress
 
 
 class RunHistory:
@@ -70,6 +73,52 @@ class RunHistory:
             latest = ", ".join(r.id for r in records[:3]) or "none"
             raise PaibookError(f"no run is called {run_id!r}; the latest are: {latest}")
         raise PaibookError(f"{run_id!r} fits several runs: {', '.join(r.id for r in matches[:5])}")
+
+    def attach(
+        self,
+        run_id: str,
+        on_event: Callable[[Event], None] | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        cancel: Callable[[], None] | None = None,
+    ) -> AttachedRun:
+        """Follow a run that another process drives, or look at one that has ended.
+
+        Args:
+            run_id: As ``find_any`` takes it.
+            on_event, on_progress: Called from a background thread with what it prints and how far it is.
+            cancel: Stops it, where the caller can.
+
+        Raises:
+            PaibookError: None or several match.
+        """
+        found = self.find_any(run_id)
+        directory = self.directory(found.id)
+        return AttachedRun(lambda: self.record(found.id), self.plan(found.id), directory, on_event, on_progress, cancel)
+
+    def of_jobs(self, since: float) -> dict[str, RunRecord]:
+        """Of each run of a job, the latest run that its notebook started at or after ``since`` (Unix seconds)."""
+        latest: dict[str, RunRecord] = {}
+        for record in takewhile(lambda record: record.started >= since, self):
+            if record.job:
+                latest.setdefault(record.job, record)
+        return latest
+
+    def record(self, run_id: str) -> RunRecord:
+        """The record of a run by its whole id. Raises ``PaibookError`` where there is none."""
+        record = self._read(self.directory(run_id))
+        if record is None:
+            raise PaibookError(f"run {run_id} is not in {self.root}")
+        return record
+
+    def find_any(self, run_id: str) -> RunRecord:
+        """As ``find``; or, by the run of a job in the same way, the latest run that its notebook started."""
+        try:
+            return self.find(run_id)
+        except PaibookError:
+            fits = (r for r in self if r.job and run_id and (r.job.startswith(run_id) or r.job.endswith(run_id)))
+            if (latest := next(fits, None)) is not None:
+                return latest
+            raise
 
     def directory(self, run_id: str) -> Path:
         """Folder of a run."""

@@ -250,6 +250,10 @@ class Note:
     text: str
     time: float
 
+    def to_line(self) -> str:
+        """The note as one line of JSON."""
+        return json.dumps(asdict(self)) + "\n"
+
 
 class MetricStream:
     """Every metric of one run, in order of arrival; append-only, on disk as JSON Lines when given a path.
@@ -314,10 +318,13 @@ class MetricStream:
             raise ValueError("a note needs some text")
         with self._lock:
             note = Note(self._last_step, text.strip(), time.time())
-            self._notes.append(note)
-            if self._path is not None:
-                self._write(self._path.with_name(NOTES), json.dumps(asdict(note)) + "\n")
+            self._keep_note(note)
         return note
+
+    def _keep_note(self, note: Note) -> None:
+        self._notes.append(note)
+        if self._path is not None:
+            self._write(self._path.with_name(NOTES), note.to_line())
 
     @property
     def notes(self) -> tuple[Note, ...]:
@@ -373,8 +380,12 @@ class MetricStream:
 
 
 def _records(path: Path, kind: type[Any]) -> Iterator[Any]:
-    """The records of a file of JSON Lines that can be read."""
-    for line in path.read_text().splitlines() if path.exists() else ():
+    return records_of(path.read_text().splitlines() if path.exists() else (), kind)
+
+
+def records_of(lines: Iterable[str], kind: type[Any]) -> Iterator[Any]:
+    """The records of JSON Lines, ``Metric`` or ``Note``; lines that cannot be read are left out."""
+    for line in lines:
         try:
             yield kind(**json.loads(line))
         except (json.JSONDecodeError, TypeError):

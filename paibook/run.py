@@ -19,6 +19,7 @@ from paibook.errors import PaibookError, RunCancelled, RunError, UserCodeError
 from paibook.metrics import MetricStream, Recorder, recording
 from paibook.plan import Plan
 from paibook.program import error_text
+from paibook.progress_log import ProgressLog
 from paibook.runtimes.contract import SUMMARY, Driver, Progress, RunContext
 
 GRACE_SECONDS = 2.0
@@ -37,6 +38,7 @@ class RunRecord:
         started, ended: Seconds since the epoch; ``ended`` is None while it runs.
         error: First line of what went wrong, or empty.
         pid: The notebook process that drives it.
+        job: The run of a job whose notebook it belongs to, or empty.
     """
 
     id: str
@@ -48,6 +50,7 @@ class RunRecord:
     ended: float | None = None
     error: str = ""
     pid: int = 0
+    job: str = ""
 
     def save(self, directory: Path) -> None:
         """Replace the record on disk at once, so that a reader never sees half of it."""
@@ -67,6 +70,7 @@ class Run:
         resumed: Whether an earlier process began it.
     """
 
+    can_cancel = True
     # How a front end draws the run's metrics; the notebook surface sets it, since it knows what can be shown.
     plotter: ClassVar[Callable[..., Any] | None] = None
 
@@ -86,6 +90,7 @@ class Run:
         self.metrics = MetricStream(record.id, directory / "metrics.jsonl")
         self._on_event = on_event
         self._on_progress = on_progress or (lambda progress: None)
+        self._progress_log = ProgressLog(directory)
         self._future: Future[Any] = Future()
         self._timed_out = False
         # Bytes of each pushed variable.
@@ -95,7 +100,7 @@ class Run:
         self._saved = 0
         self._summary: dict[str, Any] | None = None
         self._context = RunContext(
-            record.id, directory, variables, self._emit, self._on_progress, self.metrics, resumed, self._summarise
+            record.id, directory, variables, self._emit, self._report, self.metrics, resumed, self._summarise
         )
         (directory / "plan.json").write_text(plan.to_json())
         record.save(directory)
@@ -180,8 +185,7 @@ class Run:
         Raises:
             PaibookError: matplotlib is not installed, or nothing was logged under a name asked for.
         """
-        paper = importlib.import_module("paibook.widgets.paper")  # a floor above, as a notebook's surface is
-        return paper.figure({self.plan.name or self.id: self.metrics}, **options)
+        return figure_of(self, options)
 
     def note(self, text: str) -> Any:
         """Write something down beside the step it has come to; shown with its curves.
@@ -225,12 +229,16 @@ class Run:
 
     def _start(self, cluster: Cluster) -> None:
         began = time.monotonic()
-        self._on_progress(Progress("start", 0, None, cluster.reference))
+        self._report(Progress("start", 0, None, cluster.reference))
         cluster.start()
         asked = self.plan.resources.workers
         if self.plan.runtime == "mapreduce" and asked > cluster.tasks().slots:
             cluster.scale(asked)
-        self._on_progress(Progress("start", time.monotonic() - began, None, cluster.reference))
+        self._report(Progress("start", time.monotonic() - began, None, cluster.reference))
+
+    def _report(self, progress: Progress) -> None:
+        self._progress_log.take(progress)
+        self._on_progress(progress)
 
     def _fail(self, error: BaseException, cluster: Cluster) -> None:
         if self._timed_out:
@@ -258,6 +266,7 @@ class Run:
         self._context.cancel()
 
     def _end(self, state: str, error: str = "") -> None:
+        self._progress_log.close()
         self.record = replace(self.record, state=state, ended=time.time(), error=error)
         try:
             self.record.save(self.directory)
@@ -289,6 +298,12 @@ class Run:
                     file.write(line)
             except OSError as error:
                 self._unsaved = f"output is no longer saved: {error}"
+
+
+def figure_of(run: Any, options: Mapping[str, Any]) -> Any:
+    """A run's metrics as a matplotlib figure."""
+    paper = importlib.import_module("paibook.widgets.paper")  # a floor above, as a notebook's surface is
+    return paper.figure({run.plan.name or run.id: run.metrics}, **options)
 
 
 def read_output(directory: Path, kind: str) -> str:

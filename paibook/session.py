@@ -90,7 +90,8 @@ class Session:
         sizes = {name: pickled_size(name, values) for name in plan.push}
         cluster = cluster or self.cluster_of(plan)
         run_id, directory = self.history.new_directory(plan.runtime)
-        record = RunRecord(run_id, plan.name, plan.runtime, plan.cluster, "running", time.time(), pid=os.getpid())
+        record = RunRecord(run_id, plan.name, plan.runtime, plan.cluster, "running", time.time())
+        record = replace(record, pid=os.getpid(), job=settings().job_run)
         run = Run(record, plan, directory, values, on_event, on_progress)
         run.pushed.update(sizes)
         self._remember(run)

@@ -28,6 +28,7 @@ class Settings:
             gloo, and parameter servers over sockets).
         leases: Folder of the lease book (``PAIBOOK_LEASES``): who holds which GPU of this machine.
         jobs: Folder of scheduled jobs and their runs (``PAIBOOK_JOBS``).
+        job_run: The run of a job that this process belongs to, set by whoever carries that out (``PAIBOOK_JOB_RUN``).
     """
 
     runs: Path
@@ -38,6 +39,7 @@ class Settings:
     shared_memory: bool = True
     leases: Path = Path(platformdirs.user_state_dir("paibook")) / "leases"
     jobs: Path = Path("jobs")
+    job_run: str = ""
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Settings:
@@ -60,6 +62,7 @@ class Settings:
             ).expanduser(),
             shared_memory=_switch(environment, "PAIBOOK_SHARED_MEMORY", True),
             leases=Path(environment.get("PAIBOOK_LEASES") or cls.leases).expanduser(),
+            job_run=environment.get("PAIBOOK_JOB_RUN", ""),
         )
 
 

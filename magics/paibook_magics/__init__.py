@@ -8,6 +8,7 @@ from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
+from paibook.attached import AttachedRun
 from paibook.run import Run
 from paibook.session import Session
 from paibook.widgets.live import LiveCurves, has_rich_front_end
@@ -20,7 +21,7 @@ from paibook_magics.lines import CLUSTER_HELP, GPUS_HELP, RUNS_HELP, Lines
 from paibook_magics.rank_completion import rank_matcher
 from paibook_magics.rank_inspection import RankInspection
 from paibook_magics.rank_lines import DEBUG_HELP, RANKS_HELP, RankLines
-from paibook_magics.schedule_help import SCHEDULE_HELP
+from paibook_magics.schedule_help import JOBS_HELP, SCHEDULE_HELP
 from paibook_magics.search_cells import SearchCells
 from paibook_magics.search_cells import help_text as search_help
 from paibook_magics.transform import AwaitPaiCells
@@ -43,6 +44,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     _register(shell, lines.gpus, "line", "pai_gpus", GPUS_HELP)
     cells.panels = lines.panels
     _register(shell, _schedule, "line", "pai_schedule", SCHEDULE_HELP)
+    _register(shell, partial(_jobs, lines), "line", "pai_jobs", JOBS_HELP)
     ranks = RankLines(session)
     _register(shell, ranks.ranks, "line", "pai_ranks", RANKS_HELP)
     _register(shell, ranks.debug, "line", "pai_debug", DEBUG_HELP)
@@ -96,17 +98,17 @@ def _sync_cell(cells: Cells, magic: str, line: str, body: str) -> None:
     cells.run_cell_blocking(magic, line, body)
 
 
-def _plot(run: Run, **view: Any) -> Plot | None:
+def _plot(run: Run | AttachedRun, **view: Any) -> Plot | None:
     if run.done() or not has_rich_front_end():
         return Plot({run.plan.name or run.id: run.metrics}, title_of(run.plan))
-    curves = LiveCurves(run.metrics, title_of(run.plan), run.cancel, **view)
+    curves = LiveCurves(run.metrics, title_of(run.plan), run.cancel if run.can_cancel else None, **view)
     task = asyncio.get_running_loop().create_task(_draw_until_done(run, curves))
     _drawing.add(task)  # the loop itself holds tasks weakly
     task.add_done_callback(_drawing.discard)
     return None
 
 
-async def _draw_until_done(run: Run, curves: LiveCurves) -> None:
+async def _draw_until_done(run: Run | AttachedRun, curves: LiveCurves) -> None:
     try:
         while not run.done():
             curves.tick()
@@ -119,3 +121,9 @@ def _schedule(line: str) -> Any:
     from paibook_magics.schedule_line import pai_schedule  # few notebooks need what it takes
 
     return pai_schedule(line)
+
+
+def _jobs(lines: Lines, line: str) -> None:
+    from paibook_magics.jobs_line import pai_jobs  # as above
+
+    pai_jobs(lines, line)

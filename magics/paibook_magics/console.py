@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import queue
 import sys
-import time
 from typing import Any
 
 from IPython.display import display
 
+from paibook.attached import AttachedRun
 from paibook.clusters.contract import Event
 from paibook.plan import Plan
 from paibook.run import Run
@@ -29,12 +29,12 @@ class Console:
     Args:
         grouped: Hold what ranks print until the end, and show it rank by rank.
         progress_after: Seconds before a progress bar appears.
+        began: Seconds ago, of a run that has been going on.
     """
 
-    def __init__(self, grouped: bool = False, progress_after: float = 2.0) -> None:
+    def __init__(self, grouped: bool = False, progress_after: float = 2.0, began: float = 0.0) -> None:
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._grouped = grouped
-        self._began = time.monotonic()
         self._lines = LabelledLines()
         self._unfinished = UnfinishedLines()
         self._displays = RankDisplays()
@@ -43,8 +43,8 @@ class Console:
         self._shown = 0
         self._cut = False
         self._finished = False
-        self._progress = ProgressDisplay(progress_after)
-        self._run: Run | None = None
+        self._progress = ProgressDisplay(progress_after, began)
+        self._run: Run | AttachedRun | None = None
         self._curves: LiveCurves | None = None
 
     def on_event(self, event: Event) -> None:
@@ -56,7 +56,7 @@ class Console:
         """Take a stage's progress, from any thread."""
         self._progress.update(progress)
 
-    def watch(self, run: Run) -> None:
+    def watch(self, run: Run | AttachedRun) -> None:
         """Show this run's metrics as a live curve once it logs any."""
         self._run = run
 
@@ -95,9 +95,9 @@ class Console:
         else:
             self._progress.finish(self._run.state, self._run.summary)
 
-    def _curves_of(self, run: Run) -> LiveCurves:
+    def _curves_of(self, run: Run | AttachedRun) -> LiveCurves:
         if self._curves is None:
-            self._curves = LiveCurves(run.metrics, title_of(run.plan), run.cancel)
+            self._curves = LiveCurves(run.metrics, title_of(run.plan), run.cancel if run.can_cancel else None)
         return self._curves
 
     def _drain(self) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
+from paibook.attached import AttachedRun
 from paibook.errors import RunCancelled
 
 TICK_SECONDS = 0.05
@@ -73,6 +74,19 @@ def follow_blocking(run: Followed, console: Display) -> None:
         raise Stopped(_how_it_stopped(run)) from None
     console.finish()
     run.result()
+
+
+def follow_attached(run: AttachedRun, console: Display) -> None:
+    """Show a run that another process drives until it ends. Stop ends the showing; the run itself goes on."""
+    try:
+        while not run.done():
+            time.sleep(TICK_SECONDS / 5)
+            console.tick()
+    except KeyboardInterrupt:
+        run.detach()
+        console.finish()
+        raise Stopped(f"run {run.id} goes on; `%pai_runs attach {run.id}` follows it again") from None
+    console.finish()
 
 
 def _how_it_stopped(run: Followed) -> str:

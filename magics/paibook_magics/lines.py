@@ -12,7 +12,7 @@ from paibook.errors import PaibookError, PlanError
 from paibook.run import RunRecord
 from paibook.session import Session
 from paibook_magics.console import Console, title_of
-from paibook_magics.following import follow_blocking
+from paibook_magics.following import follow_attached, follow_blocking
 from paibook_magics.panels import Panels, in_notebook
 from paibook_magics.picture import Shown, plan_bundle
 from paibook_magics.ps_picture import is_ps, ps_text
@@ -38,6 +38,8 @@ RUNS_HELP = """List and look into the runs of this machine.
   %pai_runs                      the latest runs
   %pai_runs -n 50                more of them
   %pai_runs show ID              plan, output, summary and metrics of one (the end of an id is enough)
+  %pai_runs attach ID            follow one that another process drives, live, or look at one that has ended; also by
+                                 the run of a job, for what its notebook runs
   %pai_runs resume ID            go on with a run that was cut short: %%pai_mapreduce, or %%pai_ps with checkpoints
   %pai_runs delete ID            forget one
 """
@@ -53,7 +55,7 @@ class Lines:
     """The line magics of one notebook."""
 
     def __init__(self, session: Session, namespace: dict[str, Any]) -> None:
-        self._session = session
+        self.session = session
         self._namespace = namespace
         self.panels = Panels()
 
@@ -63,7 +65,7 @@ class Lines:
 
         if words(line):
             raise PlanError(f"%pai_gpus {line}: not understood\n\n{GPUS_HELP}")
-        self._show_panel(GpuPanel())
+        self.show_panel(GpuPanel())
 
     def cluster(self, line: str) -> Any:
         """Run ``%pai_cluster LINE``."""
@@ -91,17 +93,19 @@ class Lines:
                 return self._list(int(count))
             case ["show", run_id]:
                 return self._show(run_id)
+            case ["attach", run_id]:
+                return self._attach_run(run_id)
             case ["resume", run_id]:
                 return self._resume(run_id)
             case ["delete", run_id]:
                 found = self._find(run_id)
-                self._session.history.delete(found.id)
+                self.session.history.delete(found.id)
                 print(f"deleted {found.id}")
                 return None
         raise PlanError(f"%pai_runs {line}: not understood\n\n{RUNS_HELP}")
 
     def _status(self) -> Any:
-        status = self._session.cluster.status()
+        status = self.session.cluster.status()
         print(
             f"{status.reference} at {status.address}: {status.workers} workers, "
             f"room for {status.slots} ranks, {status.free} free"
@@ -109,38 +113,38 @@ class Lines:
         if in_notebook():
             from paibook.widgets.cluster import ClusterPanel
 
-            self.panels.show(ClusterPanel(self._session))
+            self.panels.show(ClusterPanel(self.session))
             return None
         return table([asdict(rank) for rank in status.ranks]) if status.ranks else None
 
     def _start(self) -> Any:
         began = time.monotonic()
-        self._session.cluster.start()
+        self.session.cluster.start()
         print(f"ready in {time.monotonic() - began:.1f} s")
         return self._status()
 
     def _attach(self, reference: str) -> Any:
         known = self._namespace.get(reference) if reference.isidentifier() else None
-        self._session.attach(reference if known is None else known)
+        self.session.attach(reference if known is None else known)
         return self._status()
 
     def _scale(self, text: str) -> Any:
         if not text.isdecimal() or int(text) < 1:
             raise PlanError(f"%pai_cluster scale takes a number of workers, 1 or more; got {text!r}")
-        self._session.cluster.scale(int(text))
+        self.session.cluster.scale(int(text))
         return self._status()
 
     def _restart(self) -> Any:
-        self._session.cluster.restart()
+        self.session.cluster.restart()
         return self._status()
 
     def _stop(self) -> None:
-        self._session.cluster.close()
+        self.session.cluster.close()
         print("stopped; the next cell that needs the cluster starts it again")
 
     def _list(self, count: int) -> Any:
         rows = []
-        for record, _ in zip(self._session.history, range(count), strict=False):
+        for record, _ in zip(self.session.history, range(count), strict=False):
             seconds = (record.ended or time.time()) - record.started
             started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.started))
             rows.append(
@@ -153,10 +157,11 @@ class Lines:
         from paibook.widgets.runs import RunsPanel
 
         bundle = {"text/plain": repr(listed), "text/html": listed._repr_html_()}
-        self.panels.show(RunsPanel(self._session, count, self._resume_beside), bundle)
+        self.panels.show(RunsPanel(self.session, count, self._resume_beside), bundle)
         return None
 
-    def _show_panel(self, panel: LivePanel) -> None:
+    def show_panel(self, panel: LivePanel) -> None:
+        """Show a panel: live in a notebook, as text elsewhere."""
         if in_notebook():
             self.panels.show(panel)
         else:
@@ -165,11 +170,11 @@ class Lines:
 
     def _resume_beside(self, run_id: str) -> None:
         """Resume a run at a click: no cell waits for it, and its result is in its folder and the panel."""
-        self._session.resume(self._find(run_id).id)
+        self.session.resume(self._find(run_id).id)
 
     def _find(self, run_id: str) -> RunRecord:
         try:
-            return self._session.history.find(run_id)
+            return self.session.history.find(run_id)
         except PaibookError as error:
             raise PlanError(str(error)) from None
 
@@ -177,7 +182,7 @@ class Lines:
         from paibook.run import read_output
         from paibook.widgets.figure import bundle
 
-        history = self._session.history
+        history = self.session.history
         record = self._find(run_id)
         plan = history.plan(record.id)
         print(f"{record.id}: {record.state}{': ' + record.error if record.error else ''}")
@@ -188,10 +193,23 @@ class Lines:
         metrics = history.metrics(record.id)
         return Shown(bundle(metrics, title_of(plan))) if len(metrics) else None
 
+    def _attach_run(self, run_id: str) -> None:
+        history = self.session.history
+        try:
+            record = history.find_any(run_id)
+        except PaibookError as error:
+            raise PlanError(str(error)) from None
+        mine = next((run.cancel for run in self.session.runs if run.id == record.id), None)
+        console = Console(progress_after=0.0, began=(record.ended or time.time()) - record.started)
+        run = history.attach(record.id, console.on_event, console.on_progress, mine)
+        console.watch(run)
+        follow_attached(run, console)
+        print(f"{run.id} {run.state}{': ' + run.record.error if run.record.error else ''}")
+
     def _resume(self, run_id: str) -> Any:
         record = self._find(run_id)
         console = Console()
-        run = self._session.resume(record.id, console.on_event, console.on_progress)
+        run = self.session.resume(record.id, console.on_event, console.on_progress)
         try:
             console.watch(run)
         except BaseException:

@@ -25,12 +25,13 @@ class ProgressDisplay:
 
     Args:
         after: Seconds before it appears.
+        began: Seconds ago, of a run that has been going on.
     """
 
-    def __init__(self, after: float) -> None:
+    def __init__(self, after: float, began: float = 0.0) -> None:
         self._after = after
         self._interval = PROGRESS_SECONDS if hasattr(get_ipython(), "kernel") else TERMINAL_SECONDS
-        self._began = time.monotonic()
+        self._began = time.monotonic() - began
         self._drawn: float | None = None
         self._meters = StageMeters()
         self._changed = False

@@ -1,4 +1,4 @@
-"""The help of ``%pai_schedule``, apart from what carries it out, which is loaded when it is first used."""
+"""The help of ``%pai_schedule`` and ``%pai_jobs``, apart from what carries them out, loaded when first used."""
 
 from __future__ import annotations
 
@@ -11,4 +11,10 @@ SCHEDULE_HELP = """Keep a notebook as a job; `paibook job serve` runs it when it
 
 Further options, as of `paibook job add`: --name, --timezone, -n, --gpus, --cluster, --environment, --env, --retries,
 --backoff, --timeout, --concurrency, --missed, --outputs, --output, --webhook, --email, --keep, --after, --replace.
+"""
+
+JOBS_HELP = """Show the jobs: when each runs next, how its latest runs went, and the curve of the one that runs.
+
+  %pai_jobs                      the jobs and their latest runs; in a notebook, live, with Log, Stop, Rerun and Run now
+  %pai_jobs -n 50                more runs
 """

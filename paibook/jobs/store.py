@@ -133,13 +133,13 @@ class JobStore:
         with self.transaction() as db:
             return insert_run(db, job, cause, time.time() if due is None else due, slot, **columns)
 
-    def runs(self, name: str = "", states: tuple[str, ...] = ()) -> list[JobRun]:
-        """Runs, the latest first."""
+    def runs(self, name: str = "", states: tuple[str, ...] = (), most: int = -1) -> list[JobRun]:
+        """Runs, the latest first; at most so many of them."""
         marks = ", ".join("?" * len(states))
         wanted = " AND ".join([*(["name = ?"] if name else []), *([f"state IN ({marks})"] if states else [])])
         where = f"WHERE {wanted}" if wanted else ""
-        values = [*([name] if name else []), *states]
-        return [_run(row) for row in self._read(f"SELECT * FROM pai_runs {where} ORDER BY id DESC", *values)]
+        values = [*([name] if name else []), *states, most]
+        return [_run(row) for row in self._read(f"SELECT * FROM pai_runs {where} ORDER BY id DESC LIMIT ?", *values)]
 
     def run(self, run_id: str) -> JobRun:
         """A run by its id, a unique part of its beginning or end, or the name of a job for its latest.

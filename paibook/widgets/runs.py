@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
+import numpy as np
+
 from paibook.errors import PaibookError
+from paibook.metrics import Columns
 from paibook.run import RunRecord, read_output
 from paibook.session import Session
 from paibook.widgets.live_panel import STATIC, LivePanel, table_bundle
@@ -100,15 +102,10 @@ class RunsPanel(LivePanel):
             return self._curves[run_id]
         live = next((run for run in self._session.runs if run.id == run_id), None)
         try:
-            metrics = (live.metrics if live else self._session.history.metrics(run_id)).since(0)
+            metrics = (live.metrics if live else self._session.history.metrics(run_id)).columns()
         except (OSError, PaibookError):
             return "", []
-        if not metrics:
-            found: tuple[str, list[float]] = ("", [])
-        else:
-            name = metrics[0].name
-            values = [m.value for m in metrics if m.name == name and m.rank == metrics[0].rank]
-            found = (name, thinned([value for value in values if math.isfinite(value)]))
+        found = course(metrics)
         if not running:
             self._curves[run_id] = found
         return found
@@ -118,8 +115,21 @@ class RunsPanel(LivePanel):
         directory = self._session.history.directory(record.id)
         parts = [read_output(directory, kind) for kind in ("stdout", "stderr")]
         text = "".join(parts) + (record.error + "\n" if record.error else "")
-        cut = "" if len(text) <= LOG_CHARACTERS else f"[the last {LOG_CHARACTERS:,} characters]\n"
-        return cut + text[-LOG_CHARACTERS:] or "it printed nothing"
+        return cut_log(text)
+
+
+def cut_log(text: str) -> str:
+    """The end of what was printed, as much of it as a panel shows."""
+    cut = "" if len(text) <= LOG_CHARACTERS else f"[the last {LOG_CHARACTERS:,} characters]\n"
+    return cut + text[-LOG_CHARACTERS:] or "it printed nothing"
+
+
+def course(metrics: Columns) -> tuple[str, list[float]]:
+    """The first metric of a run and its course on the rank that reported it first, at most ``POINTS`` finite values."""
+    if not len(metrics):
+        return "", []
+    picked = (metrics.code == metrics.code[0]) & (metrics.rank == metrics.rank[0]) & np.isfinite(metrics.value)
+    return metrics.names[metrics.code[0]], thinned(metrics.value[picked].tolist())
 
 
 def thinned(values: Sequence[float], most: int = POINTS) -> list[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from paibook.resources import Resources
 from paibook.run import Run
 from paibook.runtimes.contract import Progress
 from paibook.session import Session
+from paibook_magics.console import Console
 from paibook_magics.lines import CLUSTER_HELP, RUNS_HELP, Lines
 from paibook_magics.picture import Shown
 
@@ -241,3 +243,41 @@ class TestResume:
     def test_what_went_wrong_again_is_raised(self, session: Session) -> None:
         with pytest.raises(ValueError, match="no words"):
             Lines(session, {}).runs(f"resume {self.ended(session, 'fail', None)}")
+
+
+class TestAttach:
+    def test_a_run_that_has_ended_is_shown_whole(
+        self, lines: Lines, session: Session, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        ran = run(session, "for step in range(9): pai.log(step=step, loss=1.0 * step)\nprint('said', rank)")
+        capsys.readouterr()
+        assert lines.runs(f"attach {ran.id[-4:]}") is None
+        shown = capsys.readouterr().out
+        assert "[rank 1] said 1" in shown
+        assert "loss" in shown
+        assert shown.splitlines()[-1] == f"{ran.id} done"
+
+    def test_a_failed_run_says_why(self, lines: Lines, session: Session, capsys: pytest.CaptureFixture[str]) -> None:
+        ran = run(session, "1 / 0")
+        lines.runs(f"attach {ran.id}")
+        assert re.search(rf"{ran.id} failed: .*division by zero", capsys.readouterr().out)
+
+    def test_stop_ends_the_showing_and_not_the_run(
+        self, lines: Lines, session: Session, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def interrupt(_console: Console) -> None:
+            raise KeyboardInterrupt
+
+        running = session.run(
+            Plan("allreduce", Program("import time\nwhile True: time.sleep(0.01)"), Resources(1), "inline")
+        )
+        monkeypatch.setattr(Console, "tick", interrupt)
+        with pytest.raises(KeyboardInterrupt, match=f"run {running.id} goes on; `%pai_runs attach {running.id}`"):
+            lines.runs(f"attach {running.id}")
+        assert not running.done()
+        running.cancel()
+        running.exception(WAIT)
+
+    def test_a_run_that_is_not_there_is_named(self, lines: Lines) -> None:
+        with pytest.raises(PlanError, match="no run is called 'none'"):
+            lines.runs("attach none")

@@ -28,7 +28,7 @@ for (const name of ["hyperparameters", "study"]) {
   await build({ ...shared, entryPoints: [`src/${name}.css`], outfile: `../static/${name}.css`, banner: { css: own.js } });
 }
 // The panels.
-for (const name of ["gpus", "cluster", "runs"]) {
+for (const name of ["gpus", "cluster", "runs", "jobs"]) {
   await build({ ...shared, entryPoints: [`src/${name}.js`], outfile: `../static/${name}.js`, format: "esm", target: "es2022", banner: own });
 }
 await build({ ...shared, entryPoints: ["src/panels.css"], outfile: "../static/panels.css", banner: { css: own.js } });
