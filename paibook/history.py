@@ -71,6 +71,17 @@ class RunHistory:
             raise PaibookError(f"no run is called {run_id!r}; the latest are: {latest}")
         raise PaibookError(f"{run_id!r} fits several runs: {', '.join(r.id for r in matches[:5])}")
 
+    def record(self, run_id: str) -> RunRecord:
+        """The record of the run of exactly this id.
+
+        Raises:
+            PaibookError: It is gone.
+        """
+        record = self._read(self.directory(run_id))
+        if record is None:
+            raise PaibookError(f"there is no run {run_id!r} in {self.root} any more")
+        return record
+
     def directory(self, run_id: str) -> Path:
         """Folder of a run."""
         return self.root / run_id
@@ -91,6 +102,11 @@ class RunHistory:
             return None
         return summary
 
+    def is_carried_out(self, run_id: str) -> bool:
+        """Whether the process that began the run still lives, be it to tidy up."""
+        record = RunRecord.load(self.directory(run_id))
+        return record is not None and _is_driven(record)
+
     def delete(self, run_id: str) -> None:
         """Remove a run's folder. Raises ``PaibookError`` while it runs."""
         found = self.find(run_id)
@@ -99,12 +115,12 @@ class RunHistory:
         shutil.rmtree(self.directory(found.id))
 
     def _read(self, directory: Path) -> RunRecord | None:
-        try:
-            record = RunRecord(**json.loads((directory / "run.json").read_text()))
-        except (OSError, ValueError, TypeError):
-            return None  # not a run, or one that is just being made
+        record = RunRecord.load(directory)
+        if record is None:
+            return None
         if record.state == "running" and not _is_driven(record):
-            return replace(record, state="failed", error="its notebook ended before the run did")
+            who = "host process" if record.detached else "notebook"
+            return replace(record, state="failed", error=f"its {who} ended before the run did")
         return record
 
 

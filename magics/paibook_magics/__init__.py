@@ -92,8 +92,8 @@ def _register(shell: InteractiveShell, function: Any, kind: str, name: str, doc:
     register(magic, magic_kind=kind, magic_name=name)
 
 
-def _sync_cell(cells: Cells, magic: str, line: str, body: str) -> None:
-    cells.run_cell_blocking(magic, line, body)
+def _sync_cell(cells: Cells, magic: str, line: str, body: str) -> Any:
+    return cells.run_cell_blocking(magic, line, body)
 
 
 def _plot(run: Run, **view: Any) -> Plot | None:
