@@ -1,4 +1,4 @@
-"""Stop, asked for by another process: seen once, withdrawn by the next that carries the run out, refused where it fails."""
+"""Stop, asked for by another process: told once, withdrawn by the next that carries the run out."""
 
 from __future__ import annotations
 
@@ -57,5 +57,5 @@ def test_it_is_told_once_and_the_thread_ends(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_gone_is_named(tmp_path: Path) -> None:
-    with pytest.raises(PaibookError, match="cannot ask for a stop in .*gone: No such file"):
+    with pytest.raises(PaibookError, match=r"cannot ask for a stop in .*gone: No such file"):
         stop_requests.ask(tmp_path / "gone")
