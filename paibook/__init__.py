@@ -21,6 +21,7 @@ __all__ = ["HyperParameters", "PaibookError", "__version__", "log"]
 # Imported when a cell first uses them: every rank and worker imports paibook, and most need none of these.
 _LAZY = {
     "HyperParameters": "paibook.hyperparameters",
+    "DetachedRun": "paibook.detached.handle",
     "compare": "paibook.widgets.plot",
     "between": "paibook.hyperparameters",
     "choice": "paibook.hyperparameters",

@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+from paibook import stop_requests
 from paibook.clusters.contract import Event
 from paibook.errors import PaibookError, RunCancelled, RunError
 from paibook.followed_metrics import FollowedStream
@@ -36,7 +37,6 @@ class AttachedRun:
         plan: What it carries out.
         directory: The run's own folder.
         on_event, on_progress: Called from a background thread.
-        cancel: Stops it, where somebody here can.
     """
 
     def __init__(
@@ -46,10 +46,8 @@ class AttachedRun:
         directory: Path,
         on_event: Callable[[Event], None] | None = None,
         on_progress: Callable[[Progress], None] | None = None,
-        cancel: Callable[[], None] | None = None,
     ) -> None:
         self._read = read
-        self._cancel = cancel
         self.record = read()
         self.plan = plan
         self.directory = directory
@@ -104,26 +102,14 @@ class AttachedRun:
         """Follow it no longer; the run itself goes on."""
         self._left.set()
 
-    @property
-    def can_cancel(self) -> bool:
-        """Whether ``cancel`` reaches the process that drives it."""
-        return self._cancel is not None
-
     def cancel(self) -> None:
-        """Stop it.
+        """Ask the process that drives it to stop it. Returns at once; does nothing where it has ended.
 
         Raises:
-            PaibookError: It takes no orders from here; says who drives it.
+            PaibookError: Its folder is gone, or another user's.
         """
-        if self.done():
-            return
-        if self._cancel is not None:
-            self._cancel()
-            return
-        raise PaibookError(
-            f"run {self.id} is driven by process {self.record.pid}, which takes no orders from here: stop it in its "
-            "own notebook, and a job's by `paibook job stop`"
-        )
+        if not self.done():
+            stop_requests.ask(self.directory)
 
     @property
     def stdout(self) -> str:

@@ -79,21 +79,19 @@ class RunHistory:
         run_id: str,
         on_event: Callable[[Event], None] | None = None,
         on_progress: Callable[[Progress], None] | None = None,
-        cancel: Callable[[], None] | None = None,
     ) -> AttachedRun:
         """Follow a run that another process drives, or look at one that has ended.
 
         Args:
             run_id: As ``find_any`` takes it.
             on_event, on_progress: Called from a background thread with what it prints and how far it is.
-            cancel: Stops it, where the caller can.
 
         Raises:
             PaibookError: None or several match.
         """
         found = self.find_any(run_id)
         directory = self.directory(found.id)
-        return AttachedRun(lambda: self.record(found.id), self.plan(found.id), directory, on_event, on_progress, cancel)
+        return AttachedRun(lambda: self.record(found.id), self.plan(found.id), directory, on_event, on_progress)
 
     def of_jobs(self, since: float) -> dict[str, RunRecord]:
         """Of each run of a job, the latest run that its notebook started at or after ``since`` (Unix seconds)."""
@@ -140,6 +138,11 @@ class RunHistory:
             return None
         return summary
 
+    def is_carried_out(self, run_id: str) -> bool:
+        """Whether the process that began the run still lives, be it to tidy up."""
+        record = RunRecord.load(self.directory(run_id))
+        return record is not None and _is_driven(record)
+
     def delete(self, run_id: str) -> None:
         """Remove a run's folder. Raises ``PaibookError`` while it runs."""
         found = self.find(run_id)
@@ -148,12 +151,12 @@ class RunHistory:
         shutil.rmtree(self.directory(found.id))
 
     def _read(self, directory: Path) -> RunRecord | None:
-        try:
-            record = RunRecord(**json.loads((directory / "run.json").read_text()))
-        except (OSError, ValueError, TypeError):
-            return None  # not a run, or one that is just being made
+        record = RunRecord.load(directory)
+        if record is None:
+            return None
         if record.state == "running" and not _is_driven(record):
-            return replace(record, state="failed", error="its notebook ended before the run did")
+            who = "host process" if record.detached else "notebook"
+            return replace(record, state="failed", error=f"its {who} ended before the run did")
         return record
 
 

@@ -33,6 +33,7 @@ class Plan:
         pull: Variables fetched back, each ``name`` or ``name@rank``.
         targets: Ranks the cell runs on, or None for all.
         timeout: Seconds the run may take, or None.
+        detach: Whether a process of its own is to carry it out, which outlives the notebook: ``Session.detach``.
     """
 
     runtime: str
@@ -46,6 +47,7 @@ class Plan:
     pull: tuple[str, ...] = ()
     targets: tuple[int, ...] | None = None
     timeout: float | None = None
+    detach: bool = False
 
     def __post_init__(self) -> None:
         if self.runtime not in RUNTIMES:

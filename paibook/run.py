@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from paibook import stop_requests
 from paibook.clusters.contract import Cluster, Event
 from paibook.errors import PaibookError, RunCancelled, RunError, UserCodeError
 from paibook.metrics import MetricStream, Recorder, recording
@@ -37,7 +38,8 @@ class RunRecord:
         state: One of ``running``, ``done``, ``failed``, ``cancelled``.
         started, ended: Seconds since the epoch; ``ended`` is None while it runs.
         error: First line of what went wrong, or empty.
-        pid: The notebook process that drives it.
+        pid: The process that drives it: the notebook's, or its host's where it is detached.
+        detached: Whether a host process of its own carries it out.
         job: The run of a job whose notebook it belongs to, or empty.
     """
 
@@ -51,6 +53,15 @@ class RunRecord:
     error: str = ""
     pid: int = 0
     job: str = ""
+    detached: bool = False
+
+    @classmethod
+    def load(cls, directory: Path) -> RunRecord | None:
+        """The record in a folder; None where there is no run, or one that is just being made."""
+        try:
+            return cls(**json.loads((directory / "run.json").read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
 
     def save(self, directory: Path) -> None:
         """Replace the record on disk at once, so that a reader never sees half of it."""
@@ -70,7 +81,6 @@ class Run:
         resumed: Whether an earlier process began it.
     """
 
-    can_cancel = True
     # How a front end draws the run's metrics; the notebook surface sets it, since it knows what can be shown.
     plotter: ClassVar[Callable[..., Any] | None] = None
 
@@ -102,11 +112,14 @@ class Run:
         self._context = RunContext(
             record.id, directory, variables, self._emit, self._report, self.metrics, resumed, self._summarise
         )
+        self._ended = threading.Event()
+        stop_requests.withdraw(directory)
         (directory / "plan.json").write_text(plan.to_json())
         record.save(directory)
 
     def start(self, driver: Driver, cluster: Cluster) -> Run:
         """Begin in a thread of its own; returns at once."""
+        stop_requests.watch(self.directory, self._ended, self._context.cancel)
         threading.Thread(target=self._drive, args=(driver, cluster), name=f"paibook-{self.id}", daemon=True).start()
         return self
 
@@ -223,6 +236,7 @@ class Run:
             self._end("done")
             self._future.set_result(result)
         finally:
+            self._ended.set()
             if alarm is not None:
                 alarm.cancel()
             self._context.variables = {}  # the session keeps its runs, and must not keep what was sent with them

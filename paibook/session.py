@@ -15,6 +15,8 @@ import cloudpickle
 
 from paibook.clusters import connect
 from paibook.clusters.contract import Cluster, Event
+from paibook.detached.handle import DetachedRun
+from paibook.detached.launch import launch
 from paibook.errors import PlanError
 from paibook.history import RunHistory
 from paibook.plan import Plan
@@ -96,6 +98,29 @@ class Session:
         run.pushed.update(sizes)
         self._remember(run)
         return run.start(driver, cluster)
+
+    def detach(self, plan: Plan, variables: Mapping[str, Any] | None = None) -> DetachedRun:
+        """Check the plan, then give it to a process of its own, which goes on when this one ends.
+
+        Args:
+            plan: ``plan.cluster`` names the cluster; an embedded one is started for this run alone.
+            variables: Values of the plan's pushed variables and named inputs.
+
+        Raises:
+            ProgramError, PlanError, DataError, SyntaxError: The plan cannot work, or not without this process.
+            RunError: The process did not come up.
+        """
+        values = dict(variables or {})
+        self.check(plan)
+        sizes = {name: pickled_size(name, values) for name in plan.push}
+        if not self.cluster_of(plan).portable:
+            raise PlanError(
+                f"--detach: the cluster {plan.cluster} is this notebook's own, and ends with it; name one that others "
+                "reach too, such as --cluster embedded or --cluster tls://HOST:8786"
+            )
+        run = launch(replace(plan, detach=True), values, self.history)
+        run.pushed.update(sizes)
+        return run
 
     def resume(
         self,

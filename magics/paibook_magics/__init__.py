@@ -94,14 +94,14 @@ def _register(shell: InteractiveShell, function: Any, kind: str, name: str, doc:
     register(magic, magic_kind=kind, magic_name=name)
 
 
-def _sync_cell(cells: Cells, magic: str, line: str, body: str) -> None:
-    cells.run_cell_blocking(magic, line, body)
+def _sync_cell(cells: Cells, magic: str, line: str, body: str) -> Any:
+    return cells.run_cell_blocking(magic, line, body)
 
 
 def _plot(run: Run | AttachedRun, **view: Any) -> Plot | None:
     if run.done() or not has_rich_front_end():
         return Plot({run.plan.name or run.id: run.metrics}, title_of(run.plan))
-    curves = LiveCurves(run.metrics, title_of(run.plan), run.cancel if run.can_cancel else None, **view)
+    curves = LiveCurves(run.metrics, title_of(run.plan), run.cancel, **view)
     task = asyncio.get_running_loop().create_task(_draw_until_done(run, curves))
     _drawing.add(task)  # the loop itself holds tasks weakly
     task.add_done_callback(_drawing.discard)

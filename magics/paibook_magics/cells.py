@@ -14,6 +14,7 @@ from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
+from paibook.detached.handle import DetachedRun
 from paibook.errors import PaibookError, PlanError, ProgramError
 from paibook.plan import Plan
 from paibook.run import Run
@@ -38,6 +39,9 @@ class Started:
     run: Run
     console: Console
     options: argparse.Namespace
+
+
+Begun = Started | DetachedRun | None  # None: the cell only showed its plan
 
 
 @dataclass(frozen=True)
@@ -74,11 +78,11 @@ class Cells:
         self.recent: deque[Recent] = deque(maxlen=RECENT)  # the latest first
         self._following: set[asyncio.Task[None]] = set()
 
-    async def run_cell(self, magic: str, line: str, body: str) -> Run | None:
+    async def run_cell(self, magic: str, line: str, body: str) -> Run | DetachedRun | None:
         """Run a cell and wait for it on the event loop, so that widgets stay alive meanwhile."""
         started = self._start(Recent(magic, self._expand(line), body, self.cell_name()))
-        if started is None:
-            return None
+        if started is None or isinstance(started, DetachedRun):
+            return started
         if started.options.noblock:
             self._follow_later(started)
             return started.run
@@ -86,14 +90,16 @@ class Cells:
         self._keep(started)
         return None
 
-    def run_cell_blocking(self, magic: str, line: str, body: str) -> None:
+    def run_cell_blocking(self, magic: str, line: str, body: str) -> DetachedRun | None:
         """The same without an event loop: plain IPython, and cells nested in other magics such as ``%%time``."""
         if parser(magic).parse_line(line).noblock:
             raise PlanError("--noblock needs a notebook's event loop; here, leave it out")
         started = self._start(Recent(magic, line, body, self.cell_name()))
-        if started is not None:
-            follow_blocking(started.run, started.console)
-            self._keep(started)
+        if started is None or isinstance(started, DetachedRun):
+            return started
+        follow_blocking(started.run, started.console)
+        self._keep(started)
+        return None
 
     def run_again(self, cell: Recent, hyperparameters: list[str], on_end: Callable[[Run], None]) -> Run:
         """Run a cell that has run before with other words of ``--hp``, shown where the caller's context stands.
@@ -110,6 +116,8 @@ class Cells:
         started = self._start(cell, hyperparameters)
         if started is None:
             raise PlanError("the cell only shows its plan (--dry-run); run it without that first")
+        if isinstance(started, DetachedRun):
+            raise PlanError(f"the cell is detached; it runs as {started.id}, and `%pai_runs result` fetches its result")
         self._follow_later(started).add_done_callback(lambda _task: on_end(started.run))
         return started.run
 
@@ -142,32 +150,41 @@ class Cells:
             self.recent.remove(known)
         self.recent.appendleft(cell)
 
-    def _start(self, cell: Recent, hyperparameters: list[str] | None = None) -> Started | None:
+    def _start(self, cell: Recent, hyperparameters: list[str] | None = None) -> Begun:
         try:
             return self._start_checked(cell, hyperparameters)
         except SyntaxError as error:  # IPython has shown those that parsing finds; `return` outside a function is left
             raise ProgramError(f"{error.filename}, line {error.lineno}: {error.msg}") from None
 
-    def _start_checked(self, cell: Recent, hyperparameters: list[str] | None) -> Started | None:
+    def _start_checked(self, cell: Recent, hyperparameters: list[str] | None) -> Begun:
         plan, options = self.plan(cell, hyperparameters)
         if options.dry_run:
             self.session.check(plan)
             self.shell.display_pub.publish(plan_bundle(plan, self.variables(plan)))
             return None
-        console = Console(options.group_outputs, options.progress_after)
         variables = self.variables(plan)
+        if plan.detach:
+            return self._detach(plan, variables, cell, options)
+        console = Console(options.group_outputs, options.progress_after)
         run = self.session.run(plan, variables, console.on_event, console.on_progress)
         self._remember(cell)
         try:
             console.watch(run)
-            if run.pushed:
-                print("push", ", ".join(f"{name}: {describe(variables[name], run.pushed[name])}" for name in plan.push))
+            _say_pushed(run, variables)
             if options.local:
                 self._run_here(plan)
         except BaseException:
             run.cancel()  # nobody would follow it
             raise
         return Started(run, console, options)
+
+    def _detach(self, plan: Plan, variables: dict[str, Any], cell: Recent, options: argparse.Namespace) -> DetachedRun:
+        run = self.session.detach(plan, variables)
+        self._remember(cell)
+        _say_pushed(run, variables)
+        if options.local:
+            self._run_here(plan)
+        return run
 
     def _expand(self, line: str) -> str:
         # As IPython does for its own magics: {name} and $name. PAI's JSON has braces of its own.
@@ -189,7 +206,8 @@ class Cells:
             print(f"[here] {value!r}")
 
     def _keep(self, started: Started) -> None:
-        shown = keep(started.run, self.shell.user_ns, started.options.out)
+        named = started.run.plan.runtime == "mapreduce"  # its plan says where the outputs go
+        shown = keep(started.run, self.shell.user_ns, None if named else started.options.out)
         if shown is not None:
             self.shell.displayhook(shown)
 
@@ -204,6 +222,11 @@ class Cells:
             print(f"{run.id} {run.state}")  # raised further, it would end the kernel's event loop
         except Exception as error:  # the user's own, on the inline cluster; run.result() raises it to whoever asks
             print(f"{run.id} {run.state}: {type(error).__name__}: {error}")
+
+
+def _say_pushed(run: Run | DetachedRun, variables: dict[str, Any]) -> None:
+    if run.pushed:
+        print("push", ", ".join(f"{name}: {describe(variables[name], size)}" for name, size in run.pushed.items()))
 
 
 def help_text(magic: str) -> str:

@@ -97,7 +97,7 @@ class Console:
 
     def _curves_of(self, run: Run | AttachedRun) -> LiveCurves:
         if self._curves is None:
-            self._curves = LiveCurves(run.metrics, title_of(run.plan), run.cancel if run.can_cancel else None)
+            self._curves = LiveCurves(run.metrics, title_of(run.plan), run.cancel)
         return self._curves
 
     def _drain(self) -> None:

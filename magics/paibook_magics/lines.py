@@ -8,11 +8,13 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from paibook import stop_requests
+from paibook.detached.handle import DetachedRun
 from paibook.errors import PaibookError, PlanError
 from paibook.run import RunRecord
 from paibook.session import Session
 from paibook_magics.console import Console, title_of
-from paibook_magics.following import follow_attached, follow_blocking
+from paibook_magics.following import STOP_SECONDS, TICK_SECONDS, follow_attached, follow_blocking
 from paibook_magics.panels import Panels, in_notebook
 from paibook_magics.picture import Shown, plan_bundle
 from paibook_magics.ps_picture import is_ps, ps_text
@@ -41,6 +43,8 @@ RUNS_HELP = """List and look into the runs of this machine.
   %pai_runs attach ID            follow one that another process drives, live, or look at one that has ended; also by
                                  the run of a job, for what its notebook runs
   %pai_runs resume ID            go on with a run that was cut short: %%pai_mapreduce, or %%pai_ps with checkpoints
+  %pai_runs stop ID              stop one that runs, in whichever process
+  %pai_runs result ID [-o NAME]  wait for a --detach run; its result and what it pulled become variables
   %pai_runs delete ID            forget one
 """
 
@@ -97,6 +101,12 @@ class Lines:
                 return self._attach_run(run_id)
             case ["resume", run_id]:
                 return self._resume(run_id)
+            case ["stop", run_id]:
+                return self._stop_run(run_id)
+            case ["result", run_id]:
+                return self._result(run_id, None)
+            case ["result", run_id, "-o", name] if name.isidentifier():
+                return self._result(run_id, name)
             case ["delete", run_id]:
                 found = self._find(run_id)
                 self.session.history.delete(found.id)
@@ -199,12 +209,35 @@ class Lines:
             record = history.find_any(run_id)
         except PaibookError as error:
             raise PlanError(str(error)) from None
-        mine = next((run.cancel for run in self.session.runs if run.id == record.id), None)
         console = Console(progress_after=0.0, began=(record.ended or time.time()) - record.started)
-        run = history.attach(record.id, console.on_event, console.on_progress, mine)
+        run = history.attach(record.id, console.on_event, console.on_progress)
         console.watch(run)
         follow_attached(run, console)
         print(f"{run.id} {run.state}{': ' + run.record.error if run.record.error else ''}")
+
+    def _stop_run(self, run_id: str) -> None:
+        history = self.session.history
+        found = self._find(run_id)
+        if found.state != "running":
+            raise PlanError(f"run {found.id} has ended already: {found.state}")
+        stop_requests.ask(history.directory(found.id))
+        deadline = time.monotonic() + STOP_SECONDS
+        while (state := history.record(found.id).state) == "running" and time.monotonic() < deadline:
+            time.sleep(TICK_SECONDS)
+        if state == "running":
+            raise PlanError(
+                f"run {found.id} was asked to stop {STOP_SECONDS:.0f} s ago and goes on; to end it at once, kill its "
+                f"process, {found.pid}: all that it started ends with it"
+            )
+        print(f"{found.id}: {state}")
+
+    def _result(self, run_id: str, out: str | None) -> Any:
+        run = DetachedRun(self._find(run_id).id, self.session.history)
+        kept = keep(run, self._namespace, out)
+        has_variable = out is not None or run.plan.options.get("out") is not None
+        if run.plan.runtime == "allreduce" and not has_variable:
+            return run.result().values  # which a cell that waits shows as they come
+        return kept
 
     def _resume(self, run_id: str) -> Any:
         record = self._find(run_id)

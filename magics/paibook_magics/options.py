@@ -103,6 +103,11 @@ def _add_shared(group: Any) -> None:
         help="fetch these variables back, from rank 0 or the one named",
     )
     add("-a", "--noblock", action="store_true", help="return a Run at once; `await run` or run.result() waits")
+    add(
+        "--detach",
+        action="store_true",
+        help="give the run to a process of its own, which goes on when this kernel ends; `%%pai_runs stop`, `result`",
+    )
     add("--timeout", type=seconds, default=None, metavar="S", help="stop the run after S seconds")
     add("--progress-after", type=seconds, default=2.0, metavar="S", help="show a progress bar after S seconds; 2")
     add("--local", action="store_true", help="also run the cell here, in the notebook")

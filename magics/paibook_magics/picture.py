@@ -67,6 +67,7 @@ def _rows(plan: Plan) -> list[tuple[str, str]]:
     ]
     rows += [(name, _text(name, value)) for name, value in plan.options.items() if _is_said(name, value)]
     rows += [("hyperparameters", ", ".join(f"{k}={v}" for k, v in plan.hyperparameters.items()))]
+    rows += [("detached", "in a process of its own, which outlives the notebook" if plan.detach else "")]
     rows += [("push", ", ".join(plan.push)), ("pull", ", ".join(plan.pull)), ("plan id", plan.digest())]
     return [(name, value) for name, value in rows if value not in ("", "0")]
 

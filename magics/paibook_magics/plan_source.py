@@ -50,8 +50,8 @@ def plan_source(magic: str, line: str, body: str, cell_name: str, names: Collect
         text += "_plan.program.execute(globals())\n"
     text += "_result = _run.result()\n"
     kept, bound = _kept(plan, options)
-    # A cell with --noblock gives its run; here it has ended.
-    if options.noblock:
+    # A cell with --noblock or --detach gives its run; here it has ended.
+    if options.noblock or options.detach:
         kept += "_ = _run\n"
     if options.local:
         bound |= plan.program.names()

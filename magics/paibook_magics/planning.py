@@ -68,6 +68,7 @@ def plan_cell(
         pull=options.pull,
         targets=parse_targets(options.targets, asked["workers"]),
         timeout=options.timeout,
+        detach=options.detach,
     )
     return plan, options
 
@@ -116,7 +117,8 @@ def _source(body: str, sql: bool, transform: Callable[[str], str]) -> str:
 def _allreduce(options: argparse.Namespace) -> dict[str, Any]:
     _need_variable(options)
     elastic = {"max_restarts": options.max_restarts, "min_workers": options.min_workers}
-    return {"backend": options.backend, "check": options.check, **elastic}
+    # The variable is for whoever fetches the result of a detached run.
+    return {"backend": options.backend, "check": options.check, **elastic, "out": options.out}
 
 
 def _ps(options: argparse.Namespace) -> dict[str, Any]:
@@ -133,7 +135,7 @@ def _ps(options: argparse.Namespace) -> dict[str, Any]:
         "checkpoint": options.checkpoint,
         "checkpoint_every": options.checkpoint_every,
         "nan": options.nan,
-        "out": options.out,  # for whoever resumes the run
+        "out": options.out,  # for whoever resumes the run, or fetches its result
     }
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Collection, Mapping, MutableMapping
 from typing import Any
 
+from paibook.detached.handle import DetachedRun
 from paibook.run import Run
 from paibook_magics.mapreduce_planning import output_variables
 from paibook_magics.sizes import describe
@@ -13,13 +14,13 @@ from paibook_magics.sizes import describe
 MAIN = ""  # name of the main output of a run that has several
 
 
-def keep(run: Run, namespace: MutableMapping[str, Any], out: str | None = None) -> Any:
+def keep(run: Run | DetachedRun, namespace: MutableMapping[str, Any], out: str | None = None) -> Any:
     """Put a run's results into the notebook's variables, and say what went where.
 
     Args:
         run: Has ended well.
         namespace: The notebook's variables.
-        out: The variable for the result; a MapReduce plan names its own.
+        out: The variable for the result; the plan's own, where None.
 
     Returns:
         What is to be shown as the cell's value, or None.
@@ -28,9 +29,9 @@ def keep(run: Run, namespace: MutableMapping[str, Any], out: str | None = None) 
     _keep_pulled(getattr(result, "pulled", {}), getattr(result, "differs", ()), namespace)
     if run.plan.runtime == "mapreduce":
         result = _keep_named(run, result, namespace)
-        out = run.plan.options["out"] if run.plan.options.get("out_kind") == "variable" else None
+        out = out or (run.plan.options["out"] if run.plan.options.get("out_kind") == "variable" else None)
     elif out is None:
-        out = run.plan.options.get("out")  # it was resumed
+        out = run.plan.options.get("out")  # it was resumed, or detached
     if out is not None:
         namespace[out] = _by_rank(result) if run.plan.runtime == "allreduce" else result
         print(_kept(run, out, result))
@@ -38,7 +39,7 @@ def keep(run: Run, namespace: MutableMapping[str, Any], out: str | None = None) 
     return _short(result) if run.plan.runtime != "allreduce" else None
 
 
-def _keep_named(run: Run, result: Any, namespace: MutableMapping[str, Any]) -> Any:
+def _keep_named(run: Run | DetachedRun, result: Any, namespace: MutableMapping[str, Any]) -> Any:
     """Set the variables of the named outputs, say what each output got, and return the main one."""
     outputs = run.plan.options.get("outputs")
     if not outputs:
@@ -60,7 +61,7 @@ def _keep_pulled(pulled: Mapping[str, Any], differs: Collection[str], namespace:
         print(f"note: {name} differs between ranks; this is the lowest rank's ({name}@RANK: another's)")
 
 
-def _kept(run: Run, name: str, result: Any) -> str:
+def _kept(run: Run | DetachedRun, name: str, result: Any) -> str:
     seconds = (run.record.ended or time.time()) - run.record.started
     if run.plan.runtime == "mapreduce":
         return f"{name}: {len(result):,} records, {seconds:.1f} s"

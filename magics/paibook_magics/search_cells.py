@@ -73,7 +73,13 @@ class SearchCells:
 
     def _search(self, options: argparse.Namespace, cell: Recent) -> Search:
         plan, its_own = self._cells.plan(cell, [])
-        for option, given in (("-a", its_own.noblock), ("--dry-run", its_own.dry_run), ("--local", its_own.local)):
+        refused = {
+            "-a": its_own.noblock,
+            "--detach": its_own.detach,
+            "--dry-run": its_own.dry_run,
+            "--local": its_own.local,
+        }
+        for option, given in refused.items():
             if given:
                 raise PlanError(f"{option} does not go with a search; leave it out of the cell's line")
         model, values, pairs = split(its_own.hp, self._cells.shell.user_ns)

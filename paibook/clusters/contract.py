@@ -268,9 +268,11 @@ class Cluster(ABC):
 
     Attributes:
         reference: What a plan calls it; ``paibook.clusters.connect(reference)`` gives an equal cluster.
+        portable: Whether it does so in another process too, also when this one has ended.
     """
 
     reference: str
+    portable: bool = True
 
     @abstractmethod
     def start(self) -> None:

@@ -44,6 +44,7 @@ class DaskCluster(Cluster):
         self, reference: str, client_factory: Callable[[], Client] | None = None, owns_client: bool = True
     ) -> None:
         self.reference = reference
+        self.portable = client_factory is None
         self._client_factory = client_factory
         self._owns_client = owns_client
         self._lock = threading.RLock()

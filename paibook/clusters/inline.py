@@ -50,6 +50,8 @@ class InlineCluster(Cluster):
         slots: Tasks the runtimes plan for; they run one after another all the same.
     """
 
+    portable = False
+
     def __init__(self, slots: int = 2) -> None:
         self.reference = "inline"
         self._slots = slots

@@ -107,7 +107,22 @@ class TestCluster:
 
 class TestRuns:
     @pytest.mark.parametrize(
-        "line", ["list", "-n", "-n x", "-n -1", "show", "delete", "resume", "show a b", "resume a b", "'open", "-n ²"]
+        "line",
+        [
+            "list",
+            "-n",
+            "-n x",
+            "-n -1",
+            "show",
+            "delete",
+            "resume",
+            "stop",
+            "result",
+            "result a -o 1x",
+            "show a b",
+            "'open",
+            "-n ²",
+        ],
     )
     def test_a_line_that_is_not_understood_shows_the_help(self, lines: Lines, line: str) -> None:
         with pytest.raises(PlanError) as caught:
@@ -178,7 +193,21 @@ class TestRuns:
         assert "map 1 task · 2 records · 1.5 s · 1.3 records/s\ncounters: words 7\n" in out
         assert "\nstages:\nstage  tasks" in out
 
-    @pytest.mark.parametrize("action", ["show", "delete", "resume"])
+    def test_stop_ends_a_run_and_says_how_it_stands(
+        self, lines: Lines, session: Session, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        inside = threading.Event()
+        plan = Plan("allreduce", Program("print('in', flush=True)\nwhile True: pass"), Resources(2), "inline")
+        going = session.run(plan, on_event=lambda event: inside.set())
+        assert inside.wait(WAIT)
+        assert lines.runs(f"stop {going.id}") is None
+        assert capsys.readouterr().out == f"{going.id}: cancelled\n"
+        with pytest.raises(PlanError, match=f"run {going.id} has ended already: cancelled"):
+            lines.runs(f"stop {going.id}")
+        with pytest.raises(PaibookError, match=f"run {going.id} was not begun with --detach"):
+            lines.runs(f"result {going.id}")
+
+    @pytest.mark.parametrize("action", ["show", "delete", "resume", "stop", "result"])
     def test_an_id_that_is_none_is_named(self, lines: Lines, action: str) -> None:
         with pytest.raises(PlanError, match="no run is called 'zz'; the latest are: none"):
             lines.runs(f"{action} zz")

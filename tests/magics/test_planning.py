@@ -44,6 +44,13 @@ class TestShared:
         assert plan.hyperparameters == {"lr": 0.1, "opt": "adam"}
         assert plan.program.filename == "Cell In[3]"
 
+    def test_a_detached_cell_has_a_plan_that_says_so(self) -> None:
+        plan = planned("pai_allreduce", "--detach -o kept")
+        assert plan.detach
+        assert plan.options["out"] == "kept"
+        assert Plan.from_json(plan.to_json()) == plan
+        assert not planned("pai_allreduce", "").detach
+
     def test_a_plan_survives_json(self) -> None:
         plan = planned("pai_ps", '-n 2 --servers 2 --until "loss < 1" --hp lr=1', TRAIN)
         assert Plan.from_json(plan.to_json()) == plan

@@ -83,7 +83,7 @@ def test_the_line_below_begins_a_cell(cells: Cells) -> None:
     assert "Cell In" in refused(cells, "", "%%pai_allreduce --hp Model\nreturn 1\n", ProgramError)
 
 
-@pytest.mark.parametrize("option", ["-a", "--dry-run", "--local"])
+@pytest.mark.parametrize("option", ["-a", "--detach", "--dry-run", "--local"])
 def test_options_of_the_cell_that_do_not_go_with_a_search(cells: Cells, option: str) -> None:
     assert f"{option} does not go with a search" in refused(cells, "", BODY.replace("-n 1", f"-n 1 {option}"))
 
