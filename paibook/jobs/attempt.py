@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import nbformat
 
@@ -16,6 +15,7 @@ from paibook.errors import PaibookError
 from paibook.jobs.checkpoint import names_in
 from paibook.jobs.kernel import CellExecutionError, DeadKernelError, JobKernel
 from paibook.jobs.notebook import check_job, source, with_parameters
+from paibook.jobs.provenance import INTERPRETER, Interpreter
 from paibook.jobs.records import DONE, FAILED, STOPPED, JobRun
 from paibook.jobs.resuming import Resumption, resumption
 
@@ -32,19 +32,33 @@ class Ending:
     traceback: str = ""
 
 
+class Listener(Protocol):
+    """Hears how an attempt comes along."""
+
+    def waits(self, reason: str) -> None:
+        """It waits for something before its kernel starts; with an empty text, that is there."""
+
+    def started(self, interpreter: Interpreter) -> None:
+        """Its kernel runs, in this Python."""
+
+    def begins(self, cell: int) -> None:
+        """A cell begins; its index."""
+
+
 class Attempt:
     """Carries out one attempt.
 
     Args:
         run: As claimed.
         folder: The run's own; made by the caller.
-        on_cell: Called with a cell's index as it begins.
+        listener: Hears how it comes along.
     """
 
-    def __init__(self, run: JobRun, folder: Path, on_cell: Callable[[int], None]) -> None:
+    def __init__(self, run: JobRun, folder: Path, listener: Listener) -> None:
         self.run = run
         self.folder = folder
-        self._on_cell = on_cell
+        self._listener = listener
+        self._waits = ""
         self._stopped = asyncio.Event()
         # What an earlier attempt saved must not be overwritten before it is brought back.
         self._may_save = not run.resume
@@ -71,11 +85,16 @@ class Attempt:
             await asyncio.wait({task})
             if self._stopped.is_set():
                 return Ending(STOPPED, "stopped")
-            return Ending(FAILED, f"it took longer than its timeout of {self.run.job.timeout:g} s")
+            late = f"it took longer than its timeout of {self.run.job.timeout:g} s"
+            return Ending(FAILED, f"{late}; it waited: {self._waits}" if self._waits else late)
         finally:
             stopped.cancel()
             saver.cancel()
             self._save(notebook)
+
+    def _wait(self, reason: str) -> None:
+        self._waits = reason
+        self._listener.waits(reason)
 
     def _notebook(self) -> Any:
         kept = self.folder / SOURCE
@@ -87,13 +106,15 @@ class Attempt:
     async def _execute(self, notebook: Any) -> Ending:
         index = -1
         try:
-            async with JobKernel(notebook, self.run.job, self.run.id).started() as kernel:
+            async with JobKernel(notebook, self.run.job, self.run.id, self._wait).started() as kernel:
+                if kernel.python and (answer := await kernel.ask(INTERPRETER)):
+                    self._listener.started(Interpreter.of_answer(answer))
                 first = await self._go_on(kernel, notebook)
                 self._may_save = True
                 for index, cell in enumerate(notebook.cells):
                     if index < first:
                         continue
-                    self._on_cell(index)
+                    self._listener.begins(index)
                     await kernel.execute(index, cell)
                     await self._keep(kernel, notebook, index)
         except CellExecutionError as error:

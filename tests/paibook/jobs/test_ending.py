@@ -15,7 +15,7 @@ from paibook.jobs.claims import claim, queue_followers, retry
 from paibook.jobs.kernel import environment_of, interpreter
 from paibook.jobs.notification import notify
 from paibook.jobs.outputs import write_outputs
-from paibook.jobs.provenance import differences, provenance
+from paibook.jobs.provenance import Interpreter, differences, provenance
 from paibook.jobs.store import JobStore
 
 JOB = Job("a", "a.ipynb", cluster="inline")
@@ -124,8 +124,11 @@ def test_what_was_run_is_recorded(tmp_path, notebook_of) -> None:
     path = notebook_of(tmp_path / "a.ipynb", ("data = ''\nseed = 1", "parameters"))
     notebook = json.loads(path.read_text())
     job = replace(JOB, notebook=str(path), parameters={"data": "data.csv", "seed": 7})
-    first = provenance(job, notebook)
+    python = Interpreter("3.12.1", "/usr/bin/python", ("numpy==2.1.0",))
+    first = provenance(job, notebook, python)
     assert (first["seed"], first["data"]["data"]["bytes"], first["environment"]["kernel"]) == ("7", 1, "python3")
-    assert any(package.startswith(("paibook==", "numpy==")) for package in first["packages"])
+    assert (first["packages"], first["environment"]["python"]) == (["numpy==2.1.0"], "3.12.1")
+    newer = provenance(job, notebook, replace(python, packages=("numpy==2.2.0",)))
+    assert list(differences(first, newer)) == ["lock", "packages.numpy"]
     (tmp_path / "data.csv").write_text("2")
-    assert list(differences(first, provenance(job, notebook))) == ["data.data.sha256"]
+    assert list(differences(first, provenance(job, notebook, python))) == ["data.data.sha256"]

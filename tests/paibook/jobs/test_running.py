@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import psutil
@@ -30,14 +31,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 @pytest.fixture
 def store(tmp_path):
     return JobStore(tmp_path / "jobs")
-
-
-def wait_for(condition, seconds=100.0):
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.05)
-    return found
 
 
 def marked(run_id):
@@ -73,6 +66,7 @@ def test_a_notebook_runs_with_its_parameters_and_magics(store, tmp_path, noteboo
     assert "lr 0.5 4 True" in text_of(store, run_id)
     assert sorted(p.suffix for p in (tmp_path / "out").iterdir()) == [".html", ".ipynb", ".py"]
     assert all(b"'open'" not in p.read_bytes() for p in store.folder(run_id).glob("*.ipynb"))
+    assert any(package.startswith("ipykernel==") for package in run.provenance["packages"])
     assert run.provenance["parameters"] == {"lr": "0.5", "word": "env:SESAME"}
     assert actions.results(store, [run_id]).loc[run_id, "result"] == "1.0"
 
@@ -131,7 +125,7 @@ async def test_at_its_timeout_the_output_so_far_is_kept(store, tmp_path, noteboo
     [run_id] = actions.queue(store, Job("t", str(path), cluster="inline", timeout=3600))
     folder = store.folder(run_id)
     folder.mkdir(parents=True)
-    attempt = Attempt(store.run(run_id), folder, lambda index: None)
+    attempt = Attempt(store.run(run_id), folder, SimpleNamespace(begins=print, waits=print, started=print))
     monkeypatch.setattr("paibook.jobs.attempt.SAVE_SECONDS", 0.1)
     loop, ahead = asyncio.get_running_loop(), 0.0
     monkeypatch.setattr(loop, "time", lambda: time.monotonic() + ahead)
@@ -145,7 +139,7 @@ async def test_at_its_timeout_the_output_so_far_is_kept(store, tmp_path, noteboo
     assert marked(run_id) == []
 
 
-def test_stop_leaves_no_process(store, tmp_path, notebook_of) -> None:
+def test_stop_leaves_no_process(store, tmp_path, notebook_of, wait_for) -> None:
     path = notebook_of(
         tmp_path / "s.ipynb",
         "import subprocess, time\nchild = subprocess.Popen(['sleep', '300'])",
@@ -162,7 +156,7 @@ def test_stop_leaves_no_process(store, tmp_path, notebook_of) -> None:
         actions.stop(store, run_id)
 
 
-def test_a_killed_run_is_queued_again_and_done_once(store, tmp_path, notebook_of, monkeypatch) -> None:
+def test_a_killed_run_is_queued_again_and_done_once(store, tmp_path, notebook_of, monkeypatch, wait_for) -> None:
     monkeypatch.setattr(scheduler_module, "LEFT_SECONDS", 0.0)
     log, flag = tmp_path / "log", tmp_path / "flag"
     path = notebook_of(
@@ -188,7 +182,7 @@ def test_a_killed_run_is_queued_again_and_done_once(store, tmp_path, notebook_of
 SERVE = [sys.executable, "-m", "paibook.jobs.command", "job", "serve"]
 
 
-def test_two_schedulers_run_each_fire_time_once_and_one_may_be_killed(store, tmp_path, notebook_of) -> None:
+def test_two_schedulers_run_each_fire_time_once_and_one_may_be_killed(store, tmp_path, notebook_of, wait_for) -> None:
     log = tmp_path / "log"
     path = notebook_of(tmp_path / "c.ipynb", f"with open({str(log)!r}, 'a') as f:\n    print('ran', file=f)")
     job = Job("c", str(path), cron="* * * * *", missed="catch-up", cluster="inline", concurrency="allow")
