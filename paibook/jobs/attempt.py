@@ -74,6 +74,11 @@ class Attempt:
             notebook = self._notebook()
         except PaibookError as error:
             return Ending(FAILED, str(error))
+        ending = await self._timed(notebook)
+        unsaved = self._save(notebook)
+        return Ending(FAILED, unsaved) if unsaved and ending.state == DONE else ending
+
+    async def _timed(self, notebook: Any) -> Ending:
         task = asyncio.create_task(self._execute(notebook))
         stopped = asyncio.create_task(self._stopped.wait())
         saver = asyncio.create_task(self._save_now_and_then(notebook))
@@ -90,7 +95,6 @@ class Attempt:
         finally:
             stopped.cancel()
             saver.cancel()
-            self._save(notebook)
 
     def _wait(self, reason: str) -> None:
         self._waits = reason
@@ -173,15 +177,18 @@ class Attempt:
             await asyncio.sleep(SAVE_SECONDS)
             self._save(notebook)
 
-    def _save(self, notebook: Any) -> None:
+    def _save(self, notebook: Any) -> str:
+        """Save it; returns why it could not be: a full disk must not hide how the notebook itself ends."""
         if not self._may_save:
-            return
+            return ""
         try:
             _replace(self.folder / OUTPUT, nbformat.writes(notebook))
-        except OSError as error:  # a full disk must not hide how the notebook itself ends
-            note = f"the notebook could not be saved: {error.strerror}"
+        except OSError as error:
+            note = f"the notebook could not be saved in {self.folder}: {error.strerror}"
             if note not in self.notes:
                 self.notes.append(note)
+            return note
+        return ""
 
 
 def _call(function: str, path: Path, arguments: str) -> str:

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from typing import Any
 
 from paibook.errors import PaibookError
 from paibook.jobs.attempt import OUTPUT, SOURCE, Attempt, Ending
@@ -102,13 +103,13 @@ class _Record:
         self._provenance(None)
 
     def waits(self, reason: str) -> None:
-        self._store.update(self._run.id, error=reason)
+        self._update(error=reason)
 
     def started(self, interpreter: Interpreter) -> None:
         self._provenance(interpreter)
 
     def begins(self, cell: int) -> None:
-        self._store.update(self._run.id, cell=cell)
+        self._update(cell=cell)
 
     def _provenance(self, interpreter: Interpreter | None) -> None:
         kept = self._store.folder(self._run.id) / SOURCE
@@ -116,8 +117,13 @@ class _Record:
             notebook = read_notebook(kept) if kept.exists() else check_job(self._run.job)
         except PaibookError:
             return  # the attempt itself says so
-        made = provenance(self._run.job, notebook, interpreter)
-        self._store.update(self._run.id, provenance=json.dumps(made))
+        self._update(provenance=json.dumps(provenance(self._run.job, notebook, interpreter)))
+
+    def _update(self, **columns: Any) -> None:
+        try:
+            self._store.update(self._run.id, **columns)
+        except sqlite3.Error as error:  # a full disk: the notebook itself may still end well
+            print(f"not recorded: {', '.join(columns)}: {error}", flush=True)
 
 
 def _with_outputs(store: JobStore, run: JobRun) -> Ending:
