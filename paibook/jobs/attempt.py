@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +22,7 @@ from paibook.jobs.resuming import Resumption, resumption
 
 SOURCE, OUTPUT, CHECKPOINT, PROGRESS = "source.ipynb", "output.ipynb", "checkpoint.pkl", "progress.json"
 SAVE_SECONDS = 2.0
+TASKS = "%%pai_mapreduce"
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Attempt:
         self.folder = folder
         self._listener = listener
         self._waits = ""
+        self._finished = 0
         self._stopped = asyncio.Event()
         # What an earlier attempt saved must not be overwritten before it is brought back.
         self._may_save = not run.resume
@@ -113,13 +116,15 @@ class Attempt:
             async with JobKernel(notebook, self.run.job, self.run.id, self._wait).started() as kernel:
                 if kernel.python and (answer := await kernel.ask(INTERPRETER)):
                     self._listener.started(Interpreter.of_answer(answer))
-                first = await self._go_on(kernel, notebook)
+                self._finished = first = await self._go_on(kernel, notebook)
+                inside = await self._inside(kernel, notebook, first) if self.run.resume else ""
                 self._may_save = True
                 for index, cell in enumerate(notebook.cells):
                     if index < first:
                         continue
                     self._listener.begins(index)
-                    await kernel.execute(index, cell)
+                    self._progress(at=index, pid=kernel.pid, began=time.time())
+                    await kernel.execute(index, cell, inside if index == first else "")
                     await self._keep(kernel, notebook, index)
         except CellExecutionError as error:
             what = f"{error.ename}: {error.evalue}".strip()
@@ -154,11 +159,26 @@ class Attempt:
                 notebook.cells[index] = earlier.cells[index]
         return plan.first
 
-    def _resumption(self, notebook: Any) -> Resumption:
+    async def _inside(self, kernel: JobKernel, notebook: Any, first: int) -> str:
+        """In place of the first cell, what goes on with the run in which the earlier attempt was killed; or nothing."""
+        earlier = self._earlier()
+        if earlier.get("at") != first or not source(notebook.cells[first]).startswith(TASKS):
+            return ""
+        order = f"{earlier['pid']}, {earlier['began']}"
+        found = await kernel.ask(f"__import__('paibook.jobs.cell_runs', fromlist=['cut_short']).cut_short({order})")
+        if found:
+            self.notes.append(f"went on inside cell {first + 1}, with its run {found}")
+        return f"%pai_runs resume {found}" if found else ""
+
+    def _earlier(self) -> dict[str, Any]:
+        """How far the earlier attempt came."""
         try:
-            finished = json.loads((self.folder / PROGRESS).read_text())["finished"]
-        except (OSError, ValueError, KeyError):
-            return Resumption(0)
+            return dict(json.loads((self.folder / PROGRESS).read_text()))
+        except (OSError, ValueError):
+            return {}
+
+    def _resumption(self, notebook: Any) -> Resumption:
+        finished = self._earlier().get("finished", 0)
         sources = [source(cell) if cell.cell_type == "code" else "" for cell in notebook.cells]
         return resumption(sources, finished, names_in(self.folder / CHECKPOINT))
 
@@ -170,7 +190,16 @@ class Attempt:
         self._save(notebook)
         if failed or not kernel.python:
             return  # a later attempt goes on from the last cell whose variables are there
-        _replace(self.folder / PROGRESS, json.dumps({"finished": index + 1}))
+        self._finished = index + 1
+        self._progress()
+
+    def _progress(self, **cell: Any) -> None:
+        try:
+            _replace(self.folder / PROGRESS, json.dumps({"finished": self._finished, **cell}))
+        except OSError as error:
+            note = f"a later attempt may not go on here: {error.strerror}"
+            if note not in self.notes:
+                self.notes.append(note)
 
     async def _save_now_and_then(self, notebook: Any) -> None:
         while True:

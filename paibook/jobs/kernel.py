@@ -90,9 +90,19 @@ class JobKernel:
         finally:
             end_processes(self._run_id)
 
-    async def execute(self, index: int, cell: Any) -> None:
-        """Run a cell; raises as nbclient does."""
-        await self._client.async_execute_cell(cell, index)
+    @property
+    def pid(self) -> int:
+        """The kernel's process, or 0 where it is none of this host."""
+        return int(getattr(self._client.km.provisioner, "pid", None) or 0)
+
+    async def execute(self, index: int, cell: Any, instead: str = "") -> None:
+        """Run a cell, or other code in its place; raises as nbclient does."""
+        source = cell.source
+        cell.source = instead or source
+        try:
+            await self._client.async_execute_cell(cell, index)
+        finally:
+            cell.source = source
 
     async def ask(self, expression: str) -> str:
         """The text that an expression gives in the kernel, or nothing where it fails."""

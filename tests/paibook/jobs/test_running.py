@@ -20,6 +20,7 @@ from paibook.errors import PaibookError
 from paibook.jobs import Dependency, Job, actions
 from paibook.jobs import scheduler as scheduler_module
 from paibook.jobs.attempt import Attempt
+from paibook.jobs.claims import requeue_lost
 from paibook.jobs.kernel import MARK
 from paibook.jobs.runner import spawn
 from paibook.jobs.scheduler import Scheduler, drain
@@ -177,6 +178,51 @@ def test_a_killed_run_is_queued_again_and_done_once(store, tmp_path, notebook_of
     assert log.read_text().split() == ["first", "second"]
     assert store.run(run_id).attempt == 2
     wait_for(lambda: marked(run_id) == [])
+
+
+TASKS = """\
+%%pai_mapreduce -i items -o out --reducers 8 --push seen,flag
+import os, time
+def map(record):
+    yield record % 8, 1
+def reduce(key, values):
+    with open(seen, "a+") as file:
+        file.write(f"{key}\\n")
+        file.flush()
+        file.seek(0)
+        if len(file.readlines()) > 4 and not os.path.exists(flag):
+            open(flag + ".wanted", "w").close()
+            time.sleep(600)
+    yield key, sum(values)"""
+
+
+def test_a_killed_run_goes_on_inside_its_cell(store, tmp_path, notebook_of, monkeypatch, wait_for) -> None:
+    monkeypatch.setenv("PAIBOOK_RUNS", str(tmp_path / "runs"))
+    seen, flag = tmp_path / "seen", tmp_path / "flag"
+    path = notebook_of(
+        tmp_path / "m.ipynb",
+        f"items = list(range(80))\nseen, flag = {str(seen)!r}, {str(flag)!r}",
+        TASKS,
+        "print(sorted(dict(out).items()))",
+    )
+    [run_id] = actions.queue(store, Job("m", str(path), cluster="inline"))
+    process = spawn(store, run_id)
+    wait_for(lambda: (tmp_path / "flag.wanted").exists())
+    kernels = set(marked(run_id)) - {process.pid}
+    assert kernels
+    for pid in (process.pid, *kernels):  # as a power failure does
+        os.kill(pid, signal.SIGKILL)
+    process.wait()
+    flag.touch()
+    assert requeue_lost(store) == [run_id]
+    drain(store, [run_id])
+    said = text_of(store, run_id)
+    assert store.run(run_id).state == "done", said
+    assert "went on inside cell 2, with its run " in said
+    assert str([(key, 10) for key in range(8)]) in said
+    assert len(seen.read_text().split()) < 5 + 8  # what had finished was not done again
+    kept = nbformat.read(store.folder(run_id) / "output.ipynb", as_version=4)
+    assert kept.cells[1].source == TASKS
 
 
 SERVE = [sys.executable, "-m", "paibook.jobs.command", "job", "serve"]
