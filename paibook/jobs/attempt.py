@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Callable
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import nbformat
 
@@ -16,11 +16,13 @@ from paibook.errors import PaibookError
 from paibook.jobs.checkpoint import names_in
 from paibook.jobs.kernel import CellExecutionError, DeadKernelError, JobKernel
 from paibook.jobs.notebook import check_job, source, with_parameters
+from paibook.jobs.provenance import INTERPRETER, Interpreter
 from paibook.jobs.records import DONE, FAILED, STOPPED, JobRun
 from paibook.jobs.resuming import Resumption, resumption
 
 SOURCE, OUTPUT, CHECKPOINT, PROGRESS = "source.ipynb", "output.ipynb", "checkpoint.pkl", "progress.json"
 SAVE_SECONDS = 2.0
+TASKS = "%%pai_mapreduce"
 
 
 @dataclass(frozen=True)
@@ -32,19 +34,34 @@ class Ending:
     traceback: str = ""
 
 
+class Listener(Protocol):
+    """Hears how an attempt comes along."""
+
+    def waits(self, reason: str) -> None:
+        """It waits for something before its kernel starts; with an empty text, that is there."""
+
+    def started(self, interpreter: Interpreter) -> None:
+        """Its kernel runs, in this Python."""
+
+    def begins(self, cell: int) -> None:
+        """A cell begins; its index."""
+
+
 class Attempt:
     """Carries out one attempt.
 
     Args:
         run: As claimed.
         folder: The run's own; made by the caller.
-        on_cell: Called with a cell's index as it begins.
+        listener: Hears how it comes along.
     """
 
-    def __init__(self, run: JobRun, folder: Path, on_cell: Callable[[int], None]) -> None:
+    def __init__(self, run: JobRun, folder: Path, listener: Listener) -> None:
         self.run = run
         self.folder = folder
-        self._on_cell = on_cell
+        self._listener = listener
+        self._waits = ""
+        self._finished = 0
         self._stopped = asyncio.Event()
         # What an earlier attempt saved must not be overwritten before it is brought back.
         self._may_save = not run.resume
@@ -60,6 +77,11 @@ class Attempt:
             notebook = self._notebook()
         except PaibookError as error:
             return Ending(FAILED, str(error))
+        ending = await self._timed(notebook)
+        unsaved = self._save(notebook)
+        return Ending(FAILED, unsaved) if unsaved and ending.state == DONE else ending
+
+    async def _timed(self, notebook: Any) -> Ending:
         task = asyncio.create_task(self._execute(notebook))
         stopped = asyncio.create_task(self._stopped.wait())
         saver = asyncio.create_task(self._save_now_and_then(notebook))
@@ -71,11 +93,15 @@ class Attempt:
             await asyncio.wait({task})
             if self._stopped.is_set():
                 return Ending(STOPPED, "stopped")
-            return Ending(FAILED, f"it took longer than its timeout of {self.run.job.timeout:g} s")
+            late = f"it took longer than its timeout of {self.run.job.timeout:g} s"
+            return Ending(FAILED, f"{late}; it waited: {self._waits}" if self._waits else late)
         finally:
             stopped.cancel()
             saver.cancel()
-            self._save(notebook)
+
+    def _wait(self, reason: str) -> None:
+        self._waits = reason
+        self._listener.waits(reason)
 
     def _notebook(self) -> Any:
         kept = self.folder / SOURCE
@@ -87,14 +113,18 @@ class Attempt:
     async def _execute(self, notebook: Any) -> Ending:
         index = -1
         try:
-            async with JobKernel(notebook, self.run.job, self.run.id).started() as kernel:
-                first = await self._go_on(kernel, notebook)
+            async with JobKernel(notebook, self.run.job, self.run.id, self._wait).started() as kernel:
+                if kernel.python and (answer := await kernel.ask(INTERPRETER)):
+                    self._listener.started(Interpreter.of_answer(answer))
+                self._finished = first = await self._go_on(kernel, notebook)
+                inside = await self._inside(kernel, notebook, first) if self.run.resume else ""
                 self._may_save = True
                 for index, cell in enumerate(notebook.cells):
                     if index < first:
                         continue
-                    self._on_cell(index)
-                    await kernel.execute(index, cell)
+                    self._listener.begins(index)
+                    self._progress(at=index, pid=kernel.pid, began=time.time())
+                    await kernel.execute(index, cell, inside if index == first else "")
                     await self._keep(kernel, notebook, index)
         except CellExecutionError as error:
             what = f"{error.ename}: {error.evalue}".strip()
@@ -129,11 +159,26 @@ class Attempt:
                 notebook.cells[index] = earlier.cells[index]
         return plan.first
 
-    def _resumption(self, notebook: Any) -> Resumption:
+    async def _inside(self, kernel: JobKernel, notebook: Any, first: int) -> str:
+        """In place of the first cell, what goes on with the run in which the earlier attempt was killed; or nothing."""
+        earlier = self._earlier()
+        if earlier.get("at") != first or not source(notebook.cells[first]).startswith(TASKS):
+            return ""
+        order = f"{earlier['pid']}, {earlier['began']}"
+        found = await kernel.ask(f"__import__('paibook.jobs.cell_runs', fromlist=['cut_short']).cut_short({order})")
+        if found:
+            self.notes.append(f"went on inside cell {first + 1}, with its run {found}")
+        return f"%pai_runs resume {found}" if found else ""
+
+    def _earlier(self) -> dict[str, Any]:
+        """How far the earlier attempt came."""
         try:
-            finished = json.loads((self.folder / PROGRESS).read_text())["finished"]
-        except (OSError, ValueError, KeyError):
-            return Resumption(0)
+            return dict(json.loads((self.folder / PROGRESS).read_text()))
+        except (OSError, ValueError):
+            return {}
+
+    def _resumption(self, notebook: Any) -> Resumption:
+        finished = self._earlier().get("finished", 0)
         sources = [source(cell) if cell.cell_type == "code" else "" for cell in notebook.cells]
         return resumption(sources, finished, names_in(self.folder / CHECKPOINT))
 
@@ -145,22 +190,34 @@ class Attempt:
         self._save(notebook)
         if failed or not kernel.python:
             return  # a later attempt goes on from the last cell whose variables are there
-        _replace(self.folder / PROGRESS, json.dumps({"finished": index + 1}))
+        self._finished = index + 1
+        self._progress()
+
+    def _progress(self, **cell: Any) -> None:
+        try:
+            _replace(self.folder / PROGRESS, json.dumps({"finished": self._finished, **cell}))
+        except OSError as error:
+            note = f"a later attempt may not go on here: {error.strerror}"
+            if note not in self.notes:
+                self.notes.append(note)
 
     async def _save_now_and_then(self, notebook: Any) -> None:
         while True:
             await asyncio.sleep(SAVE_SECONDS)
             self._save(notebook)
 
-    def _save(self, notebook: Any) -> None:
+    def _save(self, notebook: Any) -> str:
+        """Save it; returns why it could not be: a full disk must not hide how the notebook itself ends."""
         if not self._may_save:
-            return
+            return ""
         try:
             _replace(self.folder / OUTPUT, nbformat.writes(notebook))
-        except OSError as error:  # a full disk must not hide how the notebook itself ends
-            note = f"the notebook could not be saved: {error.strerror}"
+        except OSError as error:
+            note = f"the notebook could not be saved in {self.folder}: {error.strerror}"
             if note not in self.notes:
                 self.notes.append(note)
+            return note
+        return ""
 
 
 def _call(function: str, path: Path, arguments: str) -> str:

@@ -6,8 +6,7 @@ import os
 import socket
 import time
 
-import psutil
-
+from paibook.gpus.holders import start_of
 from paibook.jobs.job import Job
 from paibook.jobs.records import DONE, ENDED, FAILED, QUEUED, RUNNING, STOPPED, JobRun
 from paibook.jobs.store import JobStore, update_run
@@ -32,8 +31,7 @@ def claim(store: JobStore, run_id: str) -> bool:
             if busy is not None:  # it waits in the queue
                 return False
         now = time.time()
-        born = psutil.Process().create_time()
-        mine = {"host": socket.gethostname(), "pid": os.getpid(), "born": born, "heartbeat": now}
+        mine = {"host": socket.gethostname(), "pid": os.getpid(), "born": start_of(os.getpid()), "heartbeat": now}
         update_run(db, run_id, state=RUNNING, started=now, ended=None, error="", traceback="", cell=-1, **mine)
         return True
 
@@ -55,11 +53,7 @@ def is_alive(run: JobRun, now: float) -> bool:
     a run look lost; from elsewhere, only the heartbeat tells.
     """
     if run.host == socket.gethostname():
-        try:
-            process = psutil.Process(run.pid)
-            return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - run.born) < 1
-        except psutil.NoSuchProcess:
-            return False
+        return start_of(run.pid) == run.born
     return abs(now - run.heartbeat) < LEASE_SECONDS
 
 

@@ -23,6 +23,8 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
     add("--timezone", metavar="NAME", help="of --cron and --at, such as Europe/Berlin (default UTC)")
     add("-n", "--workers", type=int, default=None, metavar="N", help="workers of its cluster")
     add("--gpus", type=int, default=None, metavar="N", help="cards for each worker")
+    add("--gpu-share", type=int, default=None, metavar="N", help="percent of each card (default 100)")
+    add("--cpu-fallback", action="store_true", help="run on the CPU where there is no card at all")
     add("--cluster", metavar="REFERENCE", help="embedded, inline, tcp://host:8786, ...")
     add("--environment", metavar="PATH", help="a Python, or the folder of a virtual environment")
     add("--env", action="append", default=[], metavar="NAME=VALUE", help="an environment variable of the kernel")
@@ -63,9 +65,10 @@ def job_from(options: Any, notebook: str) -> Job:
         values["outputs"] = tuple(options.outputs.split(","))
     if options.env:
         values["variables"] = {**values.get("variables", {}), **_variables(options.env)}
-    if options.workers is not None or options.gpus is not None:
-        resources = {"workers": options.workers or 0, "gpus_per_worker": options.gpus or 0}
-        values["resources"] = {**values.get("resources", {}), **resources}
+    asked = {"workers": options.workers, "gpus_per_worker": options.gpus, "gpu_share": options.gpu_share}
+    asked["cpu_fallback"] = options.cpu_fallback or None
+    if asked := {name: value for name, value in asked.items() if value is not None}:
+        values["resources"] = {**values.get("resources", {}), **asked}
     if options.after:
         values["after"] = [_dependency(text) for text in options.after]
     job = Job.from_dict(values)

@@ -74,7 +74,8 @@ class Job:
         cron: When it runs, five fields or a shorthand such as ``@daily``; empty for none.
         at: One moment, ISO 8601, instead of ``cron``; empty for none.
         timezone: IANA name in which ``cron`` and ``at`` are read.
-        resources: Workers, servers, cards and memory of its cluster.
+        resources: Workers, servers, cards and memory of its cluster. Cards of its own cluster are held as long as
+            the kernel lives, and waited for while others hold them.
         cluster: Reference of the cluster, such as ``embedded`` or ``tcp://host:8786``.
         environment: A Python executable or the folder of a virtual environment whose kernel runs it; empty for the
             notebook's own kernel.
@@ -159,6 +160,11 @@ class Job:
     def slug(self) -> str:
         """The name as other schedulers take it (an RFC 1123 label): lower case, digits, ``-``; at most 52 of them."""
         return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")[:52].rstrip("-") or f"job-{self.digest()}"
+
+    @property
+    def own_cluster(self) -> bool:
+        """Whether its workers run where it runs, not on a cluster elsewhere."""
+        return self.cluster in ("embedded", "inline")
 
     def next_times(self, count: int = 5) -> list[datetime]:
         """The next fire times, in the job's time zone; empty where only the user or another job starts it."""

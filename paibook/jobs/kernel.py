@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from copy import copy
 from pathlib import Path
@@ -14,6 +15,7 @@ import psutil
 from traitlets.config import Config
 
 from paibook.errors import PaibookError, PlanError
+from paibook.jobs.cards import HeldCards, held_cards
 from paibook.jobs.job import Job
 from paibook.jobs.secret_references import is_reference, look_up
 
@@ -36,9 +38,11 @@ class JobKernel:
         notebook: An nbformat node; outputs are put into it as they come.
         job: What it is run for.
         run_id: Marks every process that the kernel starts.
+        on_wait: Called with what it waits for before it starts, and with an empty text when that is there.
     """
 
-    def __init__(self, notebook: Any, job: Job, run_id: str) -> None:
+    def __init__(self, notebook: Any, job: Job, run_id: str, on_wait: Callable[[str], None]) -> None:
+        self._on_wait = on_wait
         self._job = job
         self._run_id = run_id
         self._client: Any = NotebookClient(
@@ -53,34 +57,60 @@ class JobKernel:
 
     @asynccontextmanager
     async def started(self) -> AsyncIterator[JobKernel]:
-        """The kernel, running; at the end its processes are gone.
+        """The kernel, running with the cards of its job; at the end its processes are gone, and the cards free.
 
         Raises:
-            PaibookError: The kernel is not installed.
+            PaibookError: The kernel is not installed, or the cards cannot be had.
         """
+        async with held_cards(self._job, self._on_wait) as cards, self._running(cards):
+            yield self
+
+    @asynccontextmanager
+    async def _running(self, cards: HeldCards) -> AsyncIterator[None]:
         manager = self._client.create_kernel_manager()
         try:
             spec = manager.kernel_spec
         except KeyError as error:  # jupyter_client's NoSuchKernel
             raise PaibookError(f"the kernel {manager.kernel_name!r} is not installed here") from error
         self.python = spec.language == "python"
+        manager._kernel_spec = spec = copy(spec)
         if self._job.environment:
-            manager._kernel_spec = copy(spec)
-            manager._kernel_spec.argv = [interpreter(self._job.environment), "-m", "ipykernel_launcher", "-f"]
-            manager._kernel_spec.argv.append("{connection_file}")
+            spec.argv = [interpreter(self._job.environment), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        if cards.lease:  # the kernel's own cards would come on top of the job's
+            spec.metadata = {name: value for name, value in spec.metadata.items() if name != "kernel_provisioner"}
+        environment = {**environment_of(self._job, self._run_id), **cards.environment}
         try:
-            async with self._client.async_setup_kernel(env=environment_of(self._job, self._run_id)):
+            async with self._client.async_setup_kernel(env=environment):
+                cards.hand_over(getattr(manager.provisioner, "pid", None))
                 if self.python:
                     await self.silently(
                         "try:\n    get_ipython().run_line_magic('load_ext', 'paibook')\nexcept ImportError:\n    pass"
                     )
-                yield self
+                yield
         finally:
             end_processes(self._run_id)
 
-    async def execute(self, index: int, cell: Any) -> None:
-        """Run a cell; raises as nbclient does."""
-        await self._client.async_execute_cell(cell, index)
+    @property
+    def pid(self) -> int:
+        """The kernel's process, or 0 where it is none of this host."""
+        return int(getattr(self._client.km.provisioner, "pid", None) or 0)
+
+    async def execute(self, index: int, cell: Any, instead: str = "") -> None:
+        """Run a cell, or other code in its place; raises as nbclient does."""
+        source = cell.source
+        cell.source = instead or source
+        try:
+            await self._client.async_execute_cell(cell, index)
+        finally:
+            cell.source = source
+
+    async def ask(self, expression: str) -> str:
+        """The text that an expression gives in the kernel, or nothing where it fails."""
+        reply = await self._client.kc.execute_interactive(
+            "", silent=True, store_history=False, allow_stdin=False, user_expressions={"text": expression}
+        )
+        answer: Mapping[str, Any] = reply["content"].get("user_expressions", {}).get("text", {})
+        return str(ast.literal_eval(answer["data"]["text/plain"])) if answer.get("status") == "ok" else ""
 
     async def silently(self, code: str) -> str:
         """Run code that is no cell; returns the error's text, or nothing."""

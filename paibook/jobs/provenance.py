@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -19,22 +20,56 @@ HASHED_BYTES = 100_000_000
 GIT_SECONDS = 10.0
 
 
-def provenance(job: Job, notebook: Mapping[str, Any]) -> dict[str, Any]:
-    """Notebook, parameters, git commit, packages, data, environment and seed, JSON-able."""
+# Asked of a job's kernel, which may have no paibook: text of JSON.
+INTERPRETER = (
+    "(lambda json, platform, sys, metadata: json.dumps([platform.python_version(), sys.executable, sorted("
+    "{f\"{d.metadata['Name']}=={d.version}\" for d in metadata.distributions() if d.metadata['Name']})]))"
+    "(*map(__import__('importlib').import_module, ('json', 'platform', 'sys', 'importlib.metadata')))"
+)
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """The Python that runs a kernel.
+
+    Attributes:
+        version: Such as ``3.12.1``.
+        executable: Its path.
+        packages: ``name==version`` of every package beside it, sorted.
+    """
+
+    version: str = ""
+    executable: str = ""
+    packages: tuple[str, ...] = ()
+
+    @classmethod
+    def of_answer(cls, text: str) -> Interpreter:
+        """What a kernel answered to ``INTERPRETER``."""
+        version, executable, packages = json.loads(text)
+        return cls(version, executable, tuple(packages))
+
+
+def provenance(job: Job, notebook: Mapping[str, Any], interpreter: Interpreter | None = None) -> dict[str, Any]:
+    """Notebook, parameters, git commit, packages, data, environment and seed, JSON-able.
+
+    Args:
+        interpreter: Of the kernel; None where it has not been asked, or is no Python.
+    """
+    interpreter = interpreter or Interpreter()
     defaults = {name: parameter.default for name, parameter in parameters_of(notebook).items()}
     parameters = {**defaults, **{n: v if is_reference(v) else repr(v) for n, v in job.parameters.items()}}
-    packages = installed()
+    packages = list(interpreter.packages)
     return {
         "notebook": digest(notebook),
         "parameters": parameters,
         "seed": parameters.get("seed", parameters.get("random_state")),
         "git": git_commit(Path(job.notebook).parent),
-        "lock": hashlib.sha256("\n".join(packages).encode()).hexdigest(),
+        "lock": hashlib.sha256("\n".join(packages).encode()).hexdigest() if packages else "",
         "packages": packages,
         "data": dict(fingerprints(job)),
         "environment": {
-            "python": platform.python_version(),
-            "executable": job.environment or sys.executable,
+            "python": interpreter.version,
+            "executable": interpreter.executable or job.environment,
             "platform": platform.platform(),
             "kernel": notebook["metadata"]["kernelspec"]["name"],
             "cluster": job.cluster,

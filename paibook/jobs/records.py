@@ -24,10 +24,11 @@ class JobRun:
         cause: Why it was made: ``schedule``, ``dialog``, ``user``, ``after``, ``rerun`` or ``resume``.
         attempt: 1 for the first try.
         started, ended: Seconds since the epoch, or None.
-        error: One line of what went wrong, or empty.
+        error: One line of what went wrong, or what a running one waits for, or empty.
         traceback: The failed cell's, without colours, or empty.
         cell: Index of the cell it is in or failed at, counted from 0; -1 before the first.
-        host, pid, born: The process that runs it: its host, number and time of start.
+        host, pid, born: The process that runs it: its host, number, and start as ``paibook.gpus.holders.start_of``
+            gives it, which setting the clock does not move.
         heartbeat: When it last said that it lives, seconds since the epoch.
         stop: Whether it has been asked to stop.
         resume: Whether it goes on with what an earlier attempt finished.

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from typing import Any
 
 from paibook.errors import PaibookError
 from paibook.jobs.attempt import OUTPUT, SOURCE, Attempt, Ending
@@ -17,7 +18,7 @@ from paibook.jobs.claims import HEARTBEAT_SECONDS, beat, claim, queue_followers,
 from paibook.jobs.notebook import check_job, read_notebook
 from paibook.jobs.notification import notify
 from paibook.jobs.outputs import write_outputs
-from paibook.jobs.provenance import provenance
+from paibook.jobs.provenance import Interpreter, provenance
 from paibook.jobs.records import DONE, FAILED, JobRun
 from paibook.jobs.store import JobStore
 
@@ -42,7 +43,7 @@ def run_here(store: JobStore, run_id: str) -> bool:
     run = store.run(run_id)
     folder = store.folder(run_id)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    attempt = Attempt(run, folder, lambda index: store.update(run_id, cell=index))
+    attempt = Attempt(run, folder, _Record(store, run))
     ending = asyncio.run(_watched(store, attempt))
     conclude(store, run, ending, attempt.notes)
     return True
@@ -87,20 +88,42 @@ async def _watched(store: JobStore, attempt: Attempt) -> Ending:
     beating = threading.Thread(target=keep_beating, name="paibook-heartbeat", daemon=True)
     beating.start()
     try:
-        _record(store, attempt.run)
         return await attempt.carry_out()
     finally:
         over.set()
         beating.join()
 
 
-def _record(store: JobStore, run: JobRun) -> None:
-    kept = store.folder(run.id) / SOURCE
-    try:
-        notebook = read_notebook(kept) if kept.exists() else check_job(run.job)
-    except PaibookError:
-        return  # the attempt itself says so
-    store.update(run.id, provenance=json.dumps(provenance(run.job, notebook)))
+class _Record:
+    """Writes into the store how an attempt comes along."""
+
+    def __init__(self, store: JobStore, run: JobRun) -> None:
+        self._store = store
+        self._run = run
+        self._provenance(None)
+
+    def waits(self, reason: str) -> None:
+        self._update(error=reason)
+
+    def started(self, interpreter: Interpreter) -> None:
+        self._provenance(interpreter)
+
+    def begins(self, cell: int) -> None:
+        self._update(cell=cell)
+
+    def _provenance(self, interpreter: Interpreter | None) -> None:
+        kept = self._store.folder(self._run.id) / SOURCE
+        try:
+            notebook = read_notebook(kept) if kept.exists() else check_job(self._run.job)
+        except PaibookError:
+            return  # the attempt itself says so
+        self._update(provenance=json.dumps(provenance(self._run.job, notebook, interpreter)))
+
+    def _update(self, **columns: Any) -> None:
+        try:
+            self._store.update(self._run.id, **columns)
+        except sqlite3.Error as error:  # a full disk: the notebook itself may still end well
+            print(f"not recorded: {', '.join(columns)}: {error}", flush=True)
 
 
 def _with_outputs(store: JobStore, run: JobRun) -> Ending:

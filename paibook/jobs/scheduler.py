@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -55,7 +57,10 @@ class Scheduler:
     def serve(self) -> None:
         """Run what is due until ``stop``; the runs that it started go on."""
         while not self._stopping.is_set():
-            self.tick(time.time())
+            try:
+                self.tick(time.time())
+            except (OSError, sqlite3.Error) as error:  # a full disk, a database locked for long: the next may do
+                print(f"nothing was started: {error}", file=sys.stderr, flush=True)
             self._stopping.wait(TICK_SECONDS)
 
     def stop(self) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from paibook.jobs.exporters.command import secret_names
 from paibook.jobs.exporters.cron_fields import portable
 from paibook.jobs.exporters.image import image_files
-from paibook.jobs.exporters.kubernetes import POLICIES, deadline, pod_spec, secrets_hint
-from paibook.jobs.exporters.request import ExportOptions, need, need_cron, need_no_predecessors
+from paibook.jobs.exporters.kubernetes import POLICIES, deadline, header, need_schedule, pod_spec
+from paibook.jobs.exporters.request import ExportOptions
 from paibook.jobs.exporters.yaml_text import yaml_text
 from paibook.jobs.job import Job
 
@@ -21,14 +20,8 @@ def export(job: Job, options: ExportOptions) -> dict[str, str]:
     Raises:
         PlanError: It runs once, comes after other jobs, catches up, or its data lies on this host alone.
     """
-    need_cron(job, options, "a CronWorkflow")
-    need_no_predecessors(job, options, "a CronWorkflow")
-    why = "a CronWorkflow runs once what was missed, however much that is"
-    need(job.missed != "catch-up", job, options, "missed", why, "take --missed once, or export it to airflow")
-    header = f"paibook job {job.name!r}. First build and push the image, then: argo cron create cronworkflow.yaml"
-    if secret_names(job):
-        header += f"\n{secrets_hint(job)}"
-    text = yaml_text(_cron_workflow(job, options), header=header)
+    need_schedule(job, options, "a CronWorkflow")
+    text = yaml_text(_cron_workflow(job, options), header=header(job, "argo cron create cronworkflow.yaml"))
     return {"cronworkflow.yaml": text, **image_files(job, options, "a cluster")}
 
 

@@ -18,6 +18,11 @@ def spec_text(job: Job) -> str:
     return replace(job, cron="", at="", after=()).to_json() + "\n"
 
 
+def without_cards(job: Job) -> Job:
+    """For targets that hand out cards themselves: what they handed out is used as it is, without the lease book."""
+    return replace(job, resources=replace(job.resources, gpus_per_worker=0, cards=()))
+
+
 def secret_names(job: Job) -> list[str]:
     """The environment variables that hold the job's secrets."""
     return sorted({value.partition(":")[2] for value in _references(job) if value.startswith("env:")})
@@ -71,24 +76,19 @@ def run_script(job: Job, options: ExportOptions, spec: str, header: str = "", lo
 
 def cores(job: Job) -> int:
     """Processor cores that the job's workers and servers take where it makes its own cluster."""
-    return max(1, job.resources.workers) + job.resources.servers if own_cluster(job) else 1
+    return max(1, job.resources.workers) + job.resources.servers if job.own_cluster else 1
 
 
 def cards(job: Job) -> int:
     """Cards that its workers take where it makes its own cluster."""
-    return job.resources.gpus_per_worker * max(1, job.resources.workers) if own_cluster(job) else 0
+    return job.resources.gpus_per_worker * max(1, job.resources.workers) if job.own_cluster else 0
 
 
 def memory(job: Job) -> int | None:
     """Bytes for its workers and a quarter of a gibibyte for the notebook itself, or None for no bound."""
-    if job.resources.memory is None or not own_cluster(job):
+    if job.resources.memory is None or not job.own_cluster:
         return None
     return job.resources.memory * max(1, job.resources.workers) + 2**28
-
-
-def own_cluster(job: Job) -> bool:
-    """Whether the job's processes run where it runs, not on a cluster elsewhere."""
-    return job.cluster in ("embedded", "inline")
 
 
 def _references(job: Job) -> Iterator[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 
 from paibook.errors import PlanError
-from paibook.jobs.exporters.command import cards, cores, memory, own_cluster, secret_names
+from paibook.jobs.exporters.command import cards, cores, memory, secret_names
 from paibook.jobs.exporters.image import COMMAND, image_files, need_image
 from paibook.jobs.exporters.request import ExportOptions, need, need_no_predecessors
 from paibook.jobs.job import Job
@@ -47,7 +47,7 @@ def arguments(job: Job, options: ExportOptions) -> list[str]:
 
 
 def _script(job: Job, options: ExportOptions) -> str:
-    where = f"# The work itself is done on the cluster {job.cluster}.\n" if not own_cluster(job) else ""
+    where = f"# The work itself is done on the cluster {job.cluster}.\n" if not job.own_cluster else ""
     return (
         f"#!/bin/sh\n# Submits the paibook job {job.name!r} to PAI-DLC; first build and push the image.\n"
         "# Options of your own may follow, such as --workspace-id, --resource-id or --gpu-type.\n"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from paibook.errors import PlanError
-from paibook.jobs.exporters.command import need_no_keyring, spec_text
+from paibook.jobs.exporters.command import need_no_keyring, spec_text, without_cards
 from paibook.jobs.exporters.request import ExportOptions
 from paibook.jobs.job import Job
 from paibook.jobs.notebook import check_job, with_parameters
@@ -36,7 +36,7 @@ def image_files(job: Job, options: ExportOptions, target: str) -> dict[str, str]
         "Dockerfile": _dockerfile(),
         ".dockerignore": "*\n!requirements.txt\n!*.whl\n!job.json\n!notebook.ipynb\n",
         "requirements.txt": lock_text(options),
-        "job.json": spec_text(inside),
+        "job.json": spec_text(without_cards(inside)),
         "notebook.ipynb": json.dumps(with_parameters(notebook, {}), indent=1, ensure_ascii=False) + "\n",
     }
 

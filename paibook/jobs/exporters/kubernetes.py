@@ -26,15 +26,29 @@ def export(job: Job, options: ExportOptions) -> dict[str, str]:
     Raises:
         PlanError: It runs once, comes after other jobs, catches up, or its data lies on this host alone.
     """
-    need_cron(job, options, "a CronJob")
-    need_no_predecessors(job, options, "a CronJob")
-    why = "a CronJob runs once what was missed, however much that is"
-    need(job.missed != "catch-up", job, options, "missed", why, "take --missed once, or export it to airflow")
-    header = f"paibook job {job.name!r}. First build and push the image, then: kubectl apply -f cronjob.yaml"
-    if secret_names(job):
-        header += f"\n{secrets_hint(job)}"
-    text = yaml_text(_claim(job), _cron_job(job, options), header=header)
+    need_schedule(job, options, "a CronJob")
+    text = yaml_text(_claim(job), _cron_job(job, options), header=header(job, "kubectl apply -f cronjob.yaml"))
     return {"cronjob.yaml": text, **image_files(job, options, "a cluster")}
+
+
+def need_schedule(job: Job, options: ExportOptions, target: str) -> None:
+    """Refuse what no schedule of a cluster can express: once, after others, every missed time."""
+    need_cron(job, options, target)
+    need_no_predecessors(job, options, target)
+    why = f"{target} runs once what was missed, however much that is"
+    need(job.missed != "catch-up", job, options, "missed", why, "take --missed once, or export it to airflow")
+
+
+def header(job: Job, command: str) -> str:
+    """The manifest's first lines: what to do with it, and how the secrets that the pod refers to are made.
+
+    From a file, since a command line can be read by others.
+    """
+    said = f"paibook job {job.name!r}. First build and push the image, then: {command}"
+    if names := secret_names(job):
+        making = f"kubectl create secret generic {job.slug} --from-env-file=FILE"
+        said += f"\nSecrets ({', '.join(names)}), a line NAME=VALUE each: {making}"
+    return said
 
 
 def deadline(job: Job, options: ExportOptions) -> int:
@@ -44,12 +58,6 @@ def deadline(job: Job, options: ExportOptions) -> int:
     now = options.now
     last = list(islice(fire_times(job.cron, job.timezone, now), MOST_MISSED))[-1]
     return max(60, min(LONGEST_DEADLINE, int((last - now).total_seconds()) // 60 * 60))
-
-
-def secrets_hint(job: Job) -> str:
-    """How the secrets that the pod refers to are made; from a file, since a command line can be read by others."""
-    names = ", ".join(secret_names(job))
-    return f"Secrets ({names}), a line NAME=VALUE each: kubectl create secret generic {job.slug} --from-env-file=FILE"
 
 
 def pod_spec(job: Job, options: ExportOptions) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import shlex
 from datetime import datetime
 
 from paibook.errors import PlanError
-from paibook.jobs.exporters.command import cards, cores, memory, own_cluster, run_script, spec_text
+from paibook.jobs.exporters.command import cards, cores, memory, run_script, spec_text, without_cards
 from paibook.jobs.exporters.cron_fields import in_zone
 from paibook.jobs.exporters.request import ExportOptions, need
 from paibook.jobs.job import Job
@@ -30,7 +30,7 @@ def export(job: Job, options: ExportOptions) -> dict[str, str]:
     need(not job.after, job, options, "after", why, instead)
     name = job.slug
     script = run_script(job, options, f"{name}.job.json", header=_header(job))
-    files = {f"{name}.sbatch": script, f"{name}.job.json": spec_text(job)}
+    files = {f"{name}.sbatch": script, f"{name}.job.json": spec_text(without_cards(job))}
     if job.cron:
         files[f"{name}.scrontab"] = _scrontab(job, options)
     elif job.at:
@@ -53,7 +53,7 @@ def _settings(job: Job) -> list[str]:
 
 def _header(job: Job) -> str:
     lines = [f"#SBATCH {setting}" for setting in _settings(job)]
-    if not own_cluster(job):
+    if not job.own_cluster:
         lines.append(f"# The work itself is done on the cluster {job.cluster}.")
     return "\n".join(lines)
 

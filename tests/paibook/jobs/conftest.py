@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -31,3 +32,17 @@ def notebook_of():
         return path
 
     return write
+
+
+@pytest.fixture
+def wait_for():
+    """``wait_for(condition)`` gives what the condition does once that is something, or fails."""
+
+    def wait(condition, seconds=100.0):
+        deadline = time.monotonic() + seconds
+        while not (found := condition()):
+            assert time.monotonic() < deadline, "it did not come about"
+            time.sleep(0.05)
+        return found
+
+    return wait

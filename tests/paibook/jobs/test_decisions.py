@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from dataclasses import replace
 
+import psutil
 import pytest
 
 from paibook.jobs import Job
@@ -58,6 +60,40 @@ def test_a_clock_that_goes_back_makes_no_second_run(store, monkeypatch) -> None:
     scheduler.tick(HOUR + 62)
     assert [run.due for run in store.runs()].count(HOUR + 60) == 1
     assert len(store.runs()) == len({run.due for run in store.runs()})
+
+
+def test_a_clock_that_goes_ahead_makes_the_latest_missed_run_and_loses_none(store, monkeypatch) -> None:
+    monkeypatch.setattr("paibook.jobs.scheduler.spawn", lambda store, run_id: None)
+    store.save(JOB)
+    with store.transaction() as db:
+        db.execute("UPDATE pai_jobs SET scheduled_until = ?", (HOUR,))
+    running = store.add_run(replace(JOB, name="long"), "user")
+    assert claim(store, running)
+    now, week, created = time.time(), 7 * 24 * 3600, psutil.Process.create_time
+    # The start of a process is reckoned from the clock, and moves with it.
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: created(process) + week)
+    monkeypatch.setattr(time, "time", lambda: now + week)
+    assert requeue_lost(store) == []
+    assert store.run(running).state == "running"
+    scheduler = Scheduler(store, most=0)
+    scheduler.tick(HOUR + week + 5)
+    scheduler.tick(HOUR + week + 10)
+    assert [run.due for run in store.runs("a")] == [HOUR + week]
+
+
+def test_a_scheduler_goes_on_after_a_full_disk(store, monkeypatch, capsys) -> None:
+    scheduler, looks = Scheduler(store), []
+
+    def tick(now):
+        looks.append(now)
+        if len(looks) == 2:
+            scheduler.stop()
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(scheduler, "tick", tick)
+    monkeypatch.setattr("paibook.jobs.scheduler.TICK_SECONDS", 0)
+    scheduler.serve()
+    assert capsys.readouterr().err == "nothing was started: database or disk is full\n" * 2
 
 
 def test_a_run_is_claimed_once_and_one_at_a_time(store) -> None:

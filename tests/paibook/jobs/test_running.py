@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import psutil
@@ -19,6 +20,7 @@ from paibook.errors import PaibookError
 from paibook.jobs import Dependency, Job, actions
 from paibook.jobs import scheduler as scheduler_module
 from paibook.jobs.attempt import Attempt
+from paibook.jobs.claims import requeue_lost
 from paibook.jobs.kernel import MARK
 from paibook.jobs.runner import spawn
 from paibook.jobs.scheduler import Scheduler, drain
@@ -30,14 +32,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 @pytest.fixture
 def store(tmp_path):
     return JobStore(tmp_path / "jobs")
-
-
-def wait_for(condition, seconds=100.0):
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.05)
-    return found
 
 
 def marked(run_id):
@@ -73,6 +67,7 @@ def test_a_notebook_runs_with_its_parameters_and_magics(store, tmp_path, noteboo
     assert "lr 0.5 4 True" in text_of(store, run_id)
     assert sorted(p.suffix for p in (tmp_path / "out").iterdir()) == [".html", ".ipynb", ".py"]
     assert all(b"'open'" not in p.read_bytes() for p in store.folder(run_id).glob("*.ipynb"))
+    assert any(package.startswith("ipykernel==") for package in run.provenance["packages"])
     assert run.provenance["parameters"] == {"lr": "0.5", "word": "env:SESAME"}
     assert actions.results(store, [run_id]).loc[run_id, "result"] == "1.0"
 
@@ -131,7 +126,7 @@ async def test_at_its_timeout_the_output_so_far_is_kept(store, tmp_path, noteboo
     [run_id] = actions.queue(store, Job("t", str(path), cluster="inline", timeout=3600))
     folder = store.folder(run_id)
     folder.mkdir(parents=True)
-    attempt = Attempt(store.run(run_id), folder, lambda index: None)
+    attempt = Attempt(store.run(run_id), folder, SimpleNamespace(begins=print, waits=print, started=print))
     monkeypatch.setattr("paibook.jobs.attempt.SAVE_SECONDS", 0.1)
     loop, ahead = asyncio.get_running_loop(), 0.0
     monkeypatch.setattr(loop, "time", lambda: time.monotonic() + ahead)
@@ -145,7 +140,7 @@ async def test_at_its_timeout_the_output_so_far_is_kept(store, tmp_path, noteboo
     assert marked(run_id) == []
 
 
-def test_stop_leaves_no_process(store, tmp_path, notebook_of) -> None:
+def test_stop_leaves_no_process(store, tmp_path, notebook_of, wait_for) -> None:
     path = notebook_of(
         tmp_path / "s.ipynb",
         "import subprocess, time\nchild = subprocess.Popen(['sleep', '300'])",
@@ -162,7 +157,7 @@ def test_stop_leaves_no_process(store, tmp_path, notebook_of) -> None:
         actions.stop(store, run_id)
 
 
-def test_a_killed_run_is_queued_again_and_done_once(store, tmp_path, notebook_of, monkeypatch) -> None:
+def test_a_killed_run_is_queued_again_and_done_once(store, tmp_path, notebook_of, monkeypatch, wait_for) -> None:
     monkeypatch.setattr(scheduler_module, "LEFT_SECONDS", 0.0)
     log, flag = tmp_path / "log", tmp_path / "flag"
     path = notebook_of(
@@ -185,10 +180,55 @@ def test_a_killed_run_is_queued_again_and_done_once(store, tmp_path, notebook_of
     wait_for(lambda: marked(run_id) == [])
 
 
+TASKS = """\
+%%pai_mapreduce -i items -o out --reducers 8 --push seen,flag
+import os, time
+def map(record):
+    yield record % 8, 1
+def reduce(key, values):
+    with open(seen, "a+") as file:
+        file.write(f"{key}\\n")
+        file.flush()
+        file.seek(0)
+        if len(file.readlines()) > 4 and not os.path.exists(flag):
+            open(flag + ".wanted", "w").close()
+            time.sleep(600)
+    yield key, sum(values)"""
+
+
+def test_a_killed_run_goes_on_inside_its_cell(store, tmp_path, notebook_of, monkeypatch, wait_for) -> None:
+    monkeypatch.setenv("PAIBOOK_RUNS", str(tmp_path / "runs"))
+    seen, flag = tmp_path / "seen", tmp_path / "flag"
+    path = notebook_of(
+        tmp_path / "m.ipynb",
+        f"items = list(range(80))\nseen, flag = {str(seen)!r}, {str(flag)!r}",
+        TASKS,
+        "print(sorted(dict(out).items()))",
+    )
+    [run_id] = actions.queue(store, Job("m", str(path), cluster="inline"))
+    process = spawn(store, run_id)
+    wait_for(lambda: (tmp_path / "flag.wanted").exists())
+    kernels = set(marked(run_id)) - {process.pid}
+    assert kernels
+    for pid in (process.pid, *kernels):  # as a power failure does
+        os.kill(pid, signal.SIGKILL)
+    process.wait()
+    flag.touch()
+    assert requeue_lost(store) == [run_id]
+    drain(store, [run_id])
+    said = text_of(store, run_id)
+    assert store.run(run_id).state == "done", said
+    assert "went on inside cell 2, with its run " in said
+    assert str([(key, 10) for key in range(8)]) in said
+    assert len(seen.read_text().split()) < 5 + 8  # what had finished was not done again
+    kept = nbformat.read(store.folder(run_id) / "output.ipynb", as_version=4)
+    assert kept.cells[1].source == TASKS
+
+
 SERVE = [sys.executable, "-m", "paibook.jobs.command", "job", "serve"]
 
 
-def test_two_schedulers_run_each_fire_time_once_and_one_may_be_killed(store, tmp_path, notebook_of) -> None:
+def test_two_schedulers_run_each_fire_time_once_and_one_may_be_killed(store, tmp_path, notebook_of, wait_for) -> None:
     log = tmp_path / "log"
     path = notebook_of(tmp_path / "c.ipynb", f"with open({str(log)!r}, 'a') as f:\n    print('ran', file=f)")
     job = Job("c", str(path), cron="* * * * *", missed="catch-up", cluster="inline", concurrency="allow")

@@ -26,13 +26,23 @@ def exported(job, target, options):
     return export_job(replace(job, **CHANGES.get(target, {})), target, options)
 
 
+# The image's recipe is the same for every target that takes one.
+IMAGE = ("Dockerfile", ".dockerignore", "requirements.txt", "notebook.ipynb")
+
+
+def golden(target, name):
+    if name in IMAGE:
+        return GOLDEN / "image" / name.removeprefix(".")
+    return GOLDEN / target / name.replace(".github", "github")
+
+
 @pytest.mark.parametrize("target", [target for target in TARGETS if target != "zip"])
 def test_files_are_as_they_were_read(target, job, options, tmp_path):
     files = exported(job, target, options)
     for name, text in files.items():
         text = text.replace(str(tmp_path), "/srv").replace(f"python:{PYTHON}", "python:3.11")
         text = text.replace(f"python-version: '{PYTHON}'", "python-version: '3.11'")
-        path = GOLDEN / target / name.replace(".github", "github").replace(".dockerignore", "dockerignore")
+        path = golden(target, name)
         if os.environ.get("PAIBOOK_WRITE_GOLDEN"):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)

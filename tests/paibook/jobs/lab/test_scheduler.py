@@ -88,13 +88,16 @@ class Server:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """With a ``conda`` that lists one environment, whose Python says so in a variable."""
+    """With a ``conda`` that lists one environment, whose Python sets a variable and has a package of its own."""
     made = tmp_path_factory.mktemp("lab")
     python = made / "envs" / "other" / "bin" / "python"
     scripts = {
         made / "bin" / "conda": f"""echo '{{"envs": ["{python.parents[1]}"]}}'""",
-        python: f'export CHOSEN=other\nexec {sys.executable} "$@"',
+        python: f'export CHOSEN=other PYTHONPATH={made}/packages:$PYTHONPATH\nexec {sys.executable} "$@"',
     }
+    package = made / "packages" / "only_there-1.0.dist-info"
+    package.mkdir(parents=True)
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: only-there\nVersion: 1.0\n")
     for path, text in scripts.items():
         path.parent.mkdir(parents=True)
         path.write_text(f"#!/bin/sh\n{text}\n")
@@ -226,7 +229,10 @@ def test_timeout_and_retries_apply(server, notebook_of) -> None:
 def test_the_chosen_environment_is_used(server, notebook_of) -> None:
     notebook_of(server.folder / "where.ipynb", "import os\nprint('in', os.environ.get('CHOSEN'))")
     assert [entry["name"] for entry in server("GET", "runtime_environments")] == [HERE, "other"]
-    assert "in other" in output(server, ended(server, submit(server, "where.ipynb", name="other"))["job_id"])
+    job = submit(server, "where.ipynb", name="other")
+    assert completed(server, job)
+    assert "in other" in output(server, job)
+    assert "only-there==1.0" in server.store.run(job).provenance["packages"]
 
 
 def test_a_definition_keeps_a_change_of_its_parameters_alone(server, notebook_of) -> None:
