@@ -31,7 +31,7 @@ FIND = """from paibook.jobs.store import JobStore
 from paibook.settings import settings
 job, = [run.id for run in JobStore(settings().jobs).runs() if run.job.notebook.endswith("training.ipynb")]"""
 NOTEBOOKS = {
-    "training": ["%pai_cluster attach inline", TRAINING],
+    "training": ["print('begun')", TRAINING],
     "failing": ["print('so far')", "1 / 0"],
     "watching": ["%load_ext paibook", "%pai_jobs", FIND, "%pai_runs attach $job"],
 }
@@ -45,9 +45,14 @@ CONFIG = {
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
+def elsewhere(tmp_path_factory):
+    """Where jobs and runs are kept."""
+    return tmp_path_factory.mktemp("elsewhere")
+
+
+@pytest.fixture(scope="module")
+def lab(elsewhere, tmp_path_factory):
     folder = tmp_path_factory.mktemp("notebooks")
-    elsewhere = tmp_path_factory.mktemp("elsewhere")
     for name, sources in NOTEBOOKS.items():
         texts = [source.format(gate=str(folder / "gate")) if source is TRAINING else source for source in sources]
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in texts])
@@ -60,6 +65,7 @@ def lab(tmp_path_factory):
         "PYTHONPATH": os.pathsep.join(str(ROOT / root) for root in (".", "magics", "kernels")),
         "JUPYTER_CONFIG_PATH": str(elsewhere),
         "JUPYTER_DATA_DIR": str(elsewhere / "data"),
+        "JUPYTER_PATH": str(ROOT / "extensions" / "lab"),
         "PAIBOOK_RUNS": str(elsewhere / "runs"),
         "PAIBOOK_JOBS": str(elsewhere / "jobs"),
     }
@@ -95,7 +101,19 @@ def create(notebook, name, *between):
 @pytest.fixture(scope="module")
 def created(lab):
     """Schedule both notebooks from the dialog, and see the one that fails fail."""
-    lab.visit("training.ipynb", *create("training.ipynb", "my training", *look("dialog")), seconds=PATIENCE)
+    options = (
+        {"do": "click", "selector": ".jp-create-job-form .MuiAccordionSummary-root"},
+        option("cluster", "inline"),
+        option("workers", "many"),
+        {"do": "wait", "selector": ".jp-create-job-form button[disabled]:has-text('Create')"},
+        {"do": "text", "selector": "#pai-option-workers-helper-text"},
+        *look("options-wrong"),
+        option("workers", "1"),
+        {"do": "theme", "dark": True},
+        *look("options-dark"),
+        {"do": "theme", "dark": False},
+    )
+    form = lab.visit("training.ipynb", *create("training.ipynb", "my training", *options), seconds=PATIENCE)
     failed = ".jp-notebook-jobs-panel tr:has-text('my failure'):has-text('Failed')"
     visit = lab.visit(
         "failing.ipynb",
@@ -107,7 +125,11 @@ def created(lab):
         {"do": "text", "selector": ".MuiAlert-message"},
         seconds=PATIENCE,
     )
-    return visit.results[-1]
+    return [result for result in (*form.results, *visit.results) if isinstance(result, list)]
+
+
+def option(name, value):
+    return {"do": "fill", "selector": f"#pai-option-{name}", "value": value}
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +196,16 @@ CHANGES = """new Promise((done) => {{
 
 
 def test_a_failing_notebook_shows_as_failed_with_its_cell(created):
-    assert any("cell 2 failed: ZeroDivisionError" in text for text in created)
+    assert any("cell 2 failed: ZeroDivisionError" in text for text in created[-1])
+
+
+def test_a_wrong_option_is_said_in_the_form(created):
+    assert created[0] == ["a whole number, 0 or more"]
+
+
+def test_the_options_of_the_form_arrive_at_the_run(watched, elsewhere):
+    [job] = [run.job for run in JobStore(elsewhere / "jobs").runs() if "training" in run.job.notebook]
+    assert (job.cluster, job.resources.workers) == ("inline", 1)
 
 
 def test_the_running_one_is_seen_with_its_curve(watched):

@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 import psutil
-from jupyter_scheduler.models import Status, UpdateJobDefinition
+from jupyter_scheduler.models import CreateJob, CreateJobDefinition, Status, UpdateJobDefinition
 from jupyter_scheduler.orm import Job as Row
 from jupyter_scheduler.orm import JobDefinition
 from jupyter_scheduler.scheduler import Scheduler
@@ -17,8 +17,11 @@ from traitlets import default
 
 from paibook.errors import PaibookError
 from paibook.jobs import actions
-from paibook.jobs.lab.execution import LONGEST_MESSAGE, PaiExecutionManager, deliver, enqueue
+from paibook.jobs.lab.execution import LONGEST_MESSAGE, PaiExecutionManager, deliver, enqueue, job_of
+from paibook.jobs.lab.options import refuse
+from paibook.jobs.notebook import check_job
 from paibook.jobs.records import DONE, ENDED, FAILED, STOPPED
+from paibook.jobs.schedule import check_cron
 from paibook.jobs.store import JobStore
 from paibook.settings import settings
 
@@ -49,6 +52,26 @@ class PaiScheduler(Scheduler):
     def store(self) -> JobStore:
         """The store that `paibook job` uses too."""
         return JobStore(settings().jobs)
+
+    def create_job(self, model: CreateJob) -> str:
+        """As jupyter-scheduler's, once the request is known to make sense. Raises ``SchedulerError`` where not."""
+        self._refuse_nonsense(model)
+        return str(super().create_job(model))
+
+    def create_job_definition(self, model: CreateJobDefinition) -> str:
+        """As jupyter-scheduler's, once the request is known to make sense. Raises ``SchedulerError`` where not."""
+        self._refuse_nonsense(model)
+        return str(super().create_job_definition(model))
+
+    def _refuse_nonsense(self, model: Any) -> None:
+        """Options, parameters of wrong types, a cron line that never fires: said in the dialog."""
+        if getattr(model, "idempotency_token", None) and model.job_definition_id:
+            return  # made by its schedule, with nobody at the dialog: the row fails, where it is seen
+        path = os.path.join(self.root_dir, model.input_uri)
+        if os.path.isfile(path):  # jupyter-scheduler says where not
+            refuse(lambda: check_job(job_of(model, path, "asked for")))
+        if cron := getattr(model, "schedule", None):
+            refuse(lambda: check_cron(cron, model.timezone or "UTC"))
 
     def reconcile(self) -> None:
         """Bring rows to the state of their runs; rows of a server that ended before it queued their run are queued."""
@@ -100,8 +123,11 @@ class PaiScheduler(Scheduler):
 
     def update_job_definition(self, job_definition_id: str, model: UpdateJobDefinition) -> None:
         """Keep every change; jupyter-scheduler's own leaves when neither file, schedule nor switch is changed."""
-        super().update_job_definition(job_definition_id, model)
         updates = model.dict(exclude_unset=True, exclude_none=True, exclude={"input_uri"})
+        wanted = self.get_job_definition(job_definition_id).copy(update=updates)
+        staged = self.get_staging_paths(wanted)["input"]
+        refuse(lambda: check_job(job_of(wanted, staged, "asked for")))
+        super().update_job_definition(job_definition_id, model)
         if updates:
             with self.db_session() as session:
                 found = session.query(JobDefinition).filter(JobDefinition.job_definition_id == job_definition_id)

@@ -166,3 +166,66 @@ def test_what_came_due_while_no_server_ran_is_run_once(server, notebook_of) -> N
     [job] = wait_for(lambda: server("GET", "jobs")["jobs"])
     assert ended(server, job["job_id"])["status"] == "COMPLETED"
     assert server("GET", "jobs")["total_count"] == 1
+
+
+def refused(server, path, **values):
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        server("POST", path, **values)
+    with caught.value as answer:
+        return json.loads(answer.read())["message"]
+
+
+def test_options_of_the_dialogs_form(server, notebook_of) -> None:
+    """What cannot be meant is said at once; what can be arrives at the run; policies hold for a definition's rows."""
+    first = f"import os, pathlib\nmark = pathlib.Path({str(server.folder / 'mark')!r})"
+    once = "seen = mark.exists()\nmark.touch()\nassert seen\nprint('workers', os.environ['PAIBOOK_WORKERS'])"
+    notebook_of(server.folder / "fit.ipynb", ("lr = 0.1", "parameters"), first, once)
+    notebook_of(server.folder / "long.ipynb", "import time\ntime.sleep(300)")
+    body = {**BASE, "input_uri": "fit.ipynb"}
+    assert "lr" in refused(server, "jobs", **body, parameters={"lr": "fast"})
+    assert "did you mean 'lr'" in refused(server, "jobs", **body, parameters={"lrr": "1"})
+    wrong = {"runtime_environment_parameters": {"workers": "many"}}
+    assert refused(server, "jobs", **body, **wrong) == "workers must be a whole number, 0 or more; got 'many'"
+    assert "workers" in refused(server, "job_definitions", **body, **wrong, schedule="@daily")
+    assert "30 2" in refused(server, "job_definitions", **body, schedule="0 0 30 2 *")
+    assert server("GET", "jobs")["total_count"] == 0
+    options = {"cluster": "inline", "workers": "3", "retries": "1", "backoff": "0", "timeout": "200"}
+    made = {"runtime_environment_parameters": {**options, "email": "a@example.org", "notify_on": "stopped"}}
+    tried = server("POST", "jobs", **body, **made)["job_id"]
+    assert ended(server, tried)["status"] == "COMPLETED"
+    [run] = JobStore(server.folder / "jobs").runs(tried)
+    assert (run.attempt, run.job.resources.workers, run.job.timeout) == (2, 3, 200.0)
+    assert run.job.notify.email == ("a@example.org",)
+    assert "workers 3" in next((server.folder / "data").rglob(f"{tried}/fit-*.ipynb")).read_text()
+    policies = {"cluster": "inline", "missed": "catch-up", "concurrency": "forbid"}
+    late = {**BASE, "input_uri": "long.ipynb", "timezone": "UTC", "runtime_environment_parameters": policies}
+    every_minute = server("POST", "job_definitions", **late, schedule="* * * * *")["job_definition_id"]
+    skips = {**late, "runtime_environment_parameters": {"missed": "skip"}}
+    never = server("POST", "job_definitions", **skips, schedule="0 0 1 1 *")["job_definition_id"]
+    wait_for(lambda: len(looked_at(server)) == 2)
+    set_back(server, every_minute, time.time() - 200)
+    set_back(server, never, 1000.0)
+    [job] = wait_for(lambda: rows_of(server, every_minute))
+    wait_for(lambda: looked_up_to(server, never) > time.time() - 30 and looked_up_to(server, every_minute) > 1000)
+    assert (len(rows_of(server, every_minute)), rows_of(server, never)) == (1, [])
+    server("PATCH", f"job_definitions/{every_minute}", active=False)
+    server("PATCH", f"jobs/{job['job_id']}", status="STOPPED")
+    assert ended(server, job["job_id"])["status"] == "STOPPED"
+
+
+def rows_of(server, definition):
+    return server("GET", f"jobs?job_definition_id={definition}")["jobs"]
+
+
+def set_back(server, definition, moment):
+    """As if nobody had looked since."""
+    with sqlite3.connect(server.database) as db:
+        db.execute("UPDATE job_definitions SET update_time = 1000 WHERE job_definition_id = ?", (definition,))
+    with sqlite3.connect(server.folder / "jobs" / "jobs.sqlite") as db:
+        db.execute("UPDATE pai_definitions SET scheduled_until = ? WHERE id = ?", (moment, definition))
+
+
+def looked_up_to(server, definition):
+    with sqlite3.connect(server.folder / "jobs" / "jobs.sqlite") as db:
+        [(moment,)] = db.execute("SELECT scheduled_until FROM pai_definitions WHERE id = ?", (definition,)).fetchall()
+    return moment
