@@ -96,8 +96,9 @@ lock: | $(MADE) ## Upgrade everything pyproject.toml allows and write the locks 
 	@build/lock/bin/python -m pip --disable-pip-version-check --quiet install -e '.[torch,gpu,lab,algorithms,figures,polars,images,sql,search,jobs,scheduler,demo,test,lint]'
 	@build/lock/bin/python .ci/lock.py
 
-widgets: ## Rebuild the widgets' bundled JavaScript (needs node and npm)
+widgets: ## Rebuild the bundled JavaScript of the widgets and of JupyterLab's extension (needs node and npm)
 	@cd paibook/widgets/js && npm ci --no-audit --no-fund && npm run build
+	@cd extensions/lab && npm ci --no-audit --no-fund && npm run build
 
 clean: ## Remove caches, builds and what runs have written here (the environment stays: rm -r $(VENV))
 	@rm -rf build dist out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

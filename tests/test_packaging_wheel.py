@@ -1,4 +1,4 @@
-"""The built wheel carries every import name and the kernelspec."""
+"""The built wheel carries every import name, the kernelspec and JupyterLab's extension."""
 
 from __future__ import annotations
 
@@ -43,3 +43,13 @@ def test_what_the_widgets_show_travels_and_what_it_is_built_from_does_not(wheel:
     inside = [Path(name) for name in wheel.namelist() if name.startswith("paibook/widgets/")]
     assert static <= {path.name for path in inside if path.parent.name == "static"}
     assert [path for path in inside if "js" in path.parts or "node_modules" in path.parts] == []
+
+
+def test_the_extension_lands_where_jupyterlab_looks_and_is_what_it_says(wheel: zipfile.ZipFile) -> None:
+    inside = {
+        name.split("/labextensions/")[1]: name for name in wheel.namelist() if "/share/jupyter/labextensions/" in name
+    }
+    described = json.loads(wheel.read(inside["paibook-lab/package.json"]))["jupyterlab"]
+    assert set(inside) == {"paibook-lab/package.json", f"paibook-lab/{described['_build']['load']}"}
+    assert described["disabledExtensions"] == ["@jupyterlab/scheduler:IAdvancedOptions"]
+    assert b"paibook-lab" in wheel.read(inside[f"paibook-lab/{described['_build']['load']}"])

@@ -42,7 +42,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     _register(shell, lines.cluster, "line", "pai_cluster", CLUSTER_HELP)
     _register(shell, lines.runs, "line", "pai_runs", RUNS_HELP)
     _register(shell, lines.gpus, "line", "pai_gpus", GPUS_HELP)
-    cells.panels = lines.panels
+    cells.lines = lines
     _register(shell, _schedule, "line", "pai_schedule", SCHEDULE_HELP)
     _register(shell, partial(_jobs, lines), "line", "pai_jobs", JOBS_HELP)
     ranks = RankLines(session)
@@ -70,8 +70,8 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
     cells = getattr(shell, "paibook", None)
     if cells is None:
         return
-    if cells.panels is not None:
-        cells.panels.close()
+    if cells.lines is not None:
+        cells.lines.panels.close()
     cells.session.close()
     for transformer in [t for t in shell.input_transformers_cleanup if isinstance(t, AwaitPaiCells)]:
         shell.events.unregister("pre_execute", transformer.begin)

@@ -73,7 +73,7 @@ class Cells:
         self.session = session
         self.matcher: Any = None  # completes names of the ranks, where the shell completes at all
         self.search: Any = None  # studies over these cells
-        self.panels: Any = None  # that the line magics showed
+        self.lines: Any = None  # the line magics
         self.inspection: Any = None  # shows what they are, where the shell is a kernel's
         self.recent: deque[Recent] = deque(maxlen=RECENT)  # the latest first
         self._following: set[asyncio.Task[None]] = set()
@@ -89,6 +89,10 @@ class Cells:
         await follow(started.run, started.console)
         self._keep(started)
         return None
+
+    async def attach(self, run_id: str) -> None:
+        """Follow a run that another process drives, on the event loop; ``{name}`` and ``$name`` are the notebook's."""
+        await self.lines.attach(self._expand(run_id))
 
     def run_cell_blocking(self, magic: str, line: str, body: str) -> DetachedRun | None:
         """The same without an event loop: plain IPython, and cells nested in other magics such as ``%%time``."""

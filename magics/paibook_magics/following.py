@@ -76,17 +76,32 @@ def follow_blocking(run: Followed, console: Display) -> None:
     run.result()
 
 
-def follow_attached(run: AttachedRun, console: Display) -> None:
+async def follow_attached(run: AttachedRun, console: Display) -> None:
     """Show a run that another process drives until it ends. Stop ends the showing; the run itself goes on."""
+    try:
+        while not run.done():
+            await asyncio.sleep(TICK_SECONDS)
+            console.tick()
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        raise _left(run, console) from None
+    console.finish()
+
+
+def follow_attached_blocking(run: AttachedRun, console: Display) -> None:
+    """The same, for a caller without an event loop."""
     try:
         while not run.done():
             time.sleep(TICK_SECONDS / 5)
             console.tick()
     except KeyboardInterrupt:
-        run.detach()
-        console.finish()
-        raise Stopped(f"run {run.id} goes on; `%pai_runs attach {run.id}` follows it again") from None
+        raise _left(run, console) from None
     console.finish()
+
+
+def _left(run: AttachedRun, console: Display) -> Stopped:
+    run.detach()
+    console.finish()
+    return Stopped(f"run {run.id} goes on; `%pai_runs attach {run.id}` follows it again")
 
 
 def _how_it_stopped(run: Followed) -> str:

@@ -9,12 +9,19 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from paibook import stop_requests
+from paibook.attached import AttachedRun
 from paibook.detached.handle import DetachedRun
 from paibook.errors import PaibookError, PlanError
 from paibook.run import RunRecord
 from paibook.session import Session
 from paibook_magics.console import Console, title_of
-from paibook_magics.following import STOP_SECONDS, TICK_SECONDS, follow_attached, follow_blocking
+from paibook_magics.following import (
+    STOP_SECONDS,
+    TICK_SECONDS,
+    follow_attached,
+    follow_attached_blocking,
+    follow_blocking,
+)
 from paibook_magics.panels import Panels, in_notebook
 from paibook_magics.picture import Shown, plan_bundle
 from paibook_magics.ps_picture import is_ps, ps_text
@@ -98,7 +105,7 @@ class Lines:
             case ["show", run_id]:
                 return self._show(run_id)
             case ["attach", run_id]:
-                return self._attach_run(run_id)
+                return self._attach_blocking(run_id)
             case ["resume", run_id]:
                 return self._resume(run_id)
             case ["stop", run_id]:
@@ -203,7 +210,18 @@ class Lines:
         metrics = history.metrics(record.id)
         return Shown(bundle(metrics, title_of(plan))) if len(metrics) else None
 
-    def _attach_run(self, run_id: str) -> None:
+    async def attach(self, run_id: str) -> None:
+        """Run ``%pai_runs attach RUN_ID`` and wait for the run on the event loop, so that widgets stay alive."""
+        run, console = self._attached(run_id)
+        await follow_attached(run, console)
+        print(_how_it_ended(run))
+
+    def _attach_blocking(self, run_id: str) -> None:
+        run, console = self._attached(run_id)
+        follow_attached_blocking(run, console)
+        print(_how_it_ended(run))
+
+    def _attached(self, run_id: str) -> tuple[AttachedRun, Console]:
         history = self.session.history
         try:
             record = history.find_any(run_id)
@@ -212,8 +230,7 @@ class Lines:
         console = Console(progress_after=0.0, began=(record.ended or time.time()) - record.started)
         run = history.attach(record.id, console.on_event, console.on_progress)
         console.watch(run)
-        follow_attached(run, console)
-        print(f"{run.id} {run.state}{': ' + run.record.error if run.record.error else ''}")
+        return run, console
 
     def _stop_run(self, run_id: str) -> None:
         history = self.session.history
@@ -250,6 +267,10 @@ class Lines:
             raise
         follow_blocking(run, console)
         return keep(run, self._namespace)
+
+
+def _how_it_ended(run: AttachedRun) -> str:
+    return f"{run.id} {run.state}{': ' + run.record.error if run.record.error else ''}"
 
 
 def table(rows: Any, **options: Any) -> Any:

@@ -13,13 +13,14 @@ from paibook_magics.cells import MAGICS
 from paibook_magics.search_cells import without_inner_line
 
 _FIRST_LINE = re.compile(rf"^%%({'|'.join(MAGICS)})\b(.*)$")
+_ATTACH = re.compile(r"^%pai_runs\s+attach\s+(\S+)\s*$")
 _SEARCH = re.compile(r"^(%%?)pai_search\b(.*)$")
 
 
 class AwaitPaiCells:
     """An IPython input transformer: a ``%%pai_*`` cell becomes ``await get_ipython().paibook.run_cell(...)``.
 
-    So does a search, ``%%pai_search`` or ``%pai_search`` alone in its cell.
+    So do a search, ``%%pai_search`` or ``%pai_search`` alone in its cell, and ``%pai_runs attach`` alone in its cell.
 
     Cells that start with anything else, and requests for help (``%%pai_ps?``), pass unchanged. A body that is not
     Python takes the call's place, so that IPython itself shows the syntax error, at the cell's own line; under
@@ -42,6 +43,8 @@ class AwaitPaiCells:
     def __call__(self, lines: list[str]) -> list[str]:
         if lines and not self.executing and (match := _SEARCH.match(lines[0].rstrip("\n"))):
             return self._search(match, lines)
+        if not self.executing and (match := _ATTACH.match("".join(lines).strip())) and self._can_await():
+            return [f"await get_ipython().paibook.attach({match[1]!r})\n"]
         match = _FIRST_LINE.match(lines[0].rstrip("\n")) if lines and not self.executing else None
         if match is None or match[2].rstrip().endswith("?"):
             return lines

@@ -143,3 +143,9 @@ def test_a_search_over_what_is_no_python_shows_the_syntax_error_at_its_line() ->
 def test_a_search_that_cannot_be_awaited_stays_a_synchronous_call() -> None:
     cell = "%%pai_search\n%%pai_ps\nx = 1\n"
     assert transformed(cell, AwaitPaiCells(SimpleNamespace(autoawait=True))) == cell
+
+
+def test_following_a_run_alone_in_its_cell_becomes_an_awaited_call() -> None:
+    assert transformed("%pai_runs attach $job\n") == "await get_ipython().paibook.attach('$job')\n"
+    for cell in ("%pai_runs attach a\n1 + 1\n", "%pai_runs attach\n", "%pai_runs attach a b\n", "%pai_runs show a\n"):
+        assert transformed(cell) == cell

@@ -47,5 +47,6 @@ def _environment(name: str, path: str) -> RuntimeEnvironment:
         description=f"Environment: {name}",
         file_extensions=["ipynb"],
         output_formats=list(FORMATS),
-        metadata={"path": path},
+        # By the second, the dialog's form knows whose scheduler it talks to.
+        metadata={"path": path, "scheduler": "paibook"},
     )

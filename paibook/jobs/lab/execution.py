@@ -15,18 +15,16 @@ from jupyter_scheduler.utils import get_utc_timestamp
 
 from paibook.jobs.job import Job
 from paibook.jobs.lab.environments import HERE, PaiEnvironmentManager
+from paibook.jobs.lab.options import job_options
 from paibook.jobs.notebook import parameters_of, read_notebook
 from paibook.jobs.outputs import SUFFIXES
 from paibook.jobs.parameters import parse_value
 from paibook.jobs.records import JobRun
 from paibook.jobs.store import JobStore
-from paibook.resources import Resources
 from paibook.settings import settings
 
 LONGEST_MESSAGE = 1024
 SLOT = "lab"
-# In the dialog's additional parameters of the environment, and what they are of a job.
-OPTIONS = {"timeout": float, "retries": int, "backoff": float, "cluster": str, "environment": str}
 
 
 class PaiExecutionManager(DefaultExecutionManager):
@@ -67,8 +65,11 @@ def enqueue(store: JobStore, model: Any, staging_paths: Mapping[str, str]) -> st
     return made or store.runs(model.job_id)[0].id
 
 
-def job_of(model: Any, notebook: str) -> Job:
-    """A row as a job; its texts become values of the types that the notebook declares.
+def job_of(model: Any, notebook: str, name: str = "") -> Job:
+    """A row, or the request for one, as a job; its texts become values of the types that the notebook declares.
+
+    Args:
+        name: The job's; the row's id if empty: rows never wait for one another.
 
     Raises:
         PlanError: An option or the environment cannot be meant.
@@ -76,12 +77,9 @@ def job_of(model: Any, notebook: str) -> Job:
     known = parameters_of(read_notebook(Path(notebook)))
     texts = dict(model.parameters or {})
     parameters = {n: t if n in known and known[n].type == "str" else parse_value(t) for n, t in texts.items()}
-    given = dict(model.runtime_environment_parameters or {})
-    options: dict[str, Any] = {n: make(given[n]) for n, make in OPTIONS.items() if given.get(n) not in (None, "")}
+    options = job_options(model.runtime_environment_parameters)
     options.setdefault("environment", environment_path(model.runtime_environment_name))
-    workers = int(given.get("workers") or 0)
-    # A name of its own: rows never wait for one another.
-    return Job(model.job_id, notebook, parameters, resources=Resources(workers), outputs=_outputs(model), **options)
+    return Job(name or model.job_id, notebook, parameters, outputs=_outputs(model), **options)
 
 
 def environment_path(name: str) -> str:

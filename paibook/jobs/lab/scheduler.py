@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from jupyter_scheduler.exceptions import IdempotencyTokenError, InputUriError, SchedulerError
-from jupyter_scheduler.models import CreateJob, DescribeJob, Status, UpdateJobDefinition
+from jupyter_scheduler.models import CreateJob, CreateJobDefinition, DescribeJob, Status, UpdateJobDefinition
 from jupyter_scheduler.orm import Job as Row
 from jupyter_scheduler.orm import JobDefinition
 from jupyter_scheduler.scheduler import Scheduler
@@ -18,8 +18,11 @@ from traitlets import default
 
 from paibook.errors import PaibookError
 from paibook.jobs import actions
-from paibook.jobs.lab.execution import LONGEST_MESSAGE, PaiExecutionManager, deliver
+from paibook.jobs.lab.execution import LONGEST_MESSAGE, PaiExecutionManager, deliver, job_of
+from paibook.jobs.lab.options import refuse
+from paibook.jobs.notebook import check_job
 from paibook.jobs.records import DONE, ENDED, FAILED, QUEUED, RUNNING, STOPPED
+from paibook.jobs.schedule import check_cron
 from paibook.jobs.scheduler import Scheduler as Runs
 from paibook.jobs.store import JobStore
 from paibook.settings import settings
@@ -63,11 +66,18 @@ class PaiScheduler(Scheduler):
         """Keep a row and start its run, without a process of jupyter-scheduler's in between that could end before it.
 
         Raises:
-            InputUriError, SchedulerError, IdempotencyTokenError: As jupyter-scheduler's own.
+            InputUriError, IdempotencyTokenError: As jupyter-scheduler's own.
+            SchedulerError: The same, or the request makes no sense; says why.
         """
+        self._refuse_nonsense(model)
         row = self.create_row(model)
         self.begin(row)
         return str(row.job_id)
+
+    def create_job_definition(self, model: CreateJobDefinition) -> str:
+        """As jupyter-scheduler's, once the request is known to make sense. Raises ``SchedulerError`` where not."""
+        self._refuse_nonsense(model)
+        return str(super().create_job_definition(model))
 
     def create_row(self, model: CreateJob) -> DescribeJob:
         """Keep a row, with a copy of its notebook; it waits until ``begin``. Raises as ``create_job``."""
@@ -142,6 +152,14 @@ class PaiScheduler(Scheduler):
                 found = session.query(JobDefinition).filter(JobDefinition.job_definition_id == job_definition_id)
                 found.update(updates)
                 session.commit()
+
+    def _refuse_nonsense(self, model: Any) -> None:
+        """Options, parameters of wrong types, a cron line that never fires: said in the dialog."""
+        path = os.path.join(self.root_dir, model.input_uri)
+        if os.path.isfile(path):  # else ``_check`` says so, or jupyter-scheduler
+            refuse(lambda: check_job(job_of(model, path, "asked for")))
+        if cron := getattr(model, "schedule", None):
+            refuse(lambda: check_cron(cron, model.timezone or "UTC"))
 
     def _check(self, model: CreateJob) -> None:
         if not model.job_definition_id and not self.file_exists(model.input_uri):
