@@ -168,7 +168,14 @@ class Coordinator(Service):
             vector, view = self.board.vector, self.ledger.view
             clock = max(vector.clocks) if vector.finished else vector.slowest
             wire = None if view is None else view.to_wire()
-            return {"clock": clock, "reason": self.board.reason, "view": wire, "fatal": self._fatal}
+            tables = [spec.to_wire() for spec in self.ledger.tables]
+            return {
+                "clock": clock,
+                "reason": self.board.reason,
+                "view": wire,
+                "fatal": self._fatal,
+                "tables": tables,
+            }
 
     def _attend_server(self, channel: Channel, peer: dict[str, Any]) -> None:
         host, port = peer["address"]

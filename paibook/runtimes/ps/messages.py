@@ -158,6 +158,7 @@ class ServerJob:
         incarnation: Counts the processes that had this rank.
         toward: As for the coordinator.
         storage: How it keeps its tables.
+        tables: Declared so far, as ``TableSpec.to_wire`` made them, where it takes the place of one that died.
     """
 
     scene: Scene
@@ -166,6 +167,7 @@ class ServerJob:
     incarnation: int = 0
     toward: str = ""
     storage: Storage = Storage()
+    tables: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)

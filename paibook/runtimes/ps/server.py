@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import psutil
 
 from paibook.clusters.contract import Place
@@ -89,6 +91,8 @@ class Server(Service):
 
     def run(self) -> None:
         """Join the run and serve it to its end; raises what went wrong."""
+        for spec in self.job.tables:
+            self._warm_up(TableSpec.from_wire(dict(spec)))
         self._membership.start()
         super().run()
 
@@ -222,6 +226,21 @@ class Server(Service):
         else:
             shard = DenseTable(spec, self._update, partition, servers, self._budget, storage.nan)
         return shard
+
+    def _warm_up(self, spec: TableSpec) -> None:
+        """Load what the table's steps are compiled to: the run must not wait for it once this server has joined."""
+        from paibook.runtimes.ps.sparse import SparseTable
+        from paibook.runtimes.ps.tables import DenseTable
+
+        if spec.optimizer is None:
+            return  # the cell's own function is not called for nothing
+        row = replace(spec, max_rows=None, admit=None) if spec.sparse else replace(spec, shape=(1, *spec.shape[1:]))
+        shard: Shard = SparseTable(row, None) if spec.sparse else DenseTable(row, None, 0, 1)
+        key = np.zeros(1, np.int64)
+        for keys in [key] if spec.sparse else [key, None]:
+            shard.apply(*shard.finite(keys, np.zeros((1, *spec.row_shape), spec.dtype), 0, 0)[:2])
+        shard.load(shard.dump())
+        shard.read(key, stable=False)
 
     def _restore(self, shard: Shard, partition: Partition) -> None:
         assert self.scene.saving is not None

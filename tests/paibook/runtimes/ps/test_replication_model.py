@@ -27,7 +27,9 @@ class Server:
     view: int = 0
     confirmed: int = 0  # operations that the rest of the chain has
     linked: int | None = None  # the successor that operations are passed on to
+    copy: int = 0  # operations in the copy that the successor was given
     waits: bool = False  # whether a push is acknowledged only once the successor has it
+    asked: int | None = None  # operations that the successor must have before it counts as a backup
     source: int | None = None  # the predecessor that operations are taken from
     owed: Log = ()  # pushes to be acknowledged once confirmed, with the length of ``done`` then
 
@@ -97,6 +99,7 @@ class Protocol:
             if server.alive:
                 yield from self._hears_view(state, number)
                 yield from self._passes_on(state, number)
+                yield from self._counts_on(state, number)
                 yield from self._takes(state, number)
                 if state.crashes < self.crashes and self._survivable(state, number):
                     yield replace(state.with_server(number, alive=False), crashes=state.crashes + 1).cut(number)
@@ -157,7 +160,7 @@ class Protocol:
         if follower is None:
             changed = self._settle(changed.with_server(number, linked=None, waits=False), number, len(server.done))
         elif follower != server.linked:
-            changed = changed.with_server(number, linked=None, waits=follower in view.chain or server.waits)
+            changed = changed.with_server(number, linked=None, waits=follower in view.chain)
             if self.broken == "acknowledges at once":
                 changed = changed.with_server(number, waits=False)
         if changed != state:
@@ -170,11 +173,19 @@ class Protocol:
             if not primary:
                 copied = changed.put("chain", number, follower, ()).put("done", follower, number, ())
                 copied = copied.with_server(follower, source=number, done=linked.done, owed=(), confirmed=0)
-                copied = copied.with_server(number, linked=follower, waits=self.broken != "acknowledges at once")
-                copied = self._settle(copied, number, len(linked.done))
-                if follower == view.building and after == len(state.views) - 1:
-                    copied = replace(copied, told=True)
-                yield copied
+                copied = copied.with_server(number, linked=follower, copy=len(linked.done), asked=None)
+                yield self._settle(copied, number, len(linked.done))
+
+    def _counts_on(self, state: State, number: int) -> Iterator[State]:
+        """The successor has its copy: pushes wait for it, and when it has those before too, the coordinator hears."""
+        server = state.servers[number]
+        if server.linked is None or server.linked != state.views[-1].building or server.confirmed < server.copy:
+            return
+        if server.asked is None:
+            everything = server.copy if self.broken == "forgets what is on its way" else len(server.done)
+            yield state.with_server(number, waits=self.broken != "acknowledges at once", asked=everything, copy=0)
+        elif server.confirmed >= server.asked:
+            yield replace(state, told=True)
 
     def _passes_on(self, state: State, number: int) -> Iterator[State]:
         """The follower says how much it has done; acknowledgements go up the chain, and to the worker."""
@@ -269,7 +280,14 @@ def test_no_acknowledged_push_is_lost_and_none_is_done_twice(servers: int, pushe
         assert state.acknowledged == pushes, state
 
 
-@pytest.mark.parametrize("broken", ["acknowledges at once", "does everything it is sent"])
-def test_the_search_finds_what_a_rule_is_for(broken: str) -> None:
-    _, _, wrong = explore(Protocol(2, 2, 1, broken))
+@pytest.mark.parametrize(
+    ("broken", "servers", "crashes"),
+    [
+        ("acknowledges at once", 2, 1),
+        ("does everything it is sent", 2, 1),
+        ("forgets what is on its way", 3, 2),
+    ],
+)
+def test_the_search_finds_what_a_rule_is_for(broken: str, servers: int, crashes: int) -> None:
+    _, _, wrong = explore(Protocol(servers, 2, crashes, broken))
     assert ("twice" if "everything" in broken else "acknowledged") in wrong
