@@ -54,6 +54,8 @@ class Op(IntEnum):
     DONE = 22  # worker to coordinator: JSON: call, shard, clock: that data shard is done, and so is its clock
     SAVED = 23  # server to coordinator: JSON: clock, partition: its part of the checkpoint is on disk
     SKIP = 24  # along the chain: ``keys`` rows of the push to ``table`` that comes next were left out
+    YIELD = 25  # coordinator to server: JSON: partition, view: another is to be its primary
+    YIELDED = 26  # server to coordinator: the same: it answers for the partition no more
 
 
 @dataclass(frozen=True)
