@@ -89,12 +89,12 @@ class Coordinator(Service):
     ) -> None:
         super().__init__("the coordinator", listener, job.scene.token, job.scene.certificate)
         self.scene = job.scene
-        self.ledger = ledger = Ledger(job.log)
+        self.ledger = ledger = Ledger(job.log, {} if self.scene.saving is None else self.scene.saving.best)
         self.board = ClockBoard(
             job.scene.consistency,
             job.scene.world_size,
             lambda slowest: None,
-            _rule(job, should_stop, ledger.best, self._improved),
+            _rule(job, should_stop, ledger.best(), self._improved),
             job.watched,
             job.scene.clock,
             lambda reason: ledger.write("stop", reason=reason),
@@ -315,11 +315,12 @@ class Coordinator(Service):
             if len(parts) < self.scene.servers:
                 return
             self._saved = {other: found for other, found in self._saved.items() if other > clock}
+            best = self.ledger.best(clock)
         with self._publishing:
             if clock <= self.ledger.checkpoint or self.over:
                 return
             try:
-                checkpoints.publish(saving.folder, clock, list(parts.values()))
+                checkpoints.publish(saving.folder, clock, list(parts.values()), best)
             except OSError as error:
                 self.end(checkpoints.unwritable(saving.folder, clock, error))  # before a later one is tried
                 return

@@ -67,12 +67,14 @@ class Saving:
         every: Clocks; 0 writes none.
         clock: That of the checkpoint in ``folder`` that the run goes on from; 0 when it begins anew.
         tables: Of that checkpoint; see ``checkpoints.tables_of``.
+        best: Of that checkpoint: by what ``since_best`` is asked of, the least value and its clock.
     """
 
     folder: str
     every: int = 0
     clock: int = 0
     tables: tuple[Mapping[str, Any], ...] = ()
+    best: Mapping[str, tuple[float, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
