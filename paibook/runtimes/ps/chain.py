@@ -40,7 +40,7 @@ class Successor:
         partition: What is passed on.
         address: Of the server that follows.
         token: The run's.
-        in_sync: Called once the follower has everything, and everything waits for it.
+        in_sync: Called once everything waits for the follower, and it has all that did not.
         security: The run's, where connections are encrypted.
     """
 
@@ -116,7 +116,7 @@ class Successor:
             channel.close()
 
     def _catch_up(self, channel: Channel) -> int:
-        """Send what was done meanwhile until nothing is left; from then on everything waits for the follower."""
+        """Send what was done meanwhile until nothing is left; returns the number of the last operation."""
         while True:
             with self._partition.lock:
                 if self._queue is None or self._channel is not channel:
@@ -125,19 +125,29 @@ class Successor:
                 batch, self._queue = self._queue, []
                 if not batch:
                     self._queue, self._direct = None, True
-                    self._partition.require()
                     return self._partition.index
             for header, buffers in batch:
                 channel.send(header, *buffers)
 
-    def _hear(self, channel: Channel, everything: int) -> None:
+    def _hear(self, channel: Channel, behind: int) -> None:
+        """Pass on what the follower confirms; count on it once it has come to operation ``behind``.
+
+        Not before: it takes its time to take the copy in, and nobody's push is to wait for that.
+        """
+        while (done := channel.receive().key_set) < behind:
+            self._partition.confirm(done)
+        with self._partition.lock:
+            if self._channel is not channel:
+                raise ChannelClosed(f"the chain of partition {self._partition.number} has changed")
+            self._partition.require()
+            everything = self._partition.index
         told = False
         while True:
-            done = channel.receive().key_set
             self._partition.confirm(done)
             if not told and done >= everything:
                 told = True
                 self._in_sync()
+            done = channel.receive().key_set
 
 
 def follow(channel: Channel, partition: Partition) -> None:

@@ -22,6 +22,7 @@ import threading
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -108,7 +109,12 @@ class Saver:
             self._saved(clock, partition, [{"number": number, "spec": spec.to_wire()} for number, spec, _ in tables])
 
 
-def publish(folder: str, clock: int, parts: Sequence[Sequence[Mapping[str, Any]]]) -> None:
+def publish(
+    folder: str,
+    clock: int,
+    parts: Sequence[Sequence[Mapping[str, Any]]],
+    best: Mapping[str, tuple[float, int]] = MappingProxyType({}),
+) -> None:
     """Make the checkpoint of a clock, all of whose files are written, the one that is found; older ones go.
 
     A table that not all partitions have, since it was declared meanwhile or not yet again, stays as it was before.
@@ -117,13 +123,14 @@ def publish(folder: str, clock: int, parts: Sequence[Sequence[Mapping[str, Any]]
         folder: Of checkpoints.
         clock: Its clock.
         parts: The tables that each partition has.
+        best: See ``Saving``.
 
     Raises:
         OSError: The manifest cannot be written.
         PlanError: The one that is there has become another program's.
     """
     common = set.intersection(*({table["number"] for table in part} for part in parts))
-    told = {"format": FORMAT, "version": VERSION, "clock": clock, "partitions": len(parts)}
+    told = {"format": FORMAT, "version": VERSION, "clock": clock, "partitions": len(parts), "best": dict(best)}
     tables = tables_of({**told, "tables": [table for table in parts[0] if table["number"] in common]})
     named = {table["spec"]["name"] for table in tables}
     before = find(folder)

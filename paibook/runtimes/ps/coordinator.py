@@ -27,10 +27,22 @@ from paibook.runtimes.ps.messages import COORDINATOR_MIME, CoordinatorJob, Op
 from paibook.runtimes.ps.service import Service
 from paibook.runtimes.ps.stopping import Status, StopRule
 from paibook.runtimes.ps.until import Until
-from paibook.runtimes.ps.views import Address, PartitionLost, View, after_loss, first_view, with_copy, with_joined
+from paibook.runtimes.ps.views import (
+    Address,
+    Move,
+    PartitionLost,
+    View,
+    after_loss,
+    first_view,
+    next_move,
+    with_copy,
+    with_joined,
+    with_moved,
+)
 from paibook.runtimes.ps.worker_desk import WorkerDesk
 
 PORT_SECONDS = 10.0  # for the port of a coordinator that died to be free
+MOVE_SECONDS = 5.0  # for a primary that is asked to step down to do so, before the driver is answered all the same
 REJOIN_SECONDS = 5.0  # for the servers to come back to a coordinator that took the place of another
 
 
@@ -77,12 +89,12 @@ class Coordinator(Service):
     ) -> None:
         super().__init__("the coordinator", listener, job.scene.token, job.scene.certificate)
         self.scene = job.scene
-        self.ledger = ledger = Ledger(job.log)
+        self.ledger = ledger = Ledger(job.log, {} if self.scene.saving is None else self.scene.saving.best)
         self.board = ClockBoard(
             job.scene.consistency,
             job.scene.world_size,
             lambda slowest: None,
-            _rule(job, should_stop, ledger.best, self._improved),
+            _rule(job, should_stop, ledger.best(), self._improved),
             job.watched,
             job.scene.clock,
             lambda reason: ledger.write("stop", reason=reason),
@@ -95,6 +107,7 @@ class Coordinator(Service):
         self._saved: dict[int, dict[int, list[dict[str, Any]]]] = {}  # checkpoints on their way: by clock, partition
         self._publishing = threading.Lock()  # of its own: a slow disk must not hold up the clocks; taken first
         self._fatal = ""
+        self._moving: Move | None = None  # what a primary was asked for
         if ledger.view is not None:
             self._missing = threading.Timer(REJOIN_SECONDS, self._miss_servers)
             self._missing.daemon = True
@@ -115,6 +128,8 @@ class Coordinator(Service):
             told = channel.receive_json(header) if header.length else {}
             answer = Header(Op.OK, sequence=header.sequence)
             if header.op == Op.STATUS:
+                with self.board.changed:  # who is sent to a primary that is just being moved would have to come again
+                    self.board.wait(lambda: self._moving is None, MOVE_SECONDS)
                 channel.send_json(answer, self._status())
             elif header.op == Op.LOST:
                 if told["role"] == "server":
@@ -168,7 +183,14 @@ class Coordinator(Service):
             vector, view = self.board.vector, self.ledger.view
             clock = max(vector.clocks) if vector.finished else vector.slowest
             wire = None if view is None else view.to_wire()
-            return {"clock": clock, "reason": self.board.reason, "view": wire, "fatal": self._fatal}
+            tables = [spec.to_wire() for spec in self.ledger.tables]
+            return {
+                "clock": clock,
+                "reason": self.board.reason,
+                "view": wire,
+                "fatal": self._fatal,
+                "tables": tables,
+            }
 
     def _attend_server(self, channel: Channel, peer: dict[str, Any]) -> None:
         host, port = peer["address"]
@@ -183,6 +205,8 @@ class Coordinator(Service):
                 told = channel.receive_json(header)
                 if header.op == Op.IN_SYNC:
                     self._copied(told["partition"], told["server"], told["incarnation"])
+                elif header.op == Op.YIELDED:
+                    self._move(told["view"])
                 elif header.op == Op.SAVED:
                     self._save(told["clock"], told["partition"], told["tables"])
                     with self.board.changed:  # views go over the same channel
@@ -201,6 +225,8 @@ class Coordinator(Service):
         if view.addresses.get(rank) == address:  # it comes back to a coordinator that took the place of another
             self._servers[rank] = channel
             self._tell(view, channel)
+            if len(self._servers) == len(view.addresses):
+                self._plan_move(view)
             return True
         if address.incarnation <= self.ledger.incarnations.get(rank, -1):
             return False
@@ -224,7 +250,7 @@ class Coordinator(Service):
             try:
                 self._publish(after_loss(view, rank))
             except PartitionLost as error:
-                self._fatal = str(error)
+                self._fatal, self._moving = str(error), None
 
     def _miss_servers(self) -> None:
         """Those that have not come back to this coordinator died while there was none."""
@@ -248,7 +274,29 @@ class Coordinator(Service):
         for rank in view.addresses:
             if rank in self._servers:
                 self._tell(view, self._servers[rank])
+        self._moving = None
+        self._plan_move(view)
         self.board.changed.notify_all()
+
+    def _plan_move(self, view: View) -> None:
+        """Where a server answers for more than its part, ask it to step down from a partition first."""
+        over = self._fatal or self.board.reason is not None or self.board.vector.finished
+        move = None if over else next_move(view)
+        channel = None if move is None else self._servers.get(view.primaries[move.partition])
+        if move is None or channel is None:
+            return
+        self._moving = move
+        try:
+            channel.send_json(Header(Op.YIELD), {"partition": move.partition, "view": view.number})
+        except ChannelClosed:
+            pass  # read in its own loop, and others answer in its place
+
+    def _move(self, number: int) -> None:
+        """A primary has stepped down; where the view has changed meanwhile, it has been told to answer again."""
+        with self.board.changed:
+            view = self.ledger.view
+            if view is not None and view.number == number and self._moving is not None:
+                self._publish(with_moved(view, self._moving))
 
     def _tell(self, view: View, channel: Channel) -> None:
         try:
@@ -267,11 +315,12 @@ class Coordinator(Service):
             if len(parts) < self.scene.servers:
                 return
             self._saved = {other: found for other, found in self._saved.items() if other > clock}
+            best = self.ledger.best(clock)
         with self._publishing:
             if clock <= self.ledger.checkpoint or self.over:
                 return
             try:
-                checkpoints.publish(saving.folder, clock, list(parts.values()))
+                checkpoints.publish(saving.folder, clock, list(parts.values()), best)
             except OSError as error:
                 self.end(checkpoints.unwritable(saving.folder, clock, error))  # before a later one is tried
                 return

@@ -162,6 +162,7 @@ class _Run:
         self._control: Control | None = None
         self._observer: Observer | None = None
         self._killed: list[int] = []  # workers
+        self._tables: tuple[dict[str, Any], ...] = ()  # as declared when a process died last
         self._told_unseen = False
 
     def run(self) -> PSResult:
@@ -223,7 +224,7 @@ class _Run:
 
     def _server_job(self, rank: int, incarnation: int) -> ServerJob:
         toward = self._toward(self._servers.ranks, rank)
-        return ServerJob(self._scene, rank, self._address, incarnation, toward, self._storage)
+        return ServerJob(self._scene, rank, self._address, incarnation, toward, self._storage, self._tables)
 
     def _worker_job(self, rank: int, incarnation: int) -> WorkerJob:
         asked = self._options
@@ -358,7 +359,8 @@ class _Run:
         if group is not self._coordinators and self._control is not None:
             try:
                 self._control.lost(role, rank, incarnation)
-                fatal = self._control.status()["fatal"]
+                status = self._control.status()
+                fatal, self._tables = status["fatal"], tuple(status["tables"])
             except ChannelClosed:
                 fatal = ""  # the coordinator is being replaced, and hears of it from the new process
             if fatal:

@@ -6,9 +6,12 @@ A decision is an entry, a JSON-able value: it is written to the log and forced t
 from __future__ import annotations
 
 import json
+import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from paibook.errors import RunError, TableError
@@ -54,6 +57,7 @@ class Ledger:
 
     Args:
         path: The log; None keeps none. What is in it already is taken up.
+        best: From before the run: by what ``since_best`` is asked of, the least value and its clock.
 
     Attributes:
         view: The latest.
@@ -65,10 +69,10 @@ class Ledger:
         retired: Ranks whose ``train`` has returned, and their clocks.
         calls: The ``ps.shards`` calls, in their order.
         checkpoint: The clock of the latest one that is whole.
-        best: By what ``since_best`` is asked of: the least value, and its clock.
+        improvements: By what ``since_best`` is asked of: each value that was less than those before, and its clock.
     """
 
-    def __init__(self, path: str | None) -> None:
+    def __init__(self, path: str | None, best: Mapping[str, tuple[float, int]] = MappingProxyType({})) -> None:
         self.view: View | None = None
         self.incarnations: dict[int, int] = {}
         self.tables: list[TableSpec] = []
@@ -78,7 +82,7 @@ class Ledger:
         self.retired: dict[int, int] = {}
         self.calls: list[DataShards] = []
         self.checkpoint = 0
-        self.best: dict[str, tuple[float, int]] = {}
+        self.improvements: dict[str, list[tuple[float, int]]] = {of: [known] for of, known in best.items()}
         for entry in [] if path is None else _read(Path(path)):
             self._take(entry)
         self._file = None if path is None else os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -147,6 +151,15 @@ class Ledger:
         if any(worker in call.given.values() for call in self.calls):
             self.write("freed", rank=worker[0], incarnation=worker[1])
 
+    def best(self, clock: float = math.inf) -> dict[str, tuple[float, int]]:
+        """By what ``since_best`` is asked of: the least value up to a clock, and its own clock.
+
+        >>> Ledger(None, {"loss": (0.5, 3)}).best()
+        {'loss': (0.5, 3)}
+        """
+        until = {of: [known for known in found if known[1] <= clock] for of, found in self.improvements.items()}
+        return {of: found[-1] for of, found in until.items() if found}
+
     def _take(self, entry: Entry) -> None:
         match entry["kind"]:
             case "began":
@@ -177,7 +190,7 @@ class Ledger:
             case "checkpoint":
                 self.checkpoint = entry["clock"]
             case "best":
-                self.best[entry["of"]] = (entry["value"], entry["clock"])
+                self.improvements.setdefault(entry["of"], []).append((entry["value"], entry["clock"]))
             case kind:
                 raise RunError(f"the coordinator's log has an entry of kind {kind!r}, which is not one")
 

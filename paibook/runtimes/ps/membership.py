@@ -115,4 +115,8 @@ class Membership:
                 self._heard.set()
                 continue
             told = channel.receive_json(header)
+            if header.op == Op.YIELD:
+                self._server.step_down(told["partition"])
+                self._tell(Op.YIELDED, told)
+                continue
             self._server.adopt(View.from_wire(told["view"]), told["known"])

@@ -54,6 +54,8 @@ class Op(IntEnum):
     DONE = 22  # worker to coordinator: JSON: call, shard, clock: that data shard is done, and so is its clock
     SAVED = 23  # server to coordinator: JSON: clock, partition: its part of the checkpoint is on disk
     SKIP = 24  # along the chain: ``keys`` rows of the push to ``table`` that comes next were left out
+    YIELD = 25  # coordinator to server: JSON: partition, view: another is to be its primary
+    YIELDED = 26  # server to coordinator: the same: it answers for the partition no more
 
 
 @dataclass(frozen=True)
@@ -65,12 +67,14 @@ class Saving:
         every: Clocks; 0 writes none.
         clock: That of the checkpoint in ``folder`` that the run goes on from; 0 when it begins anew.
         tables: Of that checkpoint; see ``checkpoints.tables_of``.
+        best: Of that checkpoint: by what ``since_best`` is asked of, the least value and its clock.
     """
 
     folder: str
     every: int = 0
     clock: int = 0
     tables: tuple[Mapping[str, Any], ...] = ()
+    best: Mapping[str, tuple[float, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,7 @@ class ServerJob:
         incarnation: Counts the processes that had this rank.
         toward: As for the coordinator.
         storage: How it keeps its tables.
+        tables: Declared so far, as ``TableSpec.to_wire`` made them, where it takes the place of one that died.
     """
 
     scene: Scene
@@ -166,6 +171,7 @@ class ServerJob:
     incarnation: int = 0
     toward: str = ""
     storage: Storage = Storage()
+    tables: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -135,4 +135,5 @@ def _saving(plan: Plan) -> Saving | None:
         raise PlanError(f"--checkpoint {folder}: there is none yet, and none is written without --checkpoint-every N")
     if manifest is None:
         return Saving(path, every)
-    return Saving(path, every, int(manifest["clock"]), tuple(checkpoints.tables_of(manifest)))
+    best = {of: (value, clock) for of, (value, clock) in manifest.get("best", {}).items()}
+    return Saving(path, every, int(manifest["clock"]), tuple(checkpoints.tables_of(manifest)), best)

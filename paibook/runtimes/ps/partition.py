@@ -204,6 +204,13 @@ class Partition:
         if self.source is not source or self.primary:
             raise ChannelClosed(f"partition {self.number} is told what to do by another server")
 
+    def step_down(self) -> None:
+        """Answer no more, for another is to be the primary. What waits to be confirmed is that one's to confirm."""
+        with self.lock:
+            self.primary = False
+            with self._confirming:
+                self._unconfirmed.clear()
+
     # Copies of the whole.
 
     def snapshot(self) -> tuple[dict[str, Any], list[Array]]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import psutil
 
 from paibook.clusters.contract import Place
-from paibook.comms.wire import Channel, Header, address_toward, listen
+from paibook.comms.wire import Channel, ChannelClosed, Header, address_toward, listen
 from paibook.errors import RunError
 from paibook.metrics import Recorder, recording
 from paibook.runtimes.ps.activity import Activity
@@ -79,6 +81,8 @@ class Server(Service):
         restore = self._restore if scene.clock else None
         self.partitions = [Partition(p, self._make_shard, buffers, scene.clock, restore) for p in range(scene.servers)]
         self._followers: list[Successor | None] = [None] * scene.servers
+        self._stepped_down: set[int] = set()  # partitions that it answered for, until it does so again
+        self._to_workers: set[Channel] = set()
         self._workers: dict[int, tuple[int, int]] = {}  # by rank: the incarnation, and the clock at which it began
         self._update = update
         self._budget = None if job.storage.memory is None else MemoryBudget(job.storage.memory)
@@ -89,6 +93,8 @@ class Server(Service):
 
     def run(self) -> None:
         """Join the run and serve it to its end; raises what went wrong."""
+        for spec in self.job.tables:
+            self._warm_up(TableSpec.from_wire(dict(spec)))
         self._membership.start()
         super().run()
 
@@ -102,7 +108,13 @@ class Server(Service):
         # A clock that is applied was finished by all, whoever has forgotten it.
         told["clock"] = max(told["clock"], *(partition.applied for partition in self.partitions))
         channel.send_json(Header(Op.OK, sequence=sequence), told)
-        WorkerLink(self, channel, rank, incarnation).loop()
+        with self.board.changed:
+            self._to_workers.add(channel)
+        try:
+            WorkerLink(self, channel, rank, incarnation).loop()
+        finally:
+            with self.board.changed:
+                self._to_workers.discard(channel)
 
     def attend_driver(self, channel: Channel, sequence: int) -> None:
         """Answer the driver until it says that the run is over."""
@@ -168,21 +180,36 @@ class Server(Service):
                     self._chain(view, partition)
             self.board.changed.notify_all()
 
+    def step_down(self, number: int) -> None:
+        """Answer for a partition no more; workers, whose connections break, ask the coordinator who does."""
+        with self.board.changed:
+            self._stepped_down.add(number)
+            self.partitions[number].step_down()
+            channels = tuple(self._to_workers)
+            self.board.changed.notify_all()
+        for channel in channels:
+            channel.close()
+
     def primary(self, number: int) -> Partition:
         """A partition for which this server answers; waits where the view that says so is still on its way.
 
         Raises:
+            ChannelClosed: It has answered for it, and does so no more.
             RunError: It does not come.
         """
         partition = self.partitions[number]
         if not partition.primary:
             with self.board.changed:
-                if not self.board.wait(lambda: partition.primary, PRIMARY_SECONDS):
+                came = self.board.wait(lambda: partition.primary or number in self._stepped_down, PRIMARY_SECONDS)
+                if number in self._stepped_down:
+                    raise ChannelClosed(f"{self.name} answers for partition {number} no more")
+                if not came:
                     raise RunError(f"{self.name} was asked for partition {number}, which is not its own")
         return partition
 
     def _promote(self, partition: Partition) -> None:
         partition.primary, partition.source = True, None
+        self._stepped_down.discard(partition.number)
         for rank, (incarnation, base) in self._workers.items():
             partition.renew(rank, incarnation, base)
         partition.apply_until(self.board.vector.slowest)
@@ -222,6 +249,21 @@ class Server(Service):
         else:
             shard = DenseTable(spec, self._update, partition, servers, self._budget, storage.nan)
         return shard
+
+    def _warm_up(self, spec: TableSpec) -> None:
+        """Load what the table's steps are compiled to: the run must not wait for it once this server has joined."""
+        from paibook.runtimes.ps.sparse import SparseTable
+        from paibook.runtimes.ps.tables import DenseTable
+
+        if spec.optimizer is None:
+            return  # the cell's own function is not called for nothing
+        row = replace(spec, max_rows=None, admit=None) if spec.sparse else replace(spec, shape=(1, *spec.shape[1:]))
+        shard: Shard = SparseTable(row, None) if spec.sparse else DenseTable(row, None, 0, 1)
+        key = np.zeros(1, np.int64)
+        for keys in [key] if spec.sparse else [key, None]:
+            shard.apply(*shard.finite(keys, np.zeros((1, *spec.row_shape), spec.dtype), 0, 0)[:2])
+        shard.load(shard.dump())
+        shard.read(key, stable=False)
 
     def _restore(self, shard: Shard, partition: Partition) -> None:
         assert self.scene.saving is not None

@@ -147,10 +147,44 @@ def with_copy(view: View, partition: int, server: int) -> View:
     return _recruit(replace(view, number=view.number + 1, backups=backups, building=building))
 
 
+class Move(NamedTuple):
+    """A partition, and the one of its backups that is to be its primary."""
+
+    partition: int
+    server: int
+
+
+def next_move(view: View) -> Move | None:
+    """What is to be moved where a primary answers for two partitions more than one of its backups; one at a time.
+
+    >>> view = after_loss(first_view({0: Address("a", 1), 1: Address("b", 1)}, 1), 0)
+    >>> view = with_joined(view, 0, Address("c", 1, 1))
+    >>> next_move(with_copy(with_copy(view, 0, 0), 1, 0))
+    Move(partition=0, server=0)
+    """
+    if any(server is not None for server in view.building):
+        return None
+    led = _led(view)
+    for partition, (primary, copies) in enumerate(zip(view.primaries, view.backups, strict=True)):
+        least = min(copies, key=lambda server: led[server], default=primary)
+        if led[primary] > led[least] + 1:
+            return Move(partition, least)
+    return None
+
+
+def with_moved(view: View, move: Move) -> View:
+    """The view in which a backup is the primary, and the primary the last backup: it has all that was acknowledged."""
+    others = (server for server in view.backups[move.partition] if server != move.server)
+    backups = _changed(view.backups, move.partition, (*others, view.primaries[move.partition]))
+    primaries = _changed(view.primaries, move.partition, move.server)
+    return _recruit(replace(view, number=view.number + 1, primaries=primaries, backups=backups))
+
+
 def _recruit(view: View) -> View:
     """Choose who is to be given the copies that are missing: the server that holds the fewest, one at a time.
 
-    Where none is missing and one server holds two more than another, that one is given a copy instead of it.
+    Where none is missing and no primary is to be moved, a server that holds two fewer than another is given a copy
+    instead of it, and then one that is the primary of two fewer, so that it can take its place.
     """
     for partition in range(len(view.primaries)):
         chain, held = view.chain(partition), _held(view)
@@ -158,14 +192,24 @@ def _recruit(view: View) -> View:
         if view.building[partition] is None and len(chain) <= view.replicas and free:
             chosen = min(free, key=lambda server: (held[server], server))
             view = replace(view, building=_changed(view.building, partition, chosen))
-    if any(server is not None for server in view.building):
+    if any(server is not None for server in view.building) or next_move(view) is not None:
         return view
     held = _held(view)
     idle = min(held, key=lambda server: (held[server], server))
     for partition, copies in enumerate(view.backups):
         if idle not in view.chain(partition) and any(held[server] > held[idle] + 1 for server in copies):
             return replace(view, building=_changed(view.building, partition, idle))
+    led = _led(view)
+    idle = min(led, key=lambda server: (led[server], server))
+    for partition, primary in enumerate(view.primaries):
+        if view.backups[partition] and led[primary] > led[idle] + 1:  # it is none of the backups, else it would move
+            return replace(view, building=_changed(view.building, partition, idle))
     return view
+
+
+def _led(view: View) -> dict[int, int]:
+    """Of how many partitions each server is the primary."""
+    return {server: view.primaries.count(server) for server in view.addresses}
 
 
 def _held(view: View) -> dict[int, int]:

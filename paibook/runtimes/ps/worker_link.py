@@ -78,6 +78,8 @@ class WorkerLink:
         slowest = self._server.board.wait_to_read(self._rank, header.clock)
         try:
             with partition.lock:
+                if not partition.primary:
+                    raise ChannelClosed("another server answers for it by now")
                 rows = shard.read(keys, self._stable)
         except TableError as error:
             self._refuse(header, error)

@@ -16,6 +16,7 @@ import pytest
 from paibook.errors import PlanError, RunError, UserCodeError
 from paibook.runtimes.ps import checkpoints
 from paibook.runtimes.ps.driver import Driver
+from paibook.runtimes.ps.ledger import Ledger
 from paibook.runtimes.ps.messages import Saving
 
 CELL = """
@@ -239,3 +240,30 @@ def test_two_runs_do_not_write_to_one_folder_at_once(bench: Any, tmp_path: Path)
     with checkpoints.claim(Saving(str(tmp_path / "c"))):  # two that only read may
         assert run(bench, tmp_path / "c", 5, servers=1, checkpoint_every=0).returned == ([4],) * 3
     assert run(bench, tmp_path / "c", 6, servers=1).returned == ([4, 5],) * 3
+
+
+def test_patience_goes_on_where_it_was(bench: Any, tmp_path: Path) -> None:
+    cell = """
+        def train(ps):
+            w = ps.table("w", shape=2, optimizer=pai.SGD(lr=1.0))
+            for clock in ps.clocks():
+                w.push([1.0, 1.0])
+                pai.log(step=clock, loss=1.0 if clock == 2 else 2.0)   # best when clock 3 begins
+    """
+    saved: dict[str, Any] = {"checkpoint": str(tmp_path / "saved"), "checkpoint_every": 4, "workers": 2}
+    first = bench.run(cell, until="since_best(loss) >= 9 or epoch >= 8", **saved)
+    assert first.clock == 8
+    assert json.loads((tmp_path / "saved" / "manifest.json").read_text())["best"] == {"since_best(loss)": [1.0, 3]}
+    second = bench.run(cell, until="since_best(loss) >= 9", **saved)
+    assert second.clock == 12
+    assert "since_best(loss) = 9" in second.reason
+
+
+def test_the_best_of_a_checkpoint_is_that_of_its_clock() -> None:
+    ledger = Ledger(None, {"loss": (3.0, 2)})
+    ledger.note("best", of="loss", value=2.0, clock=4)
+    ledger.note("best", of="error", value=0.5, clock=6)
+    assert ledger.best(3) == {"loss": (3.0, 2)}
+    assert ledger.best(4) == {"loss": (2.0, 4)}
+    assert ledger.best() == {"loss": (2.0, 4), "error": (0.5, 6)}
+    assert ledger.best(1) == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -172,6 +173,47 @@ def test_a_link_that_is_replaced_while_it_catches_up_makes_nobody_wait() -> None
         link._catch_up(None)  # type: ignore[arg-type]
     push(partition, 1, done)
     assert (partition.required, done) == (False, [1])
+
+
+def test_pushes_wait_for_a_follower_from_when_it_has_its_copy() -> None:
+    partition, done, told = primary(), [], []
+    link = Successor(partition, Address("127.0.0.1", 1), b"", lambda: told.append(partition.index))
+    partition.attach(link, required=False)
+    copy = partition.index
+
+    class Answers:
+        """The follower's confirmations, with what happens before each."""
+
+        def __init__(self) -> None:
+            self.next = self.answers()
+
+        def receive(self) -> Header:
+            return Header(Op.ACK, key_set=next(self.next))
+
+        def close(self) -> None:
+            pass
+
+        def answers(self) -> Iterator[int]:
+            push(partition, 1, done)
+            yield copy - 1
+            push(partition, 2, done)
+            assert (partition.required, done) == (False, [1, 2])  # it still takes the copy in
+            yield copy
+            assert partition.required
+            push(partition, 3, done)
+            yield copy + 1
+            assert (told, done) == ([], [1, 2])  # it has not all that did not wait for it
+            yield copy + 2
+            assert (told, done) == ([copy + 3], [1, 2])
+            yield copy + 3
+            assert done == [1, 2, 3]
+            raise ChannelClosed("it is gone")
+
+    link._channel = channel = Answers()  # type: ignore[assignment]
+    with pytest.raises(ChannelClosed, match="it is gone"):
+        link._hear(channel, copy)  # type: ignore[arg-type]
+    assert told == [copy + 3]
+    partition.attach(None, required=False)
 
 
 def test_a_server_that_is_not_in_the_chain_follows_nobody() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -100,6 +101,46 @@ def test_a_killed_process_is_replaced(real: Any, role: str, consistency: str) ->
     if consistency == "bsp":
         assert result.clock == 50
         assert np.abs(result.tables["w"] - np.arange(10.0) * (1 - 0.7**50)).max() < 1e-9
+
+
+@pytest.mark.parametrize("consistency", ["bsp", "asp"])
+def test_primaries_are_spread_again_and_every_push_counts_once(real: Any, consistency: str) -> None:
+    cell = """
+        import os
+
+        def update(weight, grad):
+            return weight + grad
+
+        def train(ps):
+            w, pushed = ps.table("w", shape=6, dtype="int64"), 0
+            for clock in ps.clocks():
+                seen = w.pull()
+                assert (seen >= pushed).all(), (seen, pushed)  # its own pushes, whoever answers
+                w.push([1] * 6)
+                pushed += 1
+                if clock == 5:
+                    print("running", flush=True)
+                if os.path.exists(moved):
+                    return pushed
+    """
+    primaries: list[tuple[int, ...]] = []
+
+    def kill_and_watch() -> None:
+        kill(real.cluster, "server")
+        while len(primaries) < 3:  # at first, after the death, and spread again
+            entries = (json.loads(line) for line in log.read_bytes().splitlines(keepends=True) if line.endswith(b"\n"))
+            views = [tuple(entry["view"]["primaries"]) for entry in entries if entry["kind"] == "view"]
+            primaries[:] = [found for number, found in enumerate(views) if number == 0 or found != views[number - 1]]
+            time.sleep(0.02)
+        time.sleep(0.1)  # so that some is done after the move
+        (real.directory / "moved").touch()
+
+    log = real.directory / "coordinator.jsonl"
+    context = real.context(once(kill_and_watch), moved=str(real.directory / "moved"))
+    result = real.run(cell, context, workers=2, consistency=consistency)
+    assert primaries == [(0, 1), (1, 1), (0, 1)]
+    assert result.tables["w"].tolist() == [sum(result.returned)] * 6
+    assert sorted(shard["server"] for shard in result.shards) == [0, 1]
 
 
 def test_without_replicas_a_killed_server_ends_the_run_with_its_name(real: Any) -> None:

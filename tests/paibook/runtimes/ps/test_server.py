@@ -18,13 +18,15 @@ from paibook.comms.wire import ChannelClosed, HandshakeError, Header
 from paibook.errors import RunError
 from paibook.program import Program
 from paibook.runtimes.ps import service as service_module
+from paibook.runtimes.ps.admission import ByCount
 from paibook.runtimes.ps.client import ParameterServer
 from paibook.runtimes.ps.consistency import Consistency
 from paibook.runtimes.ps.control import Control
 from paibook.runtimes.ps.coordinator import Coordinator
 from paibook.runtimes.ps.messages import CoordinatorJob, Op, Scene, ServerJob, WorkerJob
-from paibook.runtimes.ps.optimizers import SGD
+from paibook.runtimes.ps.optimizers import SGD, Adagrad, Adam
 from paibook.runtimes.ps.server import Server
+from paibook.runtimes.ps.shards import TableSpec
 
 TOKEN = wire.new_token()
 
@@ -32,12 +34,14 @@ TOKEN = wire.new_token()
 class Serving:
     """A coordinator and a server, each in a thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, tables: tuple[TableSpec, ...] = ()) -> None:
         self.scene = Scene("r", Program(""), {}, {}, 1, 1, Consistency("asp"), TOKEN)
         self.listeners = [wire.listen(), wire.listen()]
         self.coordinator_address, self.address = (listener.getsockname() for listener in self.listeners)
         self.coordinator = Coordinator(CoordinatorJob(self.scene), self.listeners[0])
-        self.server = Server(ServerJob(self.scene, 0, self.coordinator_address), self.listeners[1], None)
+        known = tuple(spec.to_wire() for spec in tables)
+        job = ServerJob(self.scene, 0, self.coordinator_address, tables=known)
+        self.server = Server(job, self.listeners[1], None)
         self.error: BaseException | None = None
         self.threads = [threading.Thread(target=self._run, args=(s,)) for s in (self.coordinator, self.server)]
         for thread in self.threads:
@@ -88,6 +92,22 @@ def serving() -> Iterator[Serving]:
     yield serving
     serving.close()
     assert not any(thread.is_alive() for thread in serving.threads)
+
+
+def test_a_server_gets_ready_for_tables_that_it_does_not_have_yet() -> None:
+    declared = [
+        TableSpec.declare("w", (5, 3), None, False, "float32", SGD(0.1), 1.0),
+        TableSpec.declare("h", 4, None, False, "float16", Adam(0.1), 0.0),
+        TableSpec.declare("e", None, 2, True, "float64", Adagrad(0.1), 0.0, ByCount(3), 5, 10),
+        TableSpec.declare("own", 4, None, False, "int64", None, 0),
+    ]
+    serving = Serving(tuple(declared))
+    try:
+        assert serving.works()
+        assert [shard.spec.name for shard in serving.server.partitions[0].shards.values()] == ["w"]
+    finally:
+        serving.close()
+    assert serving.error is None
 
 
 def test_strangers_are_dropped_and_logged(serving: Serving, caplog: pytest.LogCaptureFixture) -> None:
