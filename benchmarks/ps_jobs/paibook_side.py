@@ -87,11 +87,14 @@ def logistic(ps: Any) -> tuple[float, float, float]:
     weights = ps.table("weights", sparse=True, optimizer=pai.FTRL(alpha=crossed.ALPHA, beta=crossed.BETA))
     _meet(ps)
     began = time.time()
-    for _ in range(crossed.PASSES):
-        for batch in batches:
-            gradient = batch.gradient(weights.pull(batch.keys)[:, 0])
-            ticket = weights.push(batch.keys, gradient[:, None])
-    weights.wait(ticket)
+    turns = batches * crossed.PASSES
+    ticket = weights.prefetch(turns[0].keys)
+    for batch, after in zip(turns, [*turns[1:], None], strict=True):
+        pulled = ticket.result()[:, 0]
+        if after is not None:
+            ticket = weights.prefetch(after.keys)  # on their way while the gradient is computed
+        pushed = weights.push(batch.keys, batch.gradient(pulled)[:, None])
+    weights.wait(pushed)
     ended = time.time()
     _meet(ps, "ended")
     batch = crossed.Batch.of(test)

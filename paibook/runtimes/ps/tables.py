@@ -371,6 +371,9 @@ class DenseTable(Shard):
         return out
 
     def _step_rows(self, keys: Keys, gradient: Array) -> None:
+        if steps.increasing(keys):
+            self._move(keys, gradient)
+            return
         slots = keys.copy()
         count = steps.sum_duplicates(slots, gradient, self._marker)
         self._move(slots[:count], gradient[:count])
