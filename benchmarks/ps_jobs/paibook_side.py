@@ -51,6 +51,7 @@ class RemoteTable:
 
     def __init__(self, ps: Any, job: work.Job) -> None:
         name = job.name.replace(" ", "_")
+        self._whole = None if job.keys else np.empty((job.rows, job.width), np.float32)
         if job.keys:
             self._table = ps.table(
                 name, sparse=True, width=job.width, optimizer=pai.Adagrad(lr=work.LR, epsilon=work.EPSILON)
@@ -60,7 +61,7 @@ class RemoteTable:
 
     def pull(self, keys: work.Keys | None) -> work.Array:
         """See ``work.Table``."""
-        rows: work.Array = self._table.pull(keys)
+        rows: work.Array = self._table.pull(keys, out=self._whole)
         return rows
 
     def push(self, keys: work.Keys | None, gradient: work.Array) -> None:
