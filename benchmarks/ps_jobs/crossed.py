@@ -24,8 +24,8 @@ BITS = 21  # of the largest key, for a side that keeps weights in one array
 
 GOAL = 0.36  # log-loss on the test rows, which one pass reaches on every side
 PASSES = 1
-BATCH_ROWS = 64
-ALPHA, BETA = 0.0003, 1.0  # of FTRL-Proximal; small, since hundreds of features of a row move together
+BATCH_ROWS = 128
+ALPHA, BETA = 0.0004, 1.0  # of FTRL-Proximal; small, since hundreds of features of a row move together
 
 Keys = NDArray[np.int64]
 

@@ -51,6 +51,7 @@ class RemoteTable:
 
     def __init__(self, ps: Any, job: work.Job) -> None:
         name = job.name.replace(" ", "_")
+        self._whole = None if job.keys else np.empty((job.rows, job.width), np.float32)
         if job.keys:
             self._table = ps.table(
                 name, sparse=True, width=job.width, optimizer=pai.Adagrad(lr=work.LR, epsilon=work.EPSILON)
@@ -60,7 +61,7 @@ class RemoteTable:
 
     def pull(self, keys: work.Keys | None) -> work.Array:
         """See ``work.Table``."""
-        rows: work.Array = self._table.pull(keys)
+        rows: work.Array = self._table.pull(keys, out=self._whole)
         return rows
 
     def push(self, keys: work.Keys | None, gradient: work.Array) -> None:
@@ -87,11 +88,14 @@ def logistic(ps: Any) -> tuple[float, float, float]:
     weights = ps.table("weights", sparse=True, optimizer=pai.FTRL(alpha=crossed.ALPHA, beta=crossed.BETA))
     _meet(ps)
     began = time.time()
-    for _ in range(crossed.PASSES):
-        for batch in batches:
-            gradient = batch.gradient(weights.pull(batch.keys)[:, 0])
-            ticket = weights.push(batch.keys, gradient[:, None])
-    weights.wait(ticket)
+    turns = batches * crossed.PASSES
+    ticket = weights.prefetch(turns[0].keys)
+    for batch, after in zip(turns, [*turns[1:], None], strict=True):
+        pulled = ticket.result()[:, 0]
+        if after is not None:
+            ticket = weights.prefetch(after.keys)  # on their way while the gradient is computed
+        pushed = weights.push(batch.keys, batch.gradient(pulled)[:, None])
+    weights.wait(pushed)
     ended = time.time()
     _meet(ps, "ended")
     batch = crossed.Batch.of(test)

@@ -7,15 +7,19 @@ import select
 import time
 from collections.abc import Sequence
 
-from paibook.comms.wire import Channel
+from paibook.comms.wire import Channel, Stream
 
 
 def ready(channels: Sequence[Channel]) -> list[int]:
     """Positions of the channels from which something can be read, their end included; waits until there is one."""
     streams = [channel.stream for channel in channels]
-    end = time.monotonic() + max(stream.yields_seconds for stream in streams)
-    while not (found := [n for n, stream in enumerate(streams) if stream.at_hand()]) and time.monotonic() < end:
+    if found := _at_hand(streams):
+        return found
+    began = time.monotonic()
+    end = began + max(stream.yields_seconds for stream in streams)
+    while not found and time.monotonic() < end:
         os.sched_yield()
+        found = _at_hand(streams)
     while not found:
         found = [n for n, stream in enumerate(streams) if stream.before_poll()]
         if found:
@@ -28,4 +32,11 @@ def ready(channels: Sequence[Channel]) -> list[int]:
             poll.register(file, select.POLLIN)
         awake = [by_file[file] for file, _ in poll.poll()]
         found = [n for n in awake if streams[n].after_poll()]
+    took = time.monotonic() - began
+    for stream in streams:
+        stream.waited(took)
     return found
+
+
+def _at_hand(streams: Sequence[Stream]) -> list[int]:
+    return [n for n, stream in enumerate(streams) if stream.at_hand()]

@@ -28,7 +28,8 @@ from paibook.settings import settings
 RING_BYTES = 1 << 22
 CHUNK_BYTES = 1 << 18  # what the peer may begin to copy while this side copies on
 SPINS = 50
-YIELD_SECONDS = 0.0002
+YIELD_SECONDS = 0.0002  # for which it pays to look on, since to be woken takes a part of that
+LEAST_SECONDS = 0.00001  # where waits have become longer, and others may want the core
 SMALL_BYTES = 4096  # below, copying by memoryview is faster than by array
 
 _LINE = 16  # words; counts lie two cache lines apart, since processors fetch pairs of lines
@@ -131,8 +132,6 @@ class SharedStream:
         side: 0 or 1; the peer has the other.
     """
 
-    yields_seconds = YIELD_SECONDS
-
     def __init__(self, memory: mmap.mmap, sock: socket.socket, side: int) -> None:
         self._words = memoryview(memory).cast("Q")
         whole, array = memoryview(memory), np.frombuffer(memory, np.uint8)
@@ -145,6 +144,7 @@ class SharedStream:
         self._closed = False
         self._sleeping = threading.Condition()
         self._asleep = False
+        self.yields_seconds = YIELD_SECONDS
         self._wakes = 0  # bytes that wake were taken from the socket this often
 
     def send_all(self, views: list[memoryview]) -> None:
@@ -187,6 +187,10 @@ class SharedStream:
             done += size
             self._publish(ring.read, ring.count, ring.writer_sleeps)
 
+    def takes(self, size: int) -> bool:
+        """See ``Stream``."""
+        return RING_BYTES - (self._out.count - self._words[self._out.read]) >= size
+
     def close(self) -> None:
         """See ``Stream``."""
         self._closed = True
@@ -195,6 +199,13 @@ class SharedStream:
         except OSError:
             pass  # the other side was first
         self._socket.close()
+
+    def waited(self, seconds: float) -> None:
+        """See ``Stream``: where waits have become long, others may want the core that looking on takes."""
+        if seconds < YIELD_SECONDS:
+            self.yields_seconds = min(YIELD_SECONDS, 2 * self.yields_seconds)
+        else:
+            self.yields_seconds = max(LEAST_SECONDS, self.yields_seconds / 2)
 
     def at_hand(self) -> bool:
         """See ``Stream``."""
@@ -264,11 +275,17 @@ class SharedStream:
         for _ in range(SPINS):
             if words[word] != count:
                 return
-        end = time.monotonic() + YIELD_SECONDS
-        while time.monotonic() < end:
+        began = time.monotonic()
+        end = began + self.yields_seconds
+        while words[word] == count:
+            if time.monotonic() >= end:
+                self._wait_asleep(sleeps, word, count)
+                break
             os.sched_yield()
-            if words[word] != count:
-                return
+        self.waited(time.monotonic() - began)
+
+    def _wait_asleep(self, sleeps: int, word: int, count: int) -> None:
+        words = self._words
         while True:
             wakes = self._wakes  # first: what is sent to this thread may be taken by the other
             words[sleeps] = 1

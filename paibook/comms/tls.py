@@ -160,6 +160,10 @@ class TlsStream:
                 self._send(view[start : start + CHUNK_BYTES])
         self._send(memoryview(small))
 
+    def takes(self, size: int) -> bool:
+        """See ``Stream``."""
+        return False
+
     def receive_into(self, view: memoryview) -> None:
         """See ``Stream``."""
         while view:
@@ -180,6 +184,9 @@ class TlsStream:
         with self._lock:
             self._closed = True
             self._socket.close()
+
+    def waited(self, seconds: float) -> None:
+        """See ``Stream``."""
 
     def at_hand(self) -> bool:
         """See ``Stream``."""

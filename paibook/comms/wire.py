@@ -80,6 +80,9 @@ class Stream(Protocol):
     def send_all(self, views: list[memoryview]) -> None:
         """Send all of these bytes, one view after the other."""
 
+    def takes(self, size: int) -> bool:
+        """Whether so many bytes can surely be sent without waiting for the peer, as long as nobody else sends."""
+
     def receive_into(self, view: memoryview) -> None:
         """Fill ``view`` with the next bytes; raises ``ChannelClosed`` when the peer ends first."""
 
@@ -89,6 +92,9 @@ class Stream(Protocol):
     # For whoever waits for one of several streams; see ``ready``.
 
     yields_seconds: float  # how long it pays to look at it again and again before sleeping
+
+    def waited(self, seconds: float) -> None:
+        """A wait for it took so long; ``yields_seconds`` may change by that."""
 
     def at_hand(self) -> bool:
         """Whether bytes can be read that the socket does not show."""
@@ -140,6 +146,10 @@ class SocketStream:
             if views and sent:
                 views[0] = views[0][sent:]
 
+    def takes(self, size: int) -> bool:
+        """See ``Stream``."""
+        return False
+
     def receive_into(self, view: memoryview) -> None:
         """See ``Stream``."""
         while view:
@@ -158,6 +168,9 @@ class SocketStream:
         except OSError:
             pass  # the other side was first
         self.socket.close()
+
+    def waited(self, seconds: float) -> None:
+        """See ``Stream``."""
 
     def at_hand(self) -> bool:
         """See ``Stream``."""
@@ -196,6 +209,17 @@ class Channel:
         views = [_bytes_of(b) for b in buffers if _size(b)]
         length = sum(map(len, views))
         self.stream.send_all([memoryview(_HEADER.pack(*header[:-1], length)), *views])
+
+    def send_at_once(self, header: Header) -> bool:
+        """Send a frame without payload if that surely needs no waiting; else False, and nothing is sent.
+
+        Raises:
+            ChannelClosed: The connection has ended.
+        """
+        if not self.stream.takes(_HEADER.size):
+            return False
+        self.send(header)
+        return True
 
     def send_json(self, header: Header, value: Any) -> None:
         """Send one frame whose payload is ``value`` as JSON."""

@@ -191,8 +191,10 @@ def follow(channel: Channel, partition: Partition) -> None:
             partition.follow(channel, header, None, None, done)
 
 
-def receive_gradient(channel: Channel, header: Header, shard: Shard, keys: Array | None) -> Array:
-    """A push's gradient, whose keys (None: every row) have been read.
+def receive_gradient(
+    channel: Channel, header: Header, shard: Shard, keys: Array | None, room: Array | None = None
+) -> Array:
+    """A push's gradient, whose keys (None: every row) have been read; see ``filters.receive``.
 
     Raises:
         RunError: Its length is not what its header says.
@@ -200,7 +202,7 @@ def receive_gradient(channel: Channel, header: Header, shard: Shard, keys: Array
     rows = shard.rows if keys is None else len(keys)
     sent = 0 if keys is None or header.flags & KNOWN_KEYS else keys.nbytes
     shape, dtype = (rows, *shard.spec.row_shape), np.dtype(shard.spec.dtype)
-    return receive(channel, header.flags, header.length - sent, shape, dtype)
+    return receive(channel, header.flags, header.length - sent, shape, dtype, room)
 
 
 def _receive(channel: Channel, name: str, shape: list[int], dtype: str) -> Array:

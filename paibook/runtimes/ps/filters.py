@@ -97,8 +97,15 @@ def encoded_bytes(flag: int, count: int) -> int:
     return 2 * count if flag == FP16 else count + 4 * -(-count // BLOCK)
 
 
-def receive(channel: Channel, flags: int, length: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Read a gradient of ``shape`` from a payload's last ``length`` bytes.
+def receive(
+    channel: Channel,
+    flags: int,
+    length: int,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    room: Array | None = None,
+) -> Array:
+    """Read a gradient of ``shape`` from a payload's last ``length`` bytes; into ``room``, if that fits it.
 
     Raises:
         RunError: There are not as many bytes as that takes.
@@ -108,7 +115,10 @@ def receive(channel: Channel, flags: int, length: int, shape: tuple[int, ...], d
     if not flag:
         if length != count * dtype.itemsize:
             raise RunError(f"a push of {length} bytes has an unexpected length")
-        return channel.receive_array(shape, dtype)
+        if room is None or room.shape != shape or room.dtype != dtype:
+            return channel.receive_array(shape, dtype)
+        channel.receive_into(room)
+        return room
     if length > count * (8 + dtype.itemsize) + 8:
         raise RunError(f"a push of {length} bytes has an unexpected length")
     data = bytearray(length)

@@ -167,6 +167,11 @@ class Partition:
     def follow(self, source: object, header: Header, keys: Array | None, gradient: Array | None, then: Then) -> None:
         """Do the next operation, other than declaring a table, as the predecessor in the chain did it.
 
+        Args:
+            source: The connection that it came by.
+            header, keys, gradient: As the predecessor passed them on.
+            then: As above; of a push it is called once the chain has it, with the partition locked, and must not wait.
+
         Raises:
             ChannelClosed: Operations come from elsewhere by now, or from nowhere.
         """
@@ -175,11 +180,16 @@ class Partition:
             if header.op == Op.PUSH:
                 assert gradient is not None
                 self._log(header, *(() if keys is None else (keys,)), gradient)
+                # Said before it is done: it is here now, and nobody sees this partition until it is done.
+                index = self._counts(then)
+                if index is not None:
+                    then(index)
                 try:
                     self._push(header, keys, gradient)
                 except TableError:
                     pass  # as the primary did, which has told the worker
-            elif header.op == Op.SKIP:
+                return
+            if header.op == Op.SKIP:
                 self._log(header)
                 self.shards[header.table].skip(header.keys)
             elif header.op == Op.APPLY:

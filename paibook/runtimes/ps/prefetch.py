@@ -9,7 +9,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-AHEAD = 8  # rows; a cache miss takes about as long as that many rows of work
+AHEAD = 16  # rows; a cache miss takes about as long as that many rows of work
 
 
 @intrinsic

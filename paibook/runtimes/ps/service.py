@@ -201,12 +201,21 @@ class LockedChannel(Channel):
 
     def __init__(self, stream: Stream) -> None:
         super().__init__(stream)
-        self._sending = threading.Lock()
+        self._sending = threading.RLock()
 
     def send(self, header: Header, *buffers: NDArray[Any] | bytes) -> None:
         """See ``Channel``."""
         with self._sending:
             super().send(header, *buffers)
+
+    def send_at_once(self, header: Header) -> bool:
+        """See ``Channel``; it does not wait for others who send, either."""
+        if not self._sending.acquire(blocking=False):
+            return False
+        try:
+            return super().send_at_once(header)
+        finally:
+            self._sending.release()
 
 
 class _Stop(BaseException):

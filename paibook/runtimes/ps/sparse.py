@@ -12,6 +12,8 @@ from paibook.runtimes.ps import steps
 from paibook.runtimes.ps.admission import Admission
 from paibook.runtimes.ps.budget import MemoryBudget
 from paibook.runtimes.ps.index import MISSING, KeyIndex
+from paibook.runtimes.ps.lookups import Lookups
+from paibook.runtimes.ps.optimizers import UserUpdate
 from paibook.runtimes.ps.shards import TableSpec
 from paibook.runtimes.ps.slots import SlotPool
 from paibook.runtimes.ps.spill import RowFile
@@ -28,7 +30,8 @@ class SparseTable(Shard):
     """Rows by int64 key, made by the initialiser when a key is first pushed.
 
     The index gives a key's place: a slot in memory, 0 or more, or ``-2 - number`` of a record on disk. Slots change
-    hands when rows are deleted or go to disk, so nobody may remember them from one call to the next.
+    hands when rows are deleted or go to disk, so nobody remembers them from one call to the next but ``Lookups``, which
+    forget them then.
 
     Which rows live depends on pushes and clocks alone, not on pulls or memory: replicas agree.
 
@@ -50,6 +53,7 @@ class SparseTable(Shard):
     ) -> None:
         super().__init__(spec, update, _FIRST, nan)
         self._index = KeyIndex()
+        self._lookups = Lookups()
         self._limit = None if spec.max_rows is None else -(-spec.max_rows // servers)
         self._admission = None if spec.admit is None else Admission(spec.admit)
         self._budget, self._folder = budget, folder
@@ -57,9 +61,25 @@ class SparseTable(Shard):
             budget.join(id(self))
         self._file: RowFile | None = None
         self._forget()
+        self._compile()
+
+    def _compile(self) -> None:
+        """Have the loops compiled, or read from disk, now, so that the first pull and the first push need not wait."""
+        key, none = np.zeros(1, np.int64), np.empty(0, np.int64)
+        steps.increasing(self._index.find(none))
+        KeyIndex(1).add(key, key, 1)
+        steps.gather(self._weights, none, self._weights[:0])
+        gradient = np.empty((0, self.spec.width), self._arithmetic)
+        steps.wild_rows(gradient.astype(self._weights.dtype, copy=False))
+        steps.sum_duplicates(none, gradient, self._marker)
+        if not isinstance(self._optimizer, UserUpdate):
+            self._steps = 1
+            self._move(none, gradient)
+            self._steps = 0
 
     def _forget(self) -> None:
         self._index = KeyIndex()
+        self._lookups.clear()
         columns = {}
         if self._limit is not None or self._budget is not None:
             columns["step"] = "i8"  # of the last push
@@ -79,7 +99,7 @@ class SparseTable(Shard):
     def usage(self) -> dict[str, int]:
         """Live numbers: rows in memory and on disk, the bytes they take there, and gradients skipped."""
         with self.lock:
-            kept = self._index.nbytes + self._memory.nbytes + self._disk.nbytes
+            kept = self._index.nbytes + self._memory.nbytes + self._disk.nbytes + self._lookups.nbytes
             return {
                 "rows_in_memory": len(self._memory),
                 "rows_on_disk": len(self._disk),
@@ -115,10 +135,18 @@ class SparseTable(Shard):
         return sum(plane.shape[1] * plane.dtype.itemsize for plane in self._planes) + self._marker.dtype.itemsize
 
     def _read_rows(self, keys: Keys) -> Array:
-        places = self._index.find(keys)
         out = np.empty((len(keys), self.spec.width), self._weights.dtype)
+        known = self._lookups.get(keys)
+        if known is not None:
+            steps.gather(self._weights, known.places, out)
+            return out
+        places = self._index.find(keys)
         steps.gather(self._weights, places, out)
-        if len(places) and places.min() < 0:
+        if not len(places):
+            return out
+        if places.min() >= 0:
+            self._lookups.add(keys, places, steps.increasing(keys))
+        else:
             missing, away = places == MISSING, places < MISSING
             if missing.any():
                 out[missing] = self._init.fill(keys[missing], self.spec.width, self.spec.dtype)
@@ -129,16 +157,23 @@ class SparseTable(Shard):
     def _step_rows(self, keys: Keys, gradient: Array) -> None:
         if self._budget is not None:
             self._shrink(self._budget)
-        slots = self._index.find(keys)
-        self._touch(slots[slots >= 0])
-        if len(slots) and slots.min() < 0:
+        known = self._lookups.get(keys)
+        slots = self._index.find(keys) if known is None else known.places
+        if self._memory.columns:
+            self._touch(slots[slots >= 0])
+        if known is None and len(slots) and slots.min() < 0:
             self._recall(keys, slots)
             self._create(keys, slots)
             admitted = slots >= 0
             slots, gradient = slots[admitted], gradient[admitted]
-        count = steps.sum_duplicates(slots, gradient, self._marker)
-        if count:
-            self._move(slots[:count], gradient[:count])
+        if not (steps.increasing(keys) if known is None else known.distinct):
+            slots = slots if known is None else slots.copy()
+            count = steps.sum_duplicates(slots, gradient, self._marker)
+            if known is not None:
+                known.distinct = count == len(slots)
+            slots, gradient = slots[:count], gradient[:count]
+        if len(slots):
+            self._move(slots, gradient)
         if self._limit is not None and self.rows > self._limit:
             self._evict(self.rows - self._limit + self._limit // _SPARED)
 
@@ -168,6 +203,7 @@ class SparseTable(Shard):
         self._touch(slots)
 
     def _remove(self, pool: SlotPool, slots: Slots) -> None:
+        self._lookups.clear()
         self._index.delete(pool.columns["key"][slots])
         pool.give(slots)
 
@@ -214,7 +250,8 @@ class SparseTable(Shard):
 
     def _allowed(self, budget: MemoryBudget) -> int:
         """Rows that may be in memory."""
-        rows = (budget.share() - self._index.nbytes - self._disk.nbytes) // (self._row_bytes + self._memory.slot_bytes)
+        kept = self._index.nbytes + self._disk.nbytes + self._lookups.nbytes
+        rows = (budget.share() - kept) // (self._row_bytes + self._memory.slot_bytes)
         return max(_FIRST, rows)
 
     def _shrink(self, budget: MemoryBudget) -> None:
@@ -223,6 +260,7 @@ class SparseTable(Shard):
         if self._memory.end <= _SLACK * allowed:
             return
         self._send_to_disk(len(self._memory) - allowed)
+        self._lookups.clear()
         live = self._memory.live("step")
         capacity = max(allowed, len(live))
         # One array after the other, so that only one is there twice.
@@ -245,6 +283,7 @@ class SparseTable(Shard):
         cold = live[step < self._steps]
         if count <= 0 or not len(cold):
             return
+        self._lookups.clear()
         if count < len(cold):
             cold = cold[np.argpartition(self._memory.columns["step"][cold], count)[:count]]
         if self._file is None:

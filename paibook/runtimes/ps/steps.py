@@ -102,17 +102,27 @@ def compiled(name: str) -> Callable[..., None]:
     def over_rows(weights: Any, a: Any, b: Any, slots: Any, gradient: Any, numbers: Any) -> None:
         zero = gradient.dtype.type(0)
         count, width = gradient.shape
+        if slots is None:  # as one row, however narrow theirs are
+            w_all, g_all = weights.reshape(-1), gradient.reshape(-1)
+            a_all, b_all = w_all if a is None else a.reshape(-1), w_all if b is None else b.reshape(-1)
+            for i in range(count * width):
+                u = zero if a is None else a_all[i]
+                v = zero if b is None else b_all[i]
+                w, u, v = step(w_all[i], g_all[i], u, v, *numbers)
+                w_all[i] = w
+                if a is not None:
+                    a_all[i] = u
+                if b is not None:
+                    b_all[i] = v
+            return
         for i in range(count):
-            if slots is None:
-                row = i
-            else:
-                row = slots[i]
-                if i + AHEAD < count:
-                    prefetch(weights, slots[i + AHEAD])
-                    if a is not None:
-                        prefetch(a, slots[i + AHEAD])
-                    if b is not None:
-                        prefetch(b, slots[i + AHEAD])
+            row = slots[i]
+            if i + AHEAD < count:
+                prefetch(weights, slots[i + AHEAD])
+                if a is not None:
+                    prefetch(a, slots[i + AHEAD])
+                if b is not None:
+                    prefetch(b, slots[i + AHEAD])
             for j in range(width):
                 u = zero if a is None else a[row, j]
                 v = zero if b is None else b[row, j]
@@ -132,9 +142,16 @@ def _gather(rows: Any, slots: Any, out: Any) -> None:
     for i in range(count):
         if i + AHEAD < count and slots[i + AHEAD] >= 0:
             prefetch(rows, slots[i + AHEAD])
-        if slots[i] >= 0:
-            for j in range(width):
-                out[i, j] = rows[slots[i], j]
+        slot = slots[i]
+        if slot >= 0:
+            j = 0
+            while j + 4 <= width:  # by hand: rows are too short for what the compiler would make of the plain loop
+                a, b, c, d = rows[slot, j], rows[slot, j + 1], rows[slot, j + 2], rows[slot, j + 3]
+                out[i, j], out[i, j + 1], out[i, j + 2], out[i, j + 3] = a, b, c, d
+                j += 4
+            while j < width:
+                out[i, j] = rows[slot, j]
+                j += 1
 
 
 @jit
@@ -179,16 +196,30 @@ def add_rows(total: Any, slots: Any, gradient: Any) -> None:
 
 
 @jit
-def _wild_rows(bits: Any, exponent: Any, wild: Any) -> int:
-    found = 0
+def _wild(bits: Any, exponent: Any) -> bool:
+    largest = bits.dtype.type(0)
+    for i in range(len(bits)):
+        largest = max(largest, bits[i] & exponent)
+    return largest == exponent
+
+
+@jit
+def increasing(keys: Any) -> bool:
+    """Whether each key is larger than the one before, so that there are no duplicates."""
+    falls = 0
+    for i in range(1, len(keys)):
+        falls += keys[i] <= keys[i - 1]
+    return falls == 0
+
+
+@jit
+def _wild_rows(bits: Any, exponent: Any, wild: Any) -> None:
     for i in range(bits.shape[0]):
         largest = bits.dtype.type(0)
         for j in range(bits.shape[1]):
             largest = max(largest, bits[i, j] & exponent)
         if largest == exponent:
             wild[i] = True
-            found += 1
-    return found
 
 
 _EXPONENTS = {"float16": 0x7C00, "bfloat16": 0x7F80, "float32": 0x7F800000, "float64": 0x7FF0000000000000}
@@ -196,7 +227,8 @@ _EXPONENTS = {"float16": 0x7C00, "bfloat16": 0x7F80, "float32": 0x7F800000, "flo
 
 def gather(rows: NDArray[Any], slots: NDArray[np.int64], out: NDArray[Any]) -> None:
     """``out[i] = rows[slots[i]]``; where a slot is negative, ``out`` stays as it is."""
-    kind = f"u{rows.dtype.itemsize}"  # three kinds to compile, not seven
+    size = rows.dtype.itemsize
+    kind = f"u{size if rows.shape[1] * size % 8 else 8}"  # three kinds to compile, not seven; the widest that fits
     _gather(rows.view(kind), slots, out.view(kind))
 
 
@@ -210,5 +242,9 @@ def wild_rows(gradient: NDArray[Any]) -> NDArray[np.bool_] | None:
     if exponent is None:
         return None
     bits = gradient.view(f"u{gradient.dtype.itemsize}")
+    largest = bits.dtype.type(exponent)
+    if not _wild(bits.reshape(-1), largest):
+        return None
     wild = np.zeros(len(gradient), np.bool_)
-    return wild if _wild_rows(bits, bits.dtype.type(exponent), wild) else None
+    _wild_rows(bits, largest, wild)
+    return wild

@@ -6,6 +6,7 @@ Loads numba, so it is imported where tables are made: in servers.
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -58,6 +59,7 @@ class Shard:
         self._steps = 0
         self._clock = 0
         self._waiting: dict[int, dict[int, list[Push]]] = {}
+        self._loans: list[weakref.ref[Array]] = []  # all rows as they were given to be sent
 
     @property
     def rows(self) -> int:
@@ -87,12 +89,25 @@ class Shard:
 
         Args:
             keys: Those without a row read as the initialiser would make them; reading makes none.
-            stable: Nobody may change the shard before the caller is done, so every row may go without a copy.
+            stable: Nobody may change the shard before the caller is done.
+
+        Returns:
+            An array; without ``keys`` the shard's own, which does not change while the caller holds that array.
         """
         with self.lock:
             if keys is not None:
                 return self._shaped(self._read_rows(keys))
-            return self._shaped(self._weights if stable else self._weights.copy())
+            rows = self._shaped(self._weights[:])
+            if not stable:
+                self._loans = [loan for loan in self._loans if loan() is not None]
+                self._loans.append(weakref.ref(rows))
+            return rows
+
+    def _keep_loans(self) -> None:
+        """The weights are about to change: where somebody still sends them, go on with a copy."""
+        if any(loan() is not None for loan in self._loans):
+            self._weights = self._weights.copy()
+        self._loans.clear()
 
     def finite(self, keys: Keys | None, gradient: Array, rank: int, clock: int) -> tuple[Keys | None, Array, int]:
         """What may be kept or applied of a push that has just arrived, and how many rows of it may not.
@@ -243,6 +258,7 @@ class Shard:
 
     def _move(self, slots: Slots | None, gradient: Array) -> None:
         """One step of the optimiser on rows without duplicates, or on all of them."""
+        self._keep_loans()
         if isinstance(self._optimizer, UserUpdate):
             self._move_by_user(self._optimizer, slots, gradient)
             return
@@ -371,6 +387,9 @@ class DenseTable(Shard):
         return out
 
     def _step_rows(self, keys: Keys, gradient: Array) -> None:
+        if steps.increasing(keys):
+            self._move(keys, gradient)
+            return
         slots = keys.copy()
         count = steps.sum_duplicates(slots, gradient, self._marker)
         self._move(slots[:count], gradient[:count])
@@ -388,6 +407,7 @@ class DenseTable(Shard):
             raise TableError(
                 f"table {self.spec.name!r}: this shard's weights are of shape {mine}; the saved ones of shape {saved}"
             )
+        self._keep_loans()
         self._weights[...] = arrays["weights"].reshape(self._weights.shape)
         for name, array in zip(self._optimizer.state, self._state, strict=True):
             array[...] = arrays[f"state.{name}"].reshape(array.shape)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from paibook.runtimes.ps.server import Server
     from paibook.runtimes.ps.tables import Shard
 
+ROOM_BYTES = 128 << 20  # of a whole table's gradient, for which a connection keeps memory
+
 
 class WorkerLink:
     """Answers one worker, by the number of each request; pushes are acknowledged apart, when they are safe.
@@ -43,6 +45,9 @@ class WorkerLink:
         server.reserve(rank, rings)
         self._known = ReceivedKeys(lambda keys: server.reserve(rank, rings + keys))
         self._stable = server.scene.consistency.buffers
+        # Pushes that are applied at once leave the memory they came into; fresh memory takes longer than the copy.
+        self._keeps_room = not self._stable and server.job.storage.memory is None
+        self._room: NDArray[Any] | None = None
         self._acknowledger = Acknowledger(self._send)  # for the chains' threads
         self._thread = 0  # our own
         self._do: dict[int, Callable[[Header], None]] = {
@@ -92,7 +97,9 @@ class WorkerLink:
     def _push(self, header: Header) -> None:
         partition, number, shard = self._shard(header)
         keys = self._known.receive(header, self._channel)
-        gradient = receive_gradient(self._channel, header, shard, keys)
+        gradient = receive_gradient(self._channel, header, shard, keys, self._room)
+        if self._keeps_room and keys is None and not header.flags & FILTERS and gradient.nbytes <= ROOM_BYTES:
+            self._room = gradient
         self._server.activity.pushed(self._rank, shard.spec.name, keys, gradient, shard.first)
         keys, gradient, skipped = shard.finite(keys, gradient, self._rank, header.clock)
         worker = (self._rank, self._incarnation)
@@ -144,11 +151,11 @@ class WorkerLink:
 
     def _tell(self, header: Header) -> None:
         """From any thread: whoever acknowledges does not care whether the worker lives, or reads."""
-        if threading.get_ident() != self._thread:  # a chain's, for which other workers wait too
-            self._acknowledger.tell(header)
-            return
         try:
-            self._send(header)
+            if threading.get_ident() == self._thread:
+                self._send(header)
+            elif not self._channel.send_at_once(header):  # a chain's, for which other workers wait too
+                self._acknowledger.tell(header)
         except ChannelClosed:
             pass  # read in our own loop
 

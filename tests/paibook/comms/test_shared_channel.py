@@ -247,3 +247,27 @@ def test_a_process_of_another_host_has_something_else_there() -> None:
         assert shared_channel._opened(os.getpid(), descriptor, "00" * 16) is not None
     finally:
         os.close(descriptor)
+
+
+def test_a_frame_at_once_needs_room(sockets: tuple[Channel, Channel]) -> None:
+    ours, theirs = both(sockets)
+    assert ours.send_at_once(Header(7))
+    ours.send(Header(8), np.zeros(RING_BYTES - 2 * 32 - 31, np.uint8))
+    assert not ours.send_at_once(Header(9))
+    assert theirs.receive().op == 7
+    assert ours.send_at_once(Header(9))
+    header = theirs.receive()
+    theirs.skip(header.length)
+    assert theirs.receive().op == 9
+    assert not sockets[0].send_at_once(Header(7))  # of a socket nobody knows
+
+
+def test_who_waits_long_looks_on_for_less_long(sockets: tuple[Channel, Channel]) -> None:
+    stream = both(sockets)[0].stream
+    assert stream.yields_seconds == shared_channel.YIELD_SECONDS
+    for _ in range(20):
+        stream.waited(1.0)
+    assert stream.yields_seconds == shared_channel.LEAST_SECONDS
+    for _ in range(20):
+        stream.waited(shared_channel.LEAST_SECONDS)
+    assert stream.yields_seconds == shared_channel.YIELD_SECONDS

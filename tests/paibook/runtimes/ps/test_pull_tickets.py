@@ -94,3 +94,38 @@ def test_what_is_too_stale_is_pulled_again(consistency: Consistency, clocks: int
             assert ticket.result()[0] == expected
             assert w.staleness <= clocks
         ps.close()
+
+
+def test_weights_go_where_the_caller_wants_them(ps: ParameterServer) -> None:
+    w = counting(ps)
+    w.push([5, 6, 7, 8])
+    whole, rows = np.zeros(4, np.int64), np.zeros(3, np.int64)
+    assert w.pull(out=whole) is whole
+    assert w.pull([3, 0, 3], out=rows) is rows
+    assert (whole.tolist(), rows.tolist()) == ([5, 6, 7, 8], [8, 5, 8])
+    w.prefetch()
+    w.push([1, 1, 1, 1])
+    assert w.pull(out=whole) is whole
+    assert whole.tolist() == [5, 6, 7, 8]  # as prefetched
+    assert w.pull(out=whole).tolist() == [6, 7, 8, 9]
+
+
+def test_what_weights_cannot_go_into_is_refused(ps: ParameterServer) -> None:
+    w, e = counting(ps), ps.table("e", sparse=True)
+    with pytest.raises(TableError, match=r"these weights are int64 of shape .4,.; out= is float64 of shape .4,."):
+        w.pull(out=np.zeros(4))
+    with pytest.raises(TableError, match=r"these weights are int64 of shape .2,.; out= is int64 of shape .4,."):
+        w.pull([1, 2], out=np.zeros(4, np.int64))
+    with pytest.raises(TableError, match="out= must be C-contiguous and writable"):
+        w.pull(out=np.zeros(8, np.int64)[::2])
+    with pytest.raises(TableError, match="out= takes a NumPy array; got list"):
+        w.pull(out=[0] * 4)  # type: ignore[arg-type]
+    with pytest.raises(TableError, match=r"sparse: pull.. without keys would mean every possible key"):
+        e.pull(out=np.zeros(1, np.float32))
+
+
+def test_pushes_of_the_whole_table_one_after_the_other_are_each_done(ps: ParameterServer) -> None:
+    w = counting(ps)
+    for turn in range(5):
+        w.push(np.arange(4) * 10**turn)
+    assert w.pull().tolist() == [0, 11111, 22222, 33333]

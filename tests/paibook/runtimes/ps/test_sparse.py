@@ -92,30 +92,42 @@ def check(table: SparseTable, oracle: Oracle) -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(
-    pushes=st.lists(st.tuples(key_lists, st.integers(0, 2)), max_size=12),
+    sets=st.lists(key_lists, min_size=4, max_size=4),
+    pushes=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), max_size=12),
     most=st.none() | st.integers(1, 40),
     expire_after=st.none() | st.integers(1, 3),
     on_disk=st.booleans(),
     move_at=st.integers(0, 12),
 )
 def test_a_table_with_a_life_is_a_dictionary_of_rows(
-    pushes: list[tuple[list[int], int]], most: int | None, expire_after: int | None, on_disk: bool, move_at: int
+    sets: list[list[int]],
+    pushes: list[tuple[int, int]],
+    most: int | None,
+    expire_after: int | None,
+    on_disk: bool,
+    move_at: int,
 ) -> None:
+    # The same arrays again and again, as a connection's remembered sets are, so that places are remembered too.
+    arrays = [array(keys) for keys in sets]
+
     def make() -> SparseTable:
         declared = spec(Momentum(1.0, 0.5), init=1.0, max_rows=most, expire_after=expire_after)
         return SparseTable(declared, None, budget=tiny() if on_disk else None)
 
     table, oracle, clock = make(), Oracle(most, expire_after), 0
-    for number, (keys, ticks) in enumerate(pushes):
+    for number, (which, ticks) in enumerate(pushes):
+        keys = sets[which]
         clock += ticks
         gradients = [float(i % 5) for i in range(len(keys))]
         if number == move_at:  # to a replica, whose memory is another
             replica = make()
             replica.load(table.dump())
             table = replica
-        table.apply(array(keys), np.repeat(gradients, 2).reshape(-1, 2), clock)
+        table.apply(arrays[which], np.repeat(gradients, 2).reshape(-1, 2), clock)
         oracle.push(keys, gradients, clock)
         check(table, oracle)
+        for keys, pulled in zip(sets, arrays, strict=True):
+            assert table.read(pulled, False)[:, 1].tolist() == [oracle.rows.get(k, [1.0])[0] for k in keys]
     table.close()
 
 

@@ -48,7 +48,16 @@ def test_wild_rows_are_those_that_are_not_finite(dtype: str) -> None:
     assert steps.wild_rows(np.full((2, 2), 2**62)) is None
 
 
-def test_gather_leaves_rows_without_a_slot_alone() -> None:
-    out = np.full((3, 2), 7, np.int64)
-    steps.gather(np.arange(8).reshape(4, 2), np.array([3, -1, 0]), out)
-    assert out.tolist() == [[6, 7], [7, 7], [0, 1]]
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 7, 16])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_gather_leaves_rows_without_a_slot_alone(width: int, dtype: str) -> None:
+    rows, out = np.arange(4 * width, dtype=dtype).reshape(4, width), np.full((3, width), 7, dtype)
+    steps.gather(rows, np.array([3, -1, 0]), out)
+    assert out.tolist() == [rows[3].tolist(), [7] * width, rows[0].tolist()]
+
+
+def test_keys_that_rise_are_distinct() -> None:
+    assert steps.increasing(np.array([-3, 0, 2**62]))
+    assert not steps.increasing(np.array([1, 2, 2]))
+    assert not steps.increasing(np.array([2, 1, 3]))
+    assert steps.increasing(np.empty(0, np.int64))

@@ -210,3 +210,20 @@ def test_initial_weights_do_not_depend_on_the_number_of_servers(init: Uniform | 
 def test_declarations_that_cannot_be_meant(arguments: tuple[object, ...], message: str) -> None:
     with pytest.raises(TableError, match=message):
         TableSpec.declare(*arguments)  # type: ignore[arg-type]
+
+
+def test_weights_that_are_being_sent_stay_as_they_were() -> None:
+    table = DenseTable(dense((3,)), None, 0, 1)
+    sent, at_once = table.read(None, stable=False), table.read(None, stable=True)
+    before = at_once.__array_interface__["data"]
+    table.apply(None, np.ones(3))
+    assert sent.tolist() == [0, 0, 0]
+    later = table.read(None, stable=False)
+    assert later.tolist() == [-1, -1, -1]
+    del sent, at_once
+    place = later.__array_interface__["data"]
+    assert place != before
+    del later
+    table.apply(array([1]), np.ones(1))
+    assert table.read(None, stable=False).__array_interface__["data"] == place  # nobody sends them: no copy
+    assert table.read(None, stable=False).tolist() == [-1, -2, -1]
