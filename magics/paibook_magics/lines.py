@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from paibook.errors import PaibookError, PlanError
 from paibook.run import RunRecord
 from paibook.session import Session
+from paibook_magics.allreduce_picture import allreduce_text, is_allreduce
 from paibook_magics.console import Console, title_of
 from paibook_magics.following import follow_blocking
 from paibook_magics.panels import Panels, in_notebook
@@ -184,7 +185,7 @@ class Lines:
         print(plan_bundle(plan)["text/plain"])
         print(read_output(history.directory(record.id), "stdout"), end="")
         if (summary := history.summary(record.id)) is not None:
-            print(ps_text(summary) if is_ps(summary) else summary_text(summary, with_tables=True))
+            print(_told(summary))
         metrics = history.metrics(record.id)
         return Shown(bundle(metrics, title_of(plan))) if len(metrics) else None
 
@@ -199,6 +200,12 @@ class Lines:
             raise
         follow_blocking(run, console)
         return keep(run, self._namespace)
+
+
+def _told(summary: dict[str, Any]) -> str:
+    if is_allreduce(summary):
+        return allreduce_text(summary)
+    return ps_text(summary) if is_ps(summary) else summary_text(summary, with_tables=True)
 
 
 def table(rows: Any, **options: Any) -> Any:

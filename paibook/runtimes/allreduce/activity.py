@@ -28,9 +28,9 @@ def told(member: Member, filename: str, at: BaseException | FrameType | None, th
         thread: The one that runs the cell.
 
     Returns:
-        ``line`` of the cell; ``call``, its ``number``, and for how many ``seconds`` the rank has been in it;
-        ``awaited``, the rank whose message it waits for; ``count`` of collectives; ``operations``, name to count and bytes;
-        ``torch``, collectives of torch's default group; ``sent``, rows of rank, messages and bytes; and what
+        ``line`` of the cell; ``call``, its ``number``, and the ``seconds`` for which the rank has been in it;
+        ``awaited``, the rank whose message it waits for; ``count`` of collectives; ``operations``, name to count and
+        bytes; ``torch``, collectives of torch's default group; ``sent``, rows of rank, messages and bytes; and what
         ``Traffic`` has: ``written``, ``read``, ``handed``, ``library_seconds``, ``waited``.
     """
     log, traffic = member.comm.calls, member.traffic

@@ -9,10 +9,10 @@ from typing import Any
 from paibook.clusters.contract import Ranks
 from paibook.comms.paths import THREADS
 from paibook.runtimes.allreduce.cell import Cell, Report, World
-from paibook.runtimes.allreduce.picture import picture
+from paibook.runtimes.allreduce.picture import WAIT_SECONDS, picture
 
 DRAW_SECONDS = 0.25
-WAIT_AGAIN_SECONDS = 1.0  # where ranks wait and nothing else changes, for the time that they have waited
+AGAIN_SECONDS = 1.0  # where nothing changes but how long ranks have been in their operations
 
 
 class Observer:
@@ -29,7 +29,8 @@ class Observer:
         self._ended: dict[int, str] = {}
         self._began = time.monotonic()
         self._drawn = float("-inf")
-        self._new = self._waiting = False
+        self._new = False
+        self._again: float | None = None  # seconds after which the picture is another, if nobody says anything
         self._hosts: list[tuple[str, list[int]]] = []
 
     @property
@@ -59,9 +60,8 @@ class Observer:
 
     def due(self) -> float | None:
         """When to draw next, on the monotonic clock; None where there is nothing to draw."""
-        if not (self._new or self._waiting) or not self.communicates:
-            return None
-        return self._drawn + (DRAW_SECONDS if self._new else WAIT_AGAIN_SECONDS)
+        after = DRAW_SECONDS if self._new else self._again
+        return None if after is None or not self.communicates else self._drawn + after
 
     def draw(self) -> dict[str, Any]:
         """The picture now; see ``picture``."""
@@ -69,7 +69,9 @@ class Observer:
         told = {rank: self._aged(rank, words, heard) for rank, (words, heard) in self._told.copy().items()}
         how = THREADS if self._world.threads else self._world.backend
         drawn = picture(how, self._by_host(), told, self._ended, self._drawn - self._began)
-        self._waiting = bool(drawn["waits"])
+        inside = [rank for rank in drawn["ranks"] if rank["call"] is not None and rank["rank"] not in self._ended]
+        soon = any(rank["seconds"] < WAIT_SECONDS for rank in inside)
+        self._again = None if not inside else WAIT_SECONDS if soon else AGAIN_SECONDS
         return drawn
 
     def _aged(self, rank: int, words: Mapping[str, Any], heard: float) -> Mapping[str, Any]:

@@ -61,7 +61,7 @@ def picture(
 def _awaited(rank: int, everyone: Sequence[int], told: Mapping[int, Told], ended: Mapping[int, str]) -> list[int]:
     """For whom a rank waits: whoever is to send it a message, or has not reached its collective."""
     words = told.get(rank)
-    if words is None or words["call"] is None and words["awaited"] is None:
+    if words is None or (words["call"] is None and words["awaited"] is None):
         return []
     if ended.get(rank, "stopped") != "stopped" or (rank not in ended and words["seconds"] < WAIT_SECONDS):
         return []
