@@ -35,13 +35,14 @@ def drawing(picture: Picture, doing: Callable[[Mapping[str, Any]], str]) -> str:
         doing: Says what a rank does.
     """
     ranks = picture["ranks"][:MOST]
-    height = _height(len(ranks))
+    height = _height(len(ranks)) + 80 * (picture["how"] == "hierarchical")
     order = [rank for _, here in picture["hosts"] for rank in here]
     shown = [rank for rank in order if any(rank == other["rank"] for other in ranks)]
     at = {rank: _on_ring(place, len(shown), height) for place, rank in enumerate(shown)}
+    most = max([*(max(rank[name] for name in ("written", "handed", "sent")) for rank in ranks), 1])
     parts = [
-        *_hubs(picture, at, height),
-        *_messages(picture["links"], at),
+        *_hubs(picture, at, height, most),
+        *_messages(picture["links"], at, most),
         *(_wait(at[rank], at[other], rank, other) for rank, other in picture["waits"] if rank in at and other in at),
         *(_node(rank, at[rank["rank"]], doing(rank), len(ranks), height) for rank in ranks),
     ]
@@ -65,25 +66,28 @@ def _on_ring(place: int, count: int, height: float) -> Point:
 # What collectives go through.
 
 
-def _hubs(picture: Picture, at: Mapping[int, Point], height: float) -> list[str]:
+def _hubs(picture: Picture, at: Mapping[int, Point], height: float, most: float) -> list[str]:
     """The memory of each host, or the library, and how much each rank has moved through it."""
     middle = (WIDTH / 2, height / 2)
     ranks = {rank["rank"]: rank for rank in picture["ranks"]}
     if picture["how"] != "hierarchical":
         name = "written" if picture["how"] in ("shared", "threads") else "handed"
-        return _hub(HUBS[picture["how"]], middle, at, {rank: ranks[rank][name] for rank in at}, name == "handed")
-    parts = _hub("gloo", middle, at, {rank: ranks[rank]["handed"] for rank in at if ranks[rank]["handed"]}, True)
+        moved = {rank: ranks[rank][name] for rank in at}
+        return _hub(HUBS[picture["how"]], middle, at, moved, most, name == "handed")
+    parts = _hub("gloo", middle, at, {rank: ranks[rank]["handed"] for rank in at}, most, True)
     for host, here in picture["hosts"]:
         near = {rank: at[rank] for rank in here if rank in at}
         if near:
             x, y = (sum(point[axis] for point in near.values()) / len(near) for axis in (0, 1))
-            place = middle[0] + 0.75 * (x - middle[0]), middle[1] + 0.75 * (y - middle[1])
-            parts += _hub(f"memory of {host}", place, near, {rank: ranks[rank]["written"] for rank in near}, False)
+            place = middle[0] + 0.8 * (x - middle[0]), middle[1] + 0.8 * (y - middle[1])
+            moved = {rank: ranks[rank]["written"] for rank in near}
+            parts += _hub(f"memory of {host}", place, near, moved, most, False)
     return parts
 
 
-def _hub(name: str, place: Point, at: Mapping[int, Point], moved: Mapping[int, float], hides: bool) -> list[str]:
-    most = max(moved.values(), default=0)
+def _hub(
+    name: str, place: Point, at: Mapping[int, Point], moved: Mapping[int, float], most: float, hides: bool
+) -> list[str]:
     width = 7 * len(name) + 20
     dashes = ' stroke-dasharray="4 3"' if hides else ""
     verb = "has given it" if hides else "has written"
@@ -105,14 +109,13 @@ def _hub(name: str, place: Point, at: Mapping[int, Point], moved: Mapping[int, f
 
 
 def _thickness(size: float, most: float) -> float:
-    return 0.8 + 4 * math.sqrt(size / most) if most else 0.8
+    return 1.2 + 4 * math.sqrt(size / most)
 
 
 # Arrows.
 
 
-def _messages(links: Sequence[Sequence[int]], at: Mapping[int, Point]) -> list[str]:
-    most = max((size for *_, size in links), default=0)
+def _messages(links: Sequence[Sequence[int]], at: Mapping[int, Point], most: float) -> list[str]:
     return [
         _arrow(at[source], at[dest], 0.16, "var(--pai-good)", _thickness(size, most), ' opacity="0.55"', title)
         for source, dest, messages, size in links
@@ -159,7 +162,7 @@ def _node(rank: Mapping[str, Any], place: Point, words: str, count: int, height:
         f'<circle cx="{x:.0f}" cy="{y:.0f}" r="{NODE}" stroke="{color}" stroke-width="2" '
         + (f'fill="{color}"/>' if full else 'fill="var(--jp-layout-color0, Canvas)" stroke-dasharray="3 3"/>')
         + f'<text x="{x:.0f}" y="{y + 4:.0f}" text-anchor="middle" font-weight="600" '
-        + f'fill="{"#fff" if full else color}">{rank["rank"]}</text>'
+        + f'fill="{"var(--jp-layout-color0, #fff)" if full else color}">{rank["rank"]}</text>'
     )
     return f"<g><title>rank {rank['rank']} {escape(words)}</title>{circle}{_label(rank, place, words, count)}</g>"
 

@@ -102,7 +102,9 @@ def operation(rank: Rank) -> str:
 
 def _body(picture: Picture) -> str:
     waits = "".join(f'<div class="pai-bad">{escape(line)}</div>' for line in _waits(picture))
-    notes = "".join(f'<div class="pai-counters">{escape(line)}</div>' for line in _notes(picture))
+    first, *others = _notes(picture) or [""]
+    notes = f'<div class="pai-counters">{escape(first)}</div>'
+    notes += "".join(f'<div class="pai-note">{escape(line)}</div>' for line in others)
     return drawing(picture, doing) + waits + _table(picture) + notes
 
 
