@@ -13,6 +13,7 @@ Picture = Mapping[str, Any]
 Point = tuple[float, float]
 
 WIDTH, RADIUS_X, NODE = 680, 150, 15  # units of the drawing: its width, the ring's, a rank's radius
+SHORT_SECONDS = 0.05  # a wait that is not worth a label
 MOST = 32  # ranks that are drawn
 LABELLED = 12  # of more, labels would lie over each other; the table has them all
 COLORS = {
@@ -173,6 +174,8 @@ def _label(rank: Mapping[str, Any], place: Point, words: str, count: int) -> str
     x, y = place
     side = -1 if x < WIDTH / 2 - 1 else 1
     anchor, left = ("end" if side < 0 else "start"), x + side * (NODE + 6)
+    if rank["state"] == "ended":
+        words = f"waited {short_time(rank['waited'])}" if rank["waited"] >= SHORT_SECONDS else ""
     head, _, line = words.partition(", line ")
     below = [f"line {line}"] if line else []
     if rank["state"] == "waiting":

@@ -193,7 +193,7 @@ def _table(picture: Picture) -> str:
     head = "".join(f"<th>{escape(title)}</th>" for title, _ in columns)
     rows = "".join(
         f"<tr><td>{rank['rank']}</td>{''.join(f'<td>{escape(cell(rank))}</td>' for _, cell in columns)}"
-        f'<td class="pai-text">{escape(doing(rank))}</td></tr>'
+        f'<td class="pai-text">{"" if rank["state"] == "ended" else escape(doing(rank))}</td></tr>'
         for rank in picture["ranks"][:MOST]
     )
     more = len(picture["ranks"]) - MOST

@@ -13,6 +13,8 @@ from paibook_magics.allreduce_planning import allreduce_diagram, allreduce_rows
 from paibook_magics.mapreduce_picture import escaped, input_text, mapreduce_diagram, query_diagram
 from paibook_magics.sizes import format_bytes
 
+PLAN = "application/vnd.paibook.plan+json"  # as application/json JupyterLab would show it in place of all else
+
 
 def plan_bundle(plan: Plan, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """A plan as a MIME bundle: Markdown with a Mermaid diagram (JupyterLab draws it), text, and the plan's JSON.
@@ -35,7 +37,7 @@ def plan_bundle(plan: Plan, variables: Mapping[str, Any] | None = None) -> dict[
         notes = "".join(f"{note}\n\n" for note in sql().told(query))
         markdown += f"\n\n{notes}```python\n{query.program.source}```"
         text += f"\n\n{notes}{query.program.source}"
-    return {"text/markdown": markdown, "text/plain": text, "application/json": json.loads(plan.to_json())}
+    return {"text/markdown": markdown, "text/plain": text, PLAN: json.loads(plan.to_json())}
 
 
 def diagram(plan: Plan) -> str:

@@ -12,7 +12,7 @@ from paibook.plan import Plan
 from paibook.program import Program
 from paibook.resources import Resources
 from paibook_magics.mapreduce_picture import query_diagram
-from paibook_magics.picture import Shown, diagram, plan_bundle
+from paibook_magics.picture import PLAN, Shown, diagram, plan_bundle
 
 
 def mapreduce(workers: int = 2, reducers: int | None = 3, **options: Any) -> Plan:
@@ -242,7 +242,7 @@ class TestBundle:
         bundle = plan_bundle(plan)
         assert f"```mermaid\n{diagram(plan)}\n```" in bundle["text/markdown"]
         assert "| model | ps |" in bundle["text/markdown"]
-        assert Plan.from_json(json.dumps(bundle["application/json"])) == plan
+        assert Plan.from_json(json.dumps(bundle[PLAN])) == plan
         assert plan.digest() in bundle["text/plain"]
 
     def test_says_only_what_was_asked(self) -> None:
