@@ -60,9 +60,10 @@ def told(member: Member, filename: str, at: BaseException | FrameType | None, th
     return words
 
 
-def has_communicated(words: Told) -> bool:
-    """Whether a rank has anything to show."""
-    return bool(words["operations"] or words["sent"] or words["torch"])
+def has_communicated(member: Member) -> bool:
+    """Whether a rank has anything to show of its cell."""
+    sent = member.traffic is not None and member.traffic.sent
+    return bool(member.comm.calls.operations or sent or member.torch_operations)
 
 
 class Teller:
@@ -86,9 +87,9 @@ class Teller:
         self._ticks += 1
         if self._ticks % self._every:
             return
-        words = told(self._member, self._filename, sys._current_frames().get(self._thread), self._thread)
-        if not has_communicated(words) and time.monotonic() < self._quiet_until:
+        if time.monotonic() < self._quiet_until and not has_communicated(self._member):
             return
+        words = told(self._member, self._filename, sys._current_frames().get(self._thread), self._thread)
         lasting = {**words, "seconds": 0.0}
         if lasting != self._before:
             self._before = lasting

@@ -103,9 +103,10 @@ def _surroundings(place: Place, world: World, cell: Cell, member: Member, seat: 
 def _told(report: Report, member: Member, seat: Seat, cell: Cell, error: BaseException | None = None) -> Report:
     """A report with what the driver wants to know beside how the cell ended."""
     where = Whereabouts.of(member.comm.calls, cell.program.filename, error)
-    activity = told(member, cell.program.filename, error, threading.get_ident())
-    said = activity if has_communicated(activity) else None
-    return replace(report, steps=member.steps, kept=seat.kept(), where=where, activity=said)
+    activity = None
+    if has_communicated(member):
+        activity = told(member, cell.program.filename, error, threading.get_ident())
+    return replace(report, steps=member.steps, kept=seat.kept(), where=where, activity=activity)
 
 
 @contextmanager
