@@ -14,6 +14,7 @@ from paibook.detached.handle import DetachedRun
 from paibook.errors import PaibookError, PlanError
 from paibook.run import RunRecord
 from paibook.session import Session
+from paibook_magics.allreduce_picture import allreduce_text, is_allreduce
 from paibook_magics.console import Console, title_of
 from paibook_magics.following import (
     STOP_SECONDS,
@@ -206,7 +207,7 @@ class Lines:
         print(plan_bundle(plan)["text/plain"])
         print(read_output(history.directory(record.id), "stdout"), end="")
         if (summary := history.summary(record.id)) is not None:
-            print(ps_text(summary) if is_ps(summary) else summary_text(summary, with_tables=True))
+            print(_told(summary))
         metrics = history.metrics(record.id)
         return Shown(bundle(metrics, title_of(plan))) if len(metrics) else None
 
@@ -271,6 +272,12 @@ class Lines:
 
 def _how_it_ended(run: AttachedRun) -> str:
     return f"{run.id} {run.state}{': ' + run.record.error if run.record.error else ''}"
+
+
+def _told(summary: dict[str, Any]) -> str:
+    if is_allreduce(summary):
+        return allreduce_text(summary)
+    return ps_text(summary) if is_ps(summary) else summary_text(summary, with_tables=True)
 
 
 def table(rows: Any, **options: Any) -> Any:

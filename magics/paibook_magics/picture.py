@@ -9,8 +9,11 @@ from typing import Any
 from paibook.plan import Plan
 from paibook.resources import WHOLE, Resources
 from paibook.runtimes.mapreduce.driver import sql
+from paibook_magics.allreduce_planning import allreduce_diagram, allreduce_rows
 from paibook_magics.mapreduce_picture import escaped, input_text, mapreduce_diagram, query_diagram
 from paibook_magics.sizes import format_bytes
+
+PLAN = "application/vnd.paibook.plan+json"  # as application/json JupyterLab would show it in place of all else
 
 
 def plan_bundle(plan: Plan, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -34,12 +37,12 @@ def plan_bundle(plan: Plan, variables: Mapping[str, Any] | None = None) -> dict[
         notes = "".join(f"{note}\n\n" for note in sql().told(query))
         markdown += f"\n\n{notes}```python\n{query.program.source}```"
         text += f"\n\n{notes}{query.program.source}"
-    return {"text/markdown": markdown, "text/plain": text, "application/json": json.loads(plan.to_json())}
+    return {"text/markdown": markdown, "text/plain": text, PLAN: json.loads(plan.to_json())}
 
 
 def diagram(plan: Plan) -> str:
     """The plan's processes and messages in Mermaid's language."""
-    return {"mapreduce": mapreduce_diagram, "allreduce": _allreduce, "ps": _ps}[plan.runtime](plan)
+    return {"mapreduce": mapreduce_diagram, "allreduce": allreduce_diagram, "ps": _ps}[plan.runtime](plan)
 
 
 class Shown:
@@ -66,6 +69,7 @@ def _rows(plan: Plan) -> list[tuple[str, str]]:
         else ("functions", ", ".join(plan.program.functions()) or "none"),
     ]
     rows += [(name, _text(name, value)) for name, value in plan.options.items() if _is_said(name, value)]
+    rows += allreduce_rows(plan) if plan.runtime == "allreduce" else []
     rows += [("hyperparameters", ", ".join(f"{k}={v}" for k, v in plan.hyperparameters.items()))]
     rows += [("detached", "in a process of its own, which outlives the notebook" if plan.detach else "")]
     rows += [("push", ", ".join(plan.push)), ("pull", ", ".join(plan.pull)), ("plan id", plan.digest())]
@@ -106,12 +110,6 @@ def _text(name: str, value: Any) -> str:
 def _in_one_line(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= 200 else line[:199] + "…"
-
-
-def _allreduce(plan: Plan) -> str:
-    size = min(plan.resources.workers or 2, 8)
-    lines = ["flowchart LR"] + [f'  r{rank}(["rank {rank}"])' for rank in range(size)]
-    return "\n".join(lines + [f"  r{rank} <--> r{(rank + 1) % size}" for rank in range(size if size > 2 else size - 1)])
 
 
 def _ps(plan: Plan) -> str:

@@ -10,8 +10,10 @@ from IPython.core.getipython import get_ipython
 from IPython.display import display
 
 from paibook.runtimes.contract import Progress
+from paibook_magics.allreduce_picture import allreduce_summary, is_allreduce
 from paibook_magics.panel import panel
-from paibook_magics.ps_picture import is_ps, ps_bundle, ps_summary
+from paibook_magics.pictures import drawn
+from paibook_magics.ps_picture import is_ps, ps_summary
 from paibook_magics.sizes import short_time
 from paibook_magics.stage_meters import StageMeters
 from paibook_magics.summary import summary_bundle
@@ -69,7 +71,9 @@ class ProgressDisplay:
             summary: ``Run.summary``.
         """
         self.tick()
-        if state == "done" and summary is not None:
+        if state == "done" and summary is not None and is_allreduce(summary):
+            self._show(allreduce_summary(summary, self._handle is not None))
+        elif state == "done" and summary is not None:
             self._show(ps_summary(summary, self._handle is not None) if is_ps(summary) else summary_bundle(summary))
         elif self._handle is not None and state == "done":
             self._show({"text/plain": self.line()})
@@ -80,7 +84,7 @@ class ProgressDisplay:
     def _panel(self, note: str = "") -> dict[str, str]:
         """The run as it stands; with a note, as it stood when it ended."""
         if self._picture is not None:
-            return ps_bundle(self._picture, note)
+            return drawn(self._picture, note)
         readings = self._meters.read()
         return panel([reading.stopped() for reading in readings] if note else readings, self._meters.counters, note)
 

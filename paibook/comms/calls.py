@@ -109,7 +109,8 @@ class CallLog:
         count: Collectives begun.
         digest: Of their names and forms, in order.
         exact: Whether the digest can be compared: every form was known.
-        present: The operation that runs, or that an error has ended, in the words of a ``Call``, and since when.
+        present: The operation that runs, or that an error has ended, in the words of a ``Call``, and since when (on the
+            monotonic clock).
     """
 
     def __init__(self) -> None:
@@ -122,7 +123,8 @@ class CallLog:
         self.exact = True
         self.present: tuple[_Words, float] | None = None
         self._recent: deque[_Words] = deque(maxlen=RECENT)
-        self._checksums: dict[tuple[str, Any], int] = {}
+        self._kinds: dict[tuple[str, Any], list[int]] = {}  # checksum, and how many
+        self._others: dict[str, int] = {}
 
     @property
     def recent(self) -> tuple[Call, ...]:
@@ -134,6 +136,19 @@ class CallLog:
         """The operation that runs, or that an error has ended."""
         present = self.present
         return None if present is None else Call(*present[0])
+
+    @property
+    def operations(self) -> dict[str, tuple[int, int | None]]:
+        """Operations begun, by name: how many, and bytes of the buffers they were given on this rank.
+
+        Bytes are those of what ``Call.form`` describes; None for objects, whose size shows only on their way.
+        """
+        found: dict[str, tuple[int, int | None]] = {name: (count, None) for name, count in list(self._others.items())}
+        for (name, form), (_, count) in list(self._kinds.items()):
+            before, total = found.get(name, (0, None))
+            size = _bytes_of(form)
+            found[name] = before + count, total if size is None else (total or 0) + count * size
+        return found
 
     def logged(self, name: str, find: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
         """An operation that notes when it begins and ends."""
@@ -155,27 +170,35 @@ class CallLog:
         if form is None:
             self.exact = False
         key = (name, form)
-        checksum = self._checksums.get(key)
-        if checksum is None:
+        kind = self._kinds.get(key)
+        if kind is None:
             alike = "barrier" if name == "Barrier" else name
-            checksum = self._checksums[key] = zlib.crc32(repr((alike, form)).encode())
-        self.digest = (self.digest * 1000003 + checksum) & _MASK
+            kind = self._kinds[key] = [zlib.crc32(repr((alike, form)).encode()), 0]
+        kind[1] += 1
+        self.digest = (self.digest * 1000003 + kind[0]) & _MASK
         self.present = (words, time.monotonic())
 
     def _begin_other(self, name: str, args: Sequence[Any], options: Mapping[str, Any]) -> None:
+        self._others[name] = self._others.get(name, 0) + 1
         self.present = ((0, name, ()), time.monotonic())
 
 
 @contextmanager
 def watched(log: CallLog, tell: Callable[[], None]) -> Iterator[None]:
     """While the block runs, call ``tell`` once for each operation that has lasted a second; from a thread."""
+    with regularly(_WatchedCell(log, tell).look):
+        yield
+
+
+@contextmanager
+def regularly(look: Callable[[], None]) -> Iterator[None]:
+    """While the block runs, call ``look`` every ``TICK_SECONDS``, from the thread that does so for all cells."""
     lookout = _lookouts.get(os.getpid()) or _lookouts.setdefault(os.getpid(), _Lookout())
-    cell = _WatchedCell(log, tell)
-    lookout.cells[id(cell)] = cell
+    lookout.looks[id(look)] = look
     try:
         yield
     finally:
-        lookout.cells.pop(id(cell), None)
+        lookout.looks.pop(id(look), None)
 
 
 class _WatchedCell:
@@ -195,18 +218,18 @@ class _Lookout:
     """The process's thread that looks at the cells that run; starting one for each cell would cost more than most.
 
     Attributes:
-        cells: By identity. Without a lock, which an interrupt might leave taken: each change is one step.
+        looks: What to call, by identity. Without a lock, which an interrupt might leave taken: each change is one step.
     """
 
     def __init__(self) -> None:
-        self.cells: dict[int, _WatchedCell] = {}
+        self.looks: dict[int, Callable[[], None]] = {}
         threading.Thread(target=self._loop, name="paibook-calls", daemon=True).start()
 
     def _loop(self) -> None:
         while True:
             time.sleep(TICK_SECONDS)
-            for cell in list(self.cells.values()):
-                cell.look()
+            for look in list(self.looks.values()):
+                look()
 
 
 _lookouts: dict[int, _Lookout] = {}  # by process id: a forked child has no such thread
@@ -247,15 +270,21 @@ def _measure(buffer: Any) -> tuple[str, int] | None:
     size = getattr(buffer, "size", None)
     if dtype is None or size is None:
         return None  # memoryviews, and MPI's lists of a buffer and its type
-    if callable(size):  # a torch tensor
-        return str(dtype).removeprefix("torch."), int(buffer.numel())
     name = _names.get(dtype)
     if name is None:
-        name = _names[dtype] = str(dtype)
-    return name, size
+        name = _names[dtype] = str(dtype).removeprefix("torch.")
+        _item_bytes[name] = dtype.itemsize
+    return name, int(buffer.numel()) if callable(size) else size  # a torch tensor's size is a method
 
 
 _names: dict[Any, str] = {}
+_item_bytes: dict[str, int] = {}
+
+
+def _bytes_of(form: tuple[Any, ...] | None) -> int | None:
+    if not form or form[0] not in _item_bytes:
+        return None
+    return int(form[1]) * _item_bytes[form[0]]
 
 
 def _number(root: Any) -> int | str:

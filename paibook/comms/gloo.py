@@ -22,6 +22,7 @@ from paibook.comms.mailbox import Mailbox
 from paibook.comms.messages import Message, pack, pack_items, unpack, unpack_item
 from paibook.comms.operators import LAND, LOR, MAX, MIN, PROD, SUM, Operator
 from paibook.comms.rendezvous import Meeting, open_folder
+from paibook.comms.traffic import bytes_of
 from paibook.errors import PaibookError
 
 try:
@@ -162,7 +163,7 @@ class TorchCommunicator(Communicator):
 
     def Barrier(self) -> None:
         # Gloo's own takes log n rounds; an allgather, which goes round the ring, n - 1 of them.
-        self._run("Barrier", lambda: self._group.barrier(dist.BarrierOptions()))
+        self._run("Barrier", 0, lambda: self._group.barrier(dist.BarrierOptions()))
 
     def _bcast_buffer(self, array: Array, root: int) -> None:
         self._broadcast(array.view(np.uint8), root)
@@ -172,7 +173,7 @@ class TorchCommunicator(Communicator):
             self._allreduce_by_messages(array, op)
         elif array.size and self.size > 1:
             values = _reducible(array, op)
-            self._run("Allreduce", lambda: self._group.allreduce([_tensor(values)], _ALLREDUCE[op]))
+            self._run("Allreduce", values.nbytes, lambda: self._group.allreduce([_tensor(values)], _ALLREDUCE[op]))
             _store_result(values, array)
 
     def _reduce_buffer(self, array: Array, op: Operator, root: int) -> None:
@@ -182,32 +183,34 @@ class TorchCommunicator(Communicator):
             options = dist.ReduceOptions()
             options.rootRank, options.reduceOp = root, _OPERATORS[op]
             values = _reducible(array, op)
-            self._run("Reduce", lambda: self._group.reduce([_tensor(values)], options))
+            self._run("Reduce", values.nbytes, lambda: self._group.reduce([_tensor(values)], options))
             _store_result(values, array)
 
     def _allgather_buffer(self, part: Array, whole: Array) -> None:
         if whole.size:
             source, target = _tensor(part.copy().view(np.uint8)), _tensor(whole.view(np.uint8))
-            self._run("Allgather", lambda: self._group._allgather_base(target, source))
+            self._run("Allgather", part.nbytes + whole.nbytes, lambda: self._group._allgather_base(target, source))
 
     def _gather_buffer(self, part: Array, whole: Array | None, root: int) -> None:
         options = dist.GatherOptions()
         options.rootRank = root
         rows = [] if whole is None else [[_tensor(row) for row in whole.view(np.uint8).reshape(self.size, -1)]]
         if part.size:
-            self._run("Gather", lambda: self._group.gather(rows, [_tensor(part.copy().view(np.uint8))], options))
+            source = [_tensor(part.copy().view(np.uint8))]
+            self._run("Gather", bytes_of(part, whole), lambda: self._group.gather(rows, source, options))
 
     def _scatter_buffer(self, whole: Array | None, part: Array, root: int) -> None:
         options = dist.ScatterOptions()
         options.rootRank = root
         rows = [] if whole is None else [[_tensor(row.copy()) for row in whole.view(np.uint8).reshape(self.size, -1)]]
         if part.size:
-            self._run("Scatter", lambda: self._group.scatter([_tensor(part.view(np.uint8))], rows, options))
+            target = [_tensor(part.view(np.uint8))]
+            self._run("Scatter", bytes_of(part, whole), lambda: self._group.scatter(target, rows, options))
 
     def _alltoall_buffer(self, parts: Array, whole: Array) -> None:
         if whole.size:
             source, target = _tensor(parts.view(np.uint8)), _tensor(whole.view(np.uint8))
-            self._run("Alltoall", lambda: self._group.alltoall_base(target, source, [], []))
+            self._run("Alltoall", 2 * whole.nbytes, lambda: self._group.alltoall_base(target, source, [], []))
 
     # Objects: the first HEAD_BYTES of every message in one operation, and the rest, if any, at its exact length
 
@@ -280,14 +283,16 @@ class TorchCommunicator(Communicator):
         if array.size and self.size > 1:
             options = dist.BroadcastOptions()
             options.rootRank, options.rootTensor = root, 0
-            self._run("Bcast", lambda: self._group.broadcast([_tensor(array)], options))
+            self._run("Bcast", array.nbytes, lambda: self._group.broadcast([_tensor(array)], options))
 
-    def _run(self, operation: str, start: Any) -> None:
+    def _run(self, operation: str, size: int, start: Any) -> None:
+        """Let gloo do an operation on buffers of ``size`` bytes."""
         if self._aborted:
             raise CommunicatorError(f"{operation}: this group of ranks was ended")
         if self._group is None:
             self._connect()
         self._begun += 1
+        began = time.monotonic()
         try:
             work = start()
             # wait() holds off Ctrl-C while it lasts, so it is asked again and again; running out of a slice does not
@@ -296,6 +301,8 @@ class TorchCommunicator(Communicator):
                 pass
         except RuntimeError as error:
             raise CommunicatorError(f"{operation}: {_first_line(error)}") from error
+        finally:
+            self.transport.traffic.add_library(size, time.monotonic() - began)
 
 
 def _finished(work: Any) -> bool:

@@ -126,11 +126,14 @@ class HierarchicalCommunicator(TorchCommunicator):
     def _new_levels(self) -> _Levels:
         meeting, ranks = self._meeting.beside(self.rank)
         host = SharedMemoryCommunicator(ranks.index(self.rank), len(ranks), meeting, self._name, ranks)
+        host.transport.traffic = self.transport.traffic
         if self.rank not in self._leaders:
             return _Levels(host, None)
         among = self._meeting.among(self._leaders)
         place = self._leaders.index(self.rank)
-        return _Levels(host, TorchCommunicator(place, len(self._leaders), among, f"{self._name}.leaders"))
+        leaders = TorchCommunicator(place, len(self._leaders), among, f"{self._name}.leaders")
+        leaders.transport.traffic = self.transport.traffic
+        return _Levels(host, leaders)
 
     def _beside(self) -> list[int]:
         mine = self._host_of[self.rank]

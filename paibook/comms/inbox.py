@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from paibook.comms.errors import CommunicatorError
 from paibook.comms.messages import Message
 from paibook.comms.operators import ANY_SOURCE, ANY_TAG
+from paibook.comms.traffic import Traffic
 
 MAX_TAG = 2**31 - 1
 INTERNAL_TAG = MAX_TAG + 1  # parts of collectives; never given to a receiver that takes any tag
@@ -53,6 +54,7 @@ class Inbox:
 
     Attributes:
         begun: How many receives have begun and were not withdrawn.
+        traffic: Where waits are counted.
     """
 
     def __init__(self) -> None:
@@ -61,6 +63,7 @@ class Inbox:
         self._changed = threading.Condition()
         self._lost: dict[int, str] = {}
         self.begun = 0
+        self.traffic = Traffic()
 
     def put(self, letter: Letter) -> None:
         """Deliver a letter."""
@@ -140,9 +143,12 @@ class Inbox:
             CommunicatorError: It has left.
         """
         with self._changed:
-            while not ready():
-                self.check(source, operation)
-                self._changed.wait(WAKE_SECONDS)
+            if ready():
+                return
+            with self.traffic.waiting(source):
+                while not ready():
+                    self.check(source, operation)
+                    self._changed.wait(WAKE_SECONDS)
 
     def check(self, source: int, operation: str) -> None:
         """Say that nothing can come from ``source``, if so.

@@ -59,7 +59,7 @@ class Mailbox(Transport):
         Raises:
             CommunicatorError: That rank, or this mailbox, is gone.
         """
-        self.count_sent()
+        self.count_sent(dest, data.nbytes)
         self.inbox.check(self.rank, f"send to rank {dest}")  # fails only when this mailbox is closed
         if dest == self.rank:
             self.inbox.put(Letter(self.rank, tag, data.copy(), context, receipt.set if receipt else None))

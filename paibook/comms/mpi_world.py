@@ -7,6 +7,7 @@ let Ctrl-C through.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from paibook.comms.mailbox import Mailbox
 from paibook.comms.messages import Message, pack, pack_items, unpack, unpack_item
 from paibook.comms.operators import BAND, BOR, BXOR, LAND, LOR, MAX, MIN, PROD, SUM, Operator
 from paibook.comms.rendezvous import Meeting
+from paibook.comms.traffic import bytes_of
 from paibook.comms.transport import derived_context
 from paibook.comms.waiting import wait_until
 
@@ -88,10 +90,10 @@ class MpiCommunicator(Communicator):
     # Buffers
 
     def Barrier(self) -> None:
-        self._run("Barrier", lambda group: group.Ibarrier())
+        self._run("Barrier", 0, lambda group: group.Ibarrier())
 
     def _bcast_buffer(self, array: Array, root: int) -> None:
-        self._run("Bcast", lambda group: group.Ibcast(_bytes(array), root))
+        self._run("Bcast", array.nbytes, lambda group: group.Ibcast(_bytes(array), root))
 
     def _allreduce_buffer(self, array: Array, op: Operator) -> None:
         if not _known(array, op):
@@ -100,7 +102,7 @@ class MpiCommunicator(Communicator):
         if self.size == 1:
             return  # also LAND and LOR leave a lone rank's values as they are
         values = _reducible(array, op)
-        self._run("Allreduce", lambda group: group.Iallreduce(MPI.IN_PLACE, values, _OPERATORS[op]))
+        self._run("Allreduce", values.nbytes, lambda group: group.Iallreduce(MPI.IN_PLACE, values, _OPERATORS[op]))
         if values is not array:
             array[:] = values
 
@@ -112,26 +114,26 @@ class MpiCommunicator(Communicator):
             return
         values = _reducible(array, op)
         mine, result = (MPI.IN_PLACE, values) if self.rank == root else (values, None)
-        self._run("Reduce", lambda group: group.Ireduce(mine, result, _OPERATORS[op], root))
+        self._run("Reduce", values.nbytes, lambda group: group.Ireduce(mine, result, _OPERATORS[op], root))
         if values is not array:
             array[:] = values
 
     def _allgather_buffer(self, part: Array, whole: Array) -> None:
         source = part.copy()  # it may be a part of the whole
-        self._run("Allgather", lambda group: group.Iallgather(_bytes(source), _bytes(whole)))
+        self._run("Allgather", bytes_of(part, whole), lambda group: group.Iallgather(_bytes(source), _bytes(whole)))
 
     def _gather_buffer(self, part: Array, whole: Array | None, root: int) -> None:
         source, target = part.copy(), None if whole is None else _bytes(whole)
-        self._run("Gather", lambda group: group.Igather(_bytes(source), target, root))
+        self._run("Gather", bytes_of(part, whole), lambda group: group.Igather(_bytes(source), target, root))
 
     def _scatter_buffer(self, whole: Array | None, part: Array, root: int) -> None:
         source, target = None if whole is None else _bytes(whole.copy()), np.empty_like(part)
-        self._run("Scatter", lambda group: group.Iscatter(source, _bytes(target), root))
+        self._run("Scatter", bytes_of(part, whole), lambda group: group.Iscatter(source, _bytes(target), root))
         part[:] = target
 
     def _alltoall_buffer(self, parts: Array, whole: Array) -> None:
         source = parts.copy()
-        self._run("Alltoall", lambda group: group.Ialltoall(_bytes(source), _bytes(whole)))
+        self._run("Alltoall", bytes_of(parts, whole), lambda group: group.Ialltoall(_bytes(source), _bytes(whole)))
 
     # Objects: their lengths, then their bytes
 
@@ -149,7 +151,9 @@ class MpiCommunicator(Communicator):
         mine = pack(sendobj, self._token)
         lengths = self._lengths(mine.size)
         whole = np.empty(sum(lengths), np.uint8)
-        self._run("allgather", lambda group: group.Iallgatherv(_bytes(mine), _parts(whole, lengths)))
+        self._run(
+            "allgather", bytes_of(mine, whole), lambda group: group.Iallgatherv(_bytes(mine), _parts(whole, lengths))
+        )
         return [unpack(message, self._token) for message in _apart(whole, lengths)]
 
     def gather(self, sendobj: Any, root: int = 0) -> list[Any] | None:
@@ -158,7 +162,7 @@ class MpiCommunicator(Communicator):
         lengths = self._lengths(mine.size)
         whole = np.empty(sum(lengths) if self.rank == root else 0, np.uint8)
         target = _parts(whole, lengths) if self.rank == root else None
-        self._run("gather", lambda group: group.Igatherv(_bytes(mine), target, root))
+        self._run("gather", bytes_of(mine, whole), lambda group: group.Igatherv(_bytes(mine), target, root))
         if self.rank != root:
             return None
         return [unpack(message, self._token) for message in _apart(whole, lengths)]
@@ -169,7 +173,9 @@ class MpiCommunicator(Communicator):
         self._scatter_buffer(lengths if row else None, mine, root)
         message = np.empty(int(mine[0]), np.uint8)
         source = _parts(np.concatenate(row), lengths) if row else None
-        self._run("scatter", lambda group: group.Iscatterv(source, _bytes(message), root))
+        self._run(
+            "scatter", message.size + int(lengths.sum()), lambda group: group.Iscatterv(source, _bytes(message), root)
+        )
         return unpack_item(message, self._token)
 
     def _alltoall(self, items: Sequence[Any] | ValueError) -> list[Any]:
@@ -178,7 +184,9 @@ class MpiCommunicator(Communicator):
         self._alltoall_buffer(lengths, theirs)
         whole = np.empty(int(theirs.sum()), np.uint8)
         source = _parts(np.concatenate(row), lengths)
-        self._run("alltoall", lambda group: group.Ialltoallv(source, _parts(whole, theirs)))
+        self._run(
+            "alltoall", int(lengths.sum()) + whole.size, lambda group: group.Ialltoallv(source, _parts(whole, theirs))
+        )
         return [unpack_item(message, self._token) for message in _apart(whole, theirs)]
 
     def _lengths(self, mine: int) -> list[int]:
@@ -186,13 +194,15 @@ class MpiCommunicator(Communicator):
         self._allgather_buffer(np.array([mine], np.int64), lengths)
         return [int(length) for length in lengths]
 
-    def _run(self, operation: str, start: Callable[[MPI.Intracomm], MPI.Request]) -> None:
+    def _run(self, operation: str, size: int, start: Callable[[MPI.Intracomm], MPI.Request]) -> None:
+        """Let MPI do an operation on buffers of ``size`` bytes."""
         if self._left:
             self.abort()  # the others could never match again
         if self._aborted:
             raise CommunicatorError(f"{operation}: this group of ranks was ended")
         self._begun += 1
         request: MPI.Request | None = None
+        began = time.monotonic()
         try:
             request = start(self._group)
             _wait(request, self._check)
@@ -204,6 +214,8 @@ class MpiCommunicator(Communicator):
             if isinstance(error, CommunicatorError):
                 raise CommunicatorError(f"{operation}: {error}") from error
             raise
+        finally:
+            self.transport.traffic.add_library(size, time.monotonic() - began)
 
     def _check(self) -> None:
         if self._aborted or self._group.Iprobe(MPI.ANY_SOURCE, _END_TAG):

@@ -46,7 +46,7 @@ class NcclCommunicator(TorchCommunicator):
         options = dist.AllreduceOptions()
         options.reduceOp = _operator(op)
         target = _begun_in(sendbuf, recvbuf)
-        self._on_cards("Allreduce", lambda cards: cards.allreduce([target], options))
+        self._on_cards("Allreduce", target.nbytes, lambda cards: cards.allreduce([target], options))
 
     def Reduce(self, sendbuf: Any, recvbuf: Any, op: Operator = SUM, root: int = 0) -> None:
         given = recvbuf if self.rank == root else sendbuf
@@ -58,7 +58,7 @@ class NcclCommunicator(TorchCommunicator):
         options.reduceOp, options.rootRank = _operator(op), root
         # NCCL may use the others' memory for its partial sums.
         target = _begun_in(sendbuf, recvbuf) if self.rank == root else sendbuf.clone()
-        self._on_cards("Reduce", lambda cards: cards.reduce([target], options))
+        self._on_cards("Reduce", target.nbytes, lambda cards: cards.reduce([target], options))
 
     def Bcast(self, buf: Any, root: int = 0) -> None:
         if not _on_card(buf):
@@ -67,7 +67,7 @@ class NcclCommunicator(TorchCommunicator):
         self._check_rank("root", root)
         options = dist.BroadcastOptions()
         options.rootRank, options.rootTensor = root, 0
-        self._on_cards("Bcast", lambda cards: cards.broadcast([buf], options))
+        self._on_cards("Bcast", buf.nbytes, lambda cards: cards.broadcast([buf], options))
 
     def Allgather(self, sendbuf: Any, recvbuf: Any) -> None:
         if not _on_card(recvbuf):
@@ -80,12 +80,14 @@ class NcclCommunicator(TorchCommunicator):
                 f"recvbuf must hold {self.size} parts like sendbuf, {sendbuf.numel()} of {sendbuf.dtype} each; "
                 f"it has {recvbuf.numel()} of {recvbuf.dtype}"
             )
-        self._on_cards("Allgather", lambda cards: cards._allgather_base(recvbuf.view(-1), sendbuf.view(-1)))
+        size = sendbuf.nbytes + recvbuf.nbytes
+        self._on_cards("Allgather", size, lambda cards: cards._allgather_base(recvbuf.view(-1), sendbuf.view(-1)))
 
-    def _on_cards(self, operation: str, start: Any) -> None:
+    def _on_cards(self, operation: str, size: int, start: Any) -> None:
         if self._aborted:
             raise CommunicatorError(f"{operation}: this group of ranks was ended")
         self._begun += 1
+        began = time.monotonic()
         try:
             if self._cards is None:
                 self._cards = self._new_group()
@@ -95,6 +97,8 @@ class NcclCommunicator(TorchCommunicator):
             work.wait()
         except RuntimeError as error:
             raise CommunicatorError(f"{operation}: {str(error).strip()}") from error
+        finally:
+            self.transport.traffic.add_library(size, time.monotonic() - began)
 
     def _new_group(self) -> Any:
         # By the store that init_process_group uses too, for NCCL comes back to it at any time.

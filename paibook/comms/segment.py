@@ -15,6 +15,7 @@ import mmap
 import os
 import platform
 import sys
+import time
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paibook.comms.communicator import CommunicatorError
+from paibook.comms.traffic import Traffic
 from paibook.comms.waiting import wait_until
 
 SLOT_BYTES = 1 << 21
@@ -62,10 +64,19 @@ class Segment:
         descriptor: Of a file of ``Segment.bytes_for(size)`` zeros; not needed afterwards.
         rank, size: This rank's number, and how many there are.
         names: What messages call the ranks; by default their numbers.
+        traffic: Where bytes and waits are counted.
     """
 
-    def __init__(self, descriptor: int, rank: int, size: int, names: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        rank: int,
+        size: int,
+        names: Sequence[int] | None = None,
+        traffic: Traffic | None = None,
+    ) -> None:
         self.rank, self.size = rank, size
+        self.traffic = traffic or Traffic()
         self._names = range(size) if names is None else names
         self._memory = mmap.mmap(descriptor, self.bytes_for(size))
         self._words = memoryview(self._memory).cast("Q")
@@ -167,7 +178,11 @@ class Segment:
             if words[0] and words[flag] < turn:
                 raise CommunicatorError(self.ended)
 
-        wait_until(lambda: words[flag] >= turn, check)
+        began = time.monotonic()
+        try:
+            wait_until(lambda: words[flag] >= turn, check)
+        finally:
+            self.traffic.add_wait(time.monotonic() - began)
 
     def _differences(self, heads: list[int]) -> str:
         calls: dict[str, list[int]] = {}

@@ -32,11 +32,13 @@ def stream(segment: Segment, text: bytes, mine: Bytes | None, opened: Open) -> N
         opened: Given a rank and how many bytes it writes, where to put them; None: this rank does not want them.
     """
     rest = _NOTHING if mine is None else mine
+    segment.traffic.written += rest.size
     segment.mine[: min(rest.size, SLOT_BYTES)] = rest[:SLOT_BYTES]
     segment.begin(text, rest.size)
     lengths = segment.lengths
     targets = [(rank, target) for rank, n in enumerate(lengths) if (target := opened(rank, n)) is not None]
     longest = max(lengths)
+    segment.traffic.read += sum(target.size for _, target in targets)
     _read(segment, targets, 0)
     for start in range(SLOT_BYTES, longest, SLOT_BYTES):
         part = rest[start : start + SLOT_BYTES]
@@ -48,6 +50,8 @@ def stream(segment: Segment, text: bytes, mine: Bytes | None, opened: Open) -> N
 def deal(segment: Segment, text: bytes, row: Sequence[Bytes], column: Sequence[Bytes], longest: int) -> None:
     """Hand ``row[i]`` to rank i, whose ``column[rank]`` takes it; either may be empty. ``longest``: of all pieces."""
     piece = SLOT_BYTES // segment.size // 64 * 64
+    segment.traffic.written += sum(source.size for source in row)
+    segment.traffic.read += sum(target.size for target in column)
     for start in range(0, max(longest, 1), piece):
         slot = segment.mine
         for rank, source in enumerate(row):
@@ -65,8 +69,12 @@ def deal(segment: Segment, text: bytes, row: Sequence[Bytes], column: Sequence[B
 
 def fold(segment: Segment, text: bytes, op: Operator, source: Array, target: Array | None) -> None:
     """Reduce every rank's ``source`` into ``target``, which may be the same memory; None: not wanted on this rank."""
-    if source.nbytes <= DIRECT_BYTES:
+    size = source.nbytes
+    traffic = segment.traffic
+    traffic.written += size
+    if size <= DIRECT_BYTES:
         _fold_directly(segment, text, op, source, target)
+        traffic.read += 0 if target is None else size * (segment.size - 1)
     else:
         _fold_in_parts(segment, text, op, source, target)
 
@@ -118,7 +126,7 @@ def _fold_in_parts(segment: Segment, text: bytes, op: Operator, source: Array, t
 
     The rank that reduces a part reads its own input where it is, and leaves its result in its slot of the next turn.
     """
-    dtype, rank = source.dtype, segment.rank
+    dtype, rank, traffic = source.dtype, segment.rank, segment.traffic
     step = CHUNK_BYTES // dtype.itemsize
     results: Array | None = None if target is None else target[:0]
     for start in range(0, source.size + step, step):
@@ -138,6 +146,7 @@ def _fold_in_parts(segment: Segment, text: bytes, op: Operator, source: Array, t
             parts[rank] = chunk[low:high]
             mine = _results(segment.mine, dtype)[: high - low]
             _fold_all(op, parts, mine)
+            traffic.read += (segment.size - 1) * mine.nbytes + (0 if target is None else chunk.nbytes - mine.nbytes)
         if results is not None and target is not None:
             _collect(results, slots, rank, dtype)
             results = target[start : start + step]

@@ -89,7 +89,7 @@ class SharedMemoryCommunicator(Communicator):
         self._addresses.connecting()
         self._link.connect(self._mailbox.address, Segment.bytes_for(self.size))
         try:
-            segment = Segment(self._link.descriptor, self.rank, self.size, self._names)
+            segment = Segment(self._link.descriptor, self.rank, self.size, self._names, self.transport.traffic)
         finally:
             os.close(self._link.descriptor)
         self._addresses.learn([(host, port) for host, port in self._link.greetings])

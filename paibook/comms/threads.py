@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -107,7 +108,7 @@ class ThreadTransport(Transport):
         self._group = group
 
     def send(self, data: Message, dest: int, tag: int, context: int = 0, receipt: Receipt | None = None) -> None:
-        self.count_sent()
+        self.count_sent(dest, data.nbytes)
         self.inbox.check(self.rank, f"send to rank {dest}")  # fails only when the group has ended
         acknowledge = receipt.set if receipt else None
         self._group.inboxes[dest].put(Letter(self.rank, tag, data.copy(), context, acknowledge))
@@ -208,7 +209,12 @@ class ThreadCommunicator(Communicator):
 
     def _exchange(self, value: Any) -> list[Any]:
         self._begun += 1
-        return self.group.exchange(self.rank, value)
+        traffic, began = self.transport.traffic, time.monotonic()
+        traffic.written += _lent(value)
+        try:
+            return self.group.exchange(self.rank, value)
+        finally:
+            traffic.add_wait(time.monotonic() - began)
 
     def _share(self, value: Any) -> list[Any]:
         values = self._exchange(value)
@@ -224,6 +230,12 @@ def _pack_items(items: Sequence[Any] | ValueError | None) -> list[Message] | Val
     if items is None or isinstance(items, ValueError):
         return items
     return [pack(item, _TOKEN) for item in items]
+
+
+def _lent(value: Any) -> int:
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    return sum(map(_lent, value)) if isinstance(value, list) else 0
 
 
 def _copy(source: Array, target: Array) -> None:

@@ -102,7 +102,8 @@ def initialized() -> bool:
 
 def operations() -> int:
     """How many collectives the user's default process group has begun; 0 when there is none."""
-    return int(sys.modules["torch.distributed"].group.WORLD._get_sequence_number_for_group()) if initialized() else 0
+    group = sys.modules["torch.distributed"].group.WORLD if initialized() else None
+    return 0 if group is None else int(group._get_sequence_number_for_group())  # another thread may just have ended it
 
 
 def end_groups() -> None:

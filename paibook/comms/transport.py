@@ -34,12 +34,16 @@ class Transport(ABC):
         rank: Of the world.
         token: What signs pickled objects between these ranks.
         inbox: Where letters for this rank arrive.
+
+    Attributes:
+        traffic: What all communicators of the rank count.
     """
 
     def __init__(self, rank: int, token: bytes, inbox: Inbox) -> None:
         self.rank = rank
         self.token = token
         self.inbox = inbox
+        self.traffic = inbox.traffic
         self._counted = threading.Lock()
         self._sent = 0
         self._pending = 0
@@ -62,10 +66,11 @@ class Transport(ABC):
         """Receives begun. One that waits for its message makes the sums differ, as a message on its way does."""
         return self.inbox.begun
 
-    def count_sent(self) -> None:
-        """Count a message."""
+    def count_sent(self, dest: int, size: int) -> None:
+        """Count a message of ``size`` bytes."""
         with self._counted:
             self._sent += 1
+            self.traffic.count_sent(dest, size)
 
     def add_pending(self, number: int) -> None:
         """Count background collectives that begin, or, negative, end."""

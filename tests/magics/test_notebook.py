@@ -98,7 +98,7 @@ def train(ps):
         before = notebook.value("len(get_ipython().paibook.session.runs)")
         outcome = notebook.run("%%pai_mapreduce -i lines --dry-run" + WORD_COUNT)
         assert "mermaid" in outcome.displays[0]["text/markdown"]
-        assert outcome.displays[0]["application/json"]["runtime"] == "mapreduce"
+        assert outcome.displays[0]["application/vnd.paibook.plan+json"]["runtime"] == "mapreduce"
         assert notebook.value("len(get_ipython().paibook.session.runs)") == before
 
     def test_noblock_returns_a_run_that_can_be_awaited(self, notebook: Notebook) -> None:

@@ -12,7 +12,7 @@ from paibook.plan import Plan
 from paibook.program import Program
 from paibook.resources import Resources
 from paibook_magics.mapreduce_picture import query_diagram
-from paibook_magics.picture import Shown, diagram, plan_bundle
+from paibook_magics.picture import PLAN, Shown, diagram, plan_bundle
 
 
 def mapreduce(workers: int = 2, reducers: int | None = 3, **options: Any) -> Plan:
@@ -40,12 +40,32 @@ class TestDiagram:
         for m, r in itertools.product(range(workers), range(reducers)):
             assert f"  m{m} --> r{r}" in lines
 
-    @pytest.mark.parametrize(("size", "links"), [(1, 0), (2, 1), (3, 3), (8, 8)])
-    def test_allreduce_has_every_rank_in_a_ring(self, size: int, links: int) -> None:
+    @pytest.mark.parametrize("size", [1, 2, 8])
+    def test_allreduce_has_every_rank_around_what_they_share(self, size: int) -> None:
         lines = diagram(allreduce(size)).splitlines()
         for rank in range(size):
             assert f'  r{rank}(["rank {rank}"])' in lines
-        assert sum("<-->" in line for line in lines) == links
+            assert f"  r{rank} <--> hub" in lines
+        assert '  hub[("memory of this host")]' in lines
+        assert any("this host" in line and "subgraph" in line for line in lines)
+
+    @pytest.mark.parametrize(
+        ("cluster", "backend", "hub", "rows"),
+        [
+            ("embedded", "auto", "memory of this host", ["small all-reduce", "large all-reduce"]),
+            ("embedded", "gloo", "gloo", ["all-reduce"]),
+            ("embedded", "mpi", "MPI", ["all-reduce"]),
+            ("inline", "gloo", "process", ["all-reduce"]),
+            ("tcp://there:8786", "auto", "by where the ranks are", ["all-reduce, one host", "all-reduce, several"]),
+        ],
+    )
+    def test_allreduce_tells_the_way_of_its_bytes(self, cluster: str, backend: str, hub: str, rows: list[str]) -> None:
+        plan = Plan("allreduce", Program(""), Resources(20), cluster=cluster, options={"backend": backend})
+        assert any(hub in line for line in diagram(plan).splitlines() if line.startswith("  hub"))
+        assert '  more(["12 more ranks"])' in diagram(plan).splitlines()
+        text = plan_bundle(plan)["text/plain"]
+        assert all(f"\n{row}" in text for row in rows)
+        assert "up to 262 kB, each rank writes" in text or backend != "auto"
 
     @pytest.mark.parametrize(("workers", "servers"), [(1, 1), (3, 2), (6, 4)])
     def test_ps_has_every_worker_server_and_the_coordinator(self, workers: int, servers: int) -> None:
@@ -222,7 +242,7 @@ class TestBundle:
         bundle = plan_bundle(plan)
         assert f"```mermaid\n{diagram(plan)}\n```" in bundle["text/markdown"]
         assert "| model | ps |" in bundle["text/markdown"]
-        assert Plan.from_json(json.dumps(bundle["application/json"])) == plan
+        assert Plan.from_json(json.dumps(bundle[PLAN])) == plan
         assert plan.digest() in bundle["text/plain"]
 
     def test_says_only_what_was_asked(self) -> None:

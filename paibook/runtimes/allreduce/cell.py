@@ -18,6 +18,7 @@ from paibook.runtimes.pulls import Parcel, Wanted
 
 MAX_VALUE_BYTES = 10 << 20
 STATE_BEGUN = "state"  # what a rank says when its cell registers a state
+ACTIVITY = "activity"  # under which a rank says how it stands
 REGROUP = "regroup"  # what a rank is told when it is to leave at its next commit
 
 
@@ -157,6 +158,7 @@ class Report:
         kept: The snapshots that lie there, where the cell keeps any.
         where: Where the rank was, and what it had called.
         left: The rank left the cell at a commit, as it was asked to, so that all can go on in a new group.
+        activity: How the rank stood then, see ``activity.told``; None where it has not communicated.
     """
 
     rank: int
@@ -170,6 +172,7 @@ class Report:
     kept: Kept | None = None
     where: Whereabouts = field(default_factory=Whereabouts)
     left: bool = False
+    activity: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from paibook.clusters.contract import Event, OnEvent, Pending, Ranks
 from paibook.comms.threads import ThreadGroup
 from paibook.errors import RankLost, RunCancelled, RunError, UserCodeError
 from paibook.runtimes.allreduce import worker
-from paibook.runtimes.allreduce.cell import STATE_BEGUN, Cell, Report, World
+from paibook.runtimes.allreduce.cell import ACTIVITY, STATE_BEGUN, Cell, Report, World
 from paibook.runtimes.allreduce.conflicts import conflict, described
+from paibook.runtimes.allreduce.observer import Observer
 from paibook.runtimes.allreduce.verdict import failed, is_cause, spell, verdict
 from paibook.runtimes.allreduce.whereabouts import Whereabouts
 from paibook.runtimes.contract import Progress, RunContext
@@ -34,14 +35,14 @@ CAUSE_SECONDS = 0.7  # a broken connection is a symptom; a lost rank is reported
 class _Arrivals:
     """Passes events on, and notes which ranks are in the cell, and where they wait; holds nothing of the cell."""
 
-    def __init__(self, emit: OnEvent, changed: threading.Event) -> None:
+    def __init__(self, emit: OnEvent, changed: threading.Event, observer: Observer) -> None:
         self.begun: set[int] = set()
         self.awaited = False  # whether somebody waits for ranks to begin
         self.keeps = False
         self.waiting: dict[int, Whereabouts] = {}
         self.told: set[int] = set()  # who has said since then where it is
         self.imported: dict[int, float] = {}  # when a rank was last heard to be done with an import
-        self._emit, self._changed = emit, changed
+        self._emit, self._changed, self._observer = emit, changed, observer
 
     def on_begun(self, rank: int) -> None:
         self.begun.add(rank)
@@ -51,6 +52,8 @@ class _Arrivals:
     def on_event(self, event: Event) -> None:
         if event.kind == "progress" and event.data == STATE_BEGUN:
             self.keeps = True
+        elif event.kind == "progress" and isinstance(event.data, dict) and ACTIVITY in event.data:
+            self._observer.take(event.rank, event.data[ACTIVITY])
         elif event.kind == "progress" and isinstance(event.data, dict):
             self._note(event.rank, Whereabouts.from_json(event.data))
             self._changed.set()
@@ -101,7 +104,8 @@ class Execution:
         self._unexpected: dict[int, BaseException] = {}
         self._conflict: str | None = None
         self._changed = threading.Event()
-        self._arrivals = _Arrivals(context.emit, self._changed)
+        self._observer = Observer(ranks, world, cell, self._changed.set)
+        self._arrivals = _Arrivals(context.emit, self._changed, self._observer)
 
     @property
     def keeps(self) -> bool:
@@ -133,7 +137,12 @@ class Execution:
         running = sorted(self._pending)
         if running:
             self._stop()
-        return self._conclude(running)
+        if self._observer.communicates:
+            self._tell(drawn=True)
+        reports = self._conclude(running)
+        if self._observer.communicates and not self.left:
+            self._context.summarise(self._observer.draw())
+        return reports
 
     def _watch(self) -> None:
         """Wait until every rank is done, or one has failed, or the user or the clock says stop."""
@@ -154,7 +163,9 @@ class Execution:
             ends = [end for end in (self._deadline, failing, leaving) if end is not None]
             if ends and now >= min(ends):
                 return
-            self._changed.wait(None if not ends else min(ends) - now)
+            drawing = self._draw_when_due(now)
+            wakes = ends if drawing is None else [*ends, drawing]
+            self._changed.wait(None if not wakes else min(wakes) - now)
             self._changed.clear()
 
     def _disagree(self) -> bool:
@@ -170,19 +181,35 @@ class Execution:
         for rank in finished:
             self._file(rank, self._pending.pop(rank))
         if finished:
-            done, total = len(self._cell.ranks) - len(self._pending), len(self._cell.ranks)
-            self._context.progress(Progress("cell", done, total, "ranks"))
+            self._tell()
+
+    def _draw_when_due(self, now: float) -> float | None:
+        """Show how the ranks stand, if that is due; gives when it will be."""
+        due = self._observer.due()
+        if due is not None and now >= due:
+            self._tell(drawn=True)
+            due = self._observer.due()
+        return due
+
+    def _tell(self, drawn: bool = False) -> None:
+        done, total = len(self._cell.ranks) - len(self._pending), len(self._cell.ranks)
+        picture = self._observer.draw() if drawn else None
+        self._context.progress(Progress("cell", done, total, "ranks", picture=picture))
 
     def _file(self, rank: int, pending: Pending[Report]) -> None:
         try:
             self.reports[rank] = pending.result(0)
         except RankLost as error:
+            self._observer.end(rank, "lost")
             if rank not in self.killed:
                 self.lost[rank] = error
+            return
         except (KeyboardInterrupt, RunCancelled):
             self.reports[rank] = Report(rank, interrupted=True, time=time.time())
         except BaseException as error:  # not the cell's own: those are in the report
             self._unexpected[rank] = error
+            return
+        self._observer.file(self.reports[rank])
 
     def _stop(self) -> None:
         """Interrupt the ranks that still run; kill those that ignore it.
@@ -231,6 +258,7 @@ class Execution:
         self._ranks.kill(ranks)
         for rank in ranks:
             del self._pending[rank]
+            self._observer.end(rank, "lost")
         if not self._context.cancelled:  # else RunCancelled says it
             text = f"{spell(ranks)} did not react to an interrupt and will be replaced; their variables are gone\n"
             self._context.emit(Event("stderr", self._ranks.role, ranks[0], text))

@@ -16,6 +16,7 @@ from paibook.comms.communicator import Communicator, CommunicatorError
 from paibook.comms.deferred import DeferredCommunicator
 from paibook.comms.rendezvous import host_identity, new_folder, own_address
 from paibook.comms.threads import ThreadCommunicator, ThreadGroup
+from paibook.comms.traffic import Traffic
 from paibook.runtimes.allreduce.cell import Introduction, World
 from paibook.runtimes.allreduce.interrupts import TorchSockets
 from paibook.runtimes.allreduce.keeper import Keeper
@@ -40,6 +41,7 @@ class Member:
         self.keeper = Keeper()
         self._world: World | None = None
         self._present: tuple[int, ...] = ()
+        self._torch_before = 0
         self._communicator: Communicator | None = None
         self._store: torchrun.StoreHost | None = None
 
@@ -91,6 +93,9 @@ class Member:
             if not world.threads:
                 torchrun.set_environment(dict(world.environments[self.rank]))
         self._present = tuple(present)
+        self._torch_before = self._count_torch()
+        if self.traffic is not None:
+            self.traffic.reset()
 
     def leave(self) -> None:
         """End the group, freeing peers that wait in it."""
@@ -112,8 +117,22 @@ class Member:
     def steps(self) -> tuple[Any, ...]:
         """See ``Communicator.steps``; a fourth number counts the collectives of torch's default group."""
         steps = (0, 0, 0) if self._communicator is None else self._communicator.steps
+        return (*steps, self._count_torch())
+
+    @property
+    def traffic(self) -> Traffic | None:
+        """What the rank's communicators count; None before the first of them is connected."""
+        return None if self._communicator is None else self._communicator.transport.traffic
+
+    @property
+    def torch_operations(self) -> int:
+        """Collectives that torch's default group has begun in this cell."""
+        count = self._count_torch()
+        return count - self._torch_before if count >= self._torch_before else count  # less: it is another group
+
+    def _count_torch(self) -> int:
         in_process = self._world is None or self._world.threads
-        return (*steps, 0 if in_process else torchrun.operations())
+        return 0 if in_process else torchrun.operations()
 
     def _connect(self) -> Communicator:
         world = self._world

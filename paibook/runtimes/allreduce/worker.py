@@ -14,7 +14,7 @@ from typing import cast
 import cloudpickle
 
 from paibook.clusters.contract import Place
-from paibook.comms.calls import watched
+from paibook.comms.calls import regularly, watched
 from paibook.comms.communicator import Communicator, CommunicatorError
 from paibook.comms.imports import import_torch, settle_import
 from paibook.comms.positions import Position, positioned
@@ -23,7 +23,8 @@ from paibook.hyperparameters import HyperParameters
 from paibook.metrics import Recorder, recording
 from paibook.program import capture_error
 from paibook.runtimes import pulls
-from paibook.runtimes.allreduce.cell import REGROUP, STATE_BEGUN, Cell, Introduction, Report, Value, World
+from paibook.runtimes.allreduce.activity import Teller, has_communicated, told
+from paibook.runtimes.allreduce.cell import ACTIVITY, REGROUP, STATE_BEGUN, Cell, Introduction, Report, Value, World
 from paibook.runtimes.allreduce.interrupts import watching
 from paibook.runtimes.allreduce.member import Member
 from paibook.runtimes.allreduce.state import Regroup, Seat, seated
@@ -84,6 +85,7 @@ def _surroundings(place: Place, world: World, cell: Cell, member: Member, seat: 
         frame = sys._current_frames().get(thread)
         place.emit("progress", Whereabouts.of(calls, cell.program.filename, frame).to_json())
 
+    teller = Teller(member, cell.program.filename, lambda words: place.emit("progress", {ACTIVITY: words}))
     recorder = Recorder(lambda batch: place.emit("metric", batch), place.rank)
     here = Position(place.rank, world.size, cast(Communicator, member.comm))
     own = not world.threads  # the whole process is this rank's
@@ -92,6 +94,7 @@ def _surroundings(place: Place, world: World, cell: Cell, member: Member, seat: 
         positioned(here, own),
         seated(seat, own),
         _watched(cell, member, tell),
+        regularly(teller.look),
         _interruptible(world, member, tell),
     ):
         yield
@@ -100,7 +103,10 @@ def _surroundings(place: Place, world: World, cell: Cell, member: Member, seat: 
 def _told(report: Report, member: Member, seat: Seat, cell: Cell, error: BaseException | None = None) -> Report:
     """A report with what the driver wants to know beside how the cell ended."""
     where = Whereabouts.of(member.comm.calls, cell.program.filename, error)
-    return replace(report, steps=member.steps, kept=seat.kept(), where=where)
+    activity = None
+    if has_communicated(member):
+        activity = told(member, cell.program.filename, error, threading.get_ident())
+    return replace(report, steps=member.steps, kept=seat.kept(), where=where, activity=activity)
 
 
 @contextmanager
