@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 from paibook.clusters.contract import Cluster, Event
 from paibook.errors import PaibookError, RunCancelled, RunError, UserCodeError
 from paibook.metrics import MetricStream, Recorder, recording
+from paibook.pictures import PICTURES, PictureLog
 from paibook.plan import Plan
 from paibook.program import error_text
 from paibook.runtimes.contract import SUMMARY, Driver, Progress, RunContext
@@ -61,7 +62,8 @@ class Run:
 
     Args:
         record: As at the start; saved at once and at the end.
-        directory: The run's own folder: ``plan.json``, ``run.json``, ``metrics.jsonl``, ``output.jsonl``.
+        directory: The run's own folder: ``plan.json``, ``run.json``, ``metrics.jsonl``, ``output.jsonl``,
+            ``pictures.jsonl``.
         variables: Values for the driver, by name.
         on_event, on_progress: Called from background threads.
         resumed: Whether an earlier process began it.
@@ -69,6 +71,8 @@ class Run:
 
     # How a front end draws the run's metrics; the notebook surface sets it, since it knows what can be shown.
     plotter: ClassVar[Callable[..., Any] | None] = None
+    # The same for its pictures.
+    explainer: ClassVar[Callable[..., Any] | None] = None
 
     def __init__(
         self,
@@ -84,6 +88,7 @@ class Run:
         self.plan = plan
         self.directory = directory
         self.metrics = MetricStream(record.id, directory / "metrics.jsonl")
+        self.pictures = PictureLog(directory / PICTURES)
         self._on_event = on_event
         self._on_progress = on_progress or (lambda progress: None)
         self._future: Future[Any] = Future()
@@ -95,7 +100,7 @@ class Run:
         self._saved = 0
         self._summary: dict[str, Any] | None = None
         self._context = RunContext(
-            record.id, directory, variables, self._emit, self._on_progress, self.metrics, resumed, self._summarise
+            record.id, directory, variables, self._emit, self._show, self.metrics, resumed, self._summarise
         )
         (directory / "plan.json").write_text(plan.to_json())
         record.save(directory)
@@ -174,6 +179,16 @@ class Run:
             raise PaibookError("nothing here can draw: call run.plot() in a notebook after `%load_ext paibook`")
         return Run.plotter(self, **view)
 
+    def explain(self) -> Any:
+        """Look at the run's pictures beside its code: live while it runs, paused, step by step, or all of it again.
+
+        Raises:
+            PaibookError: There is no notebook to draw in.
+        """
+        if Run.explainer is None:
+            raise PaibookError("nothing here can draw: call run.explain() in a notebook after `%load_ext paibook`")
+        return Run.explainer(self)
+
     def figure(self, **options: Any) -> Any:
         """The metrics as a matplotlib figure, for papers; see ``paibook.widgets.paper.figure`` for the options.
 
@@ -194,7 +209,7 @@ class Run:
     @property
     def unsaved(self) -> str:
         """Why the run's log stopped being written (a full disk, a folder taken away), or empty."""
-        return "; ".join(reason for reason in (self._unsaved, self.metrics.unsaved) if reason)
+        return "; ".join(reason for reason in (self._unsaved, self.metrics.unsaved, self.pictures.unsaved) if reason)
 
     def __repr__(self) -> str:
         seconds = (self.record.ended or time.time()) - self.record.started
@@ -257,7 +272,13 @@ class Run:
         self._timed_out = True
         self._context.cancel()
 
+    def _show(self, progress: Progress) -> None:
+        if progress.picture is not None:
+            self.pictures.add(progress.picture)
+        self._on_progress(progress)
+
     def _end(self, state: str, error: str = "") -> None:
+        self.pictures.close()
         self.record = replace(self.record, state=state, ended=time.time(), error=error)
         try:
             self.record.save(self.directory)

@@ -14,6 +14,7 @@ from paibook.widgets.live import LiveCurves, has_rich_front_end
 from paibook.widgets.plot import Plot
 from paibook_magics.cells import MAGICS, Cells, help_text
 from paibook_magics.console import title_of
+from paibook_magics.explaining import EXPLAIN_HELP, Explaining
 from paibook_magics.following import TICK_SECONDS
 from paibook_magics.hyperparameter_form import HP_HELP, HyperParameterForms
 from paibook_magics.lines import CLUSTER_HELP, GPUS_HELP, RUNS_HELP, Lines
@@ -42,6 +43,8 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     _register(shell, lines.runs, "line", "pai_runs", RUNS_HELP)
     _register(shell, lines.gpus, "line", "pai_gpus", GPUS_HELP)
     cells.panels = lines.panels
+    explaining = Explaining(lines.panels)
+    _register(shell, partial(explaining.line, session), "line", "pai_explain", EXPLAIN_HELP)
     _register(shell, _schedule, "line", "pai_schedule", SCHEDULE_HELP)
     ranks = RankLines(session)
     _register(shell, ranks.ranks, "line", "pai_ranks", RANKS_HELP)
@@ -61,6 +64,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     shell.events.register("post_execute", transformer.end)
     shell.input_transformers_cleanup.append(transformer)
     Run.plotter = staticmethod(_plot)
+    Run.explainer = staticmethod(explaining.show)
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:

@@ -19,6 +19,7 @@ from paibook.plan import Plan
 from paibook.run import Run
 from paibook.session import Session
 from paibook_magics.console import Console
+from paibook_magics.explaining import Explaining
 from paibook_magics.following import Stopped, follow, follow_blocking
 from paibook_magics.mapreduce_planning import input_variables
 from paibook_magics.options import parser
@@ -154,7 +155,8 @@ class Cells:
             self.session.check(plan)
             self.shell.display_pub.publish(plan_bundle(plan, self.variables(plan)))
             return None
-        console = Console(options.group_outputs, options.progress_after)
+        explaining = Explaining(self.panels) if options.explain and self.panels is not None else None
+        console = Console(options.group_outputs, options.progress_after, explaining)
         variables = self.variables(plan)
         run = self.session.run(plan, variables, console.on_event, console.on_progress)
         self._remember(cell)

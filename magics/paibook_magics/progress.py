@@ -10,8 +10,10 @@ from IPython.core.getipython import get_ipython
 from IPython.display import display
 
 from paibook.runtimes.contract import Progress
+from paibook_magics.mapreduce_scene import mapreduce_drawing
 from paibook_magics.panel import panel
-from paibook_magics.ps_picture import is_ps, ps_bundle, ps_summary
+from paibook_magics.pictures import drawn
+from paibook_magics.ps_picture import is_ps, ps_summary
 from paibook_magics.sizes import short_time
 from paibook_magics.stage_meters import StageMeters
 from paibook_magics.summary import summary_bundle
@@ -60,16 +62,18 @@ class ProgressDisplay:
             self._drawn, self._changed = now, False
             self._show(self._panel())
 
-    def finish(self, state: str = "done", summary: Mapping[str, Any] | None = None) -> None:
+    def finish(self, state: str = "done", summary: Mapping[str, Any] | None = None, hint: str = "") -> None:
         """Leave the summary where the panel was; without one the stages in a line, or the panel of what failed.
 
         Args:
             state: How the run ended.
             summary: ``Run.summary``.
+            hint: What else there is to see of it.
         """
         self.tick()
         if state == "done" and summary is not None:
-            self._show(ps_summary(summary, self._handle is not None) if is_ps(summary) else summary_bundle(summary))
+            was_shown = self._handle is not None
+            self._show(ps_summary(summary, was_shown, hint) if is_ps(summary) else summary_bundle(summary, hint))
         elif self._handle is not None and state == "done":
             self._show({"text/plain": self.line()})
         elif self._handle is not None:
@@ -78,10 +82,12 @@ class ProgressDisplay:
 
     def _panel(self, note: str = "") -> dict[str, str]:
         """The run as it stands; with a note, as it stood when it ended."""
-        if self._picture is not None:
-            return ps_bundle(self._picture, note)
+        if self._picture is not None and self._picture["model"] != "mapreduce":
+            return drawn(self._picture, note)
         readings = self._meters.read()
-        return panel([reading.stopped() for reading in readings] if note else readings, self._meters.counters, note)
+        drawing = "" if self._picture is None else mapreduce_drawing(self._picture)
+        shown = [reading.stopped() for reading in readings] if note else readings
+        return panel(shown, self._meters.counters, note, drawing)
 
     def line(self) -> str:
         """The stages in one line, such as ``map 8 tasks · reduce 4 tasks · 3.2 s``."""

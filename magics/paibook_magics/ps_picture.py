@@ -49,15 +49,17 @@ def ps_line(picture: Picture) -> str:
     )
 
 
-def ps_summary(picture: Picture, opened: bool) -> dict[str, str]:
+def ps_summary(picture: Picture, opened: bool, hint: str = "") -> dict[str, str]:
     """What is left of a run that has ended: a line that opens into its picture.
 
     Args:
         picture: ``Run.summary``, whose rates are means over the run.
         opened: Whether it is open at first.
+        hint: What else there is to see of the run, behind the line.
     """
     line, how = ps_line(picture), " open" * opened
-    folded = f"<details{how}><summary>{escape(line)}</summary>{_body(picture)}</details>"
+    more = f'<div class="pai-note">{escape(hint)}</div>' if hint else ""
+    folded = f"<details{how}><summary>{escape(line)}</summary>{_body(picture)}{more}</details>"
     return {"text/plain": line, "text/html": f'{STYLE}<div class="pai-run">{folded}</div>'}
 
 
