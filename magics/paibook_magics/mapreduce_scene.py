@@ -18,6 +18,7 @@ WIDTH, ROW, TOP = 680, 22, 34  # units of the drawing
 NAME, TASK, SHUFFLE = 150, 156, 346  # where a split's name ends, where its task's box and the shuffle begin
 REDUCER = 40  # the height of a reduce task's box
 MOST_SHUFFLES = 3  # drawn of a run of many stages: the latest
+NAMED = 22  # characters of a split's name
 SHOWN_IN_CELL = 34  # the width of a cell of the shuffle that has room for its number
 GLYPHS = {"waiting": "·", "queued": "…", "running": "▶", "done": "✓"}
 COLORS = {
@@ -78,7 +79,8 @@ def mapreduce_drawing(picture: Picture) -> str:
         f'<svg role="img" aria-label="{escape(label)}" viewBox="0 0 {WIDTH} {y:.0f}" '
         f'style="width:100%;max-width:{WIDTH}px;display:block;font-size:11px;margin-top:4px">{"".join(parts)}</svg>'
     )
-    return f'{drawing}<div class="pai-note">{LEGEND}</div>'
+    has_begun = any(any(_sums(stage)[name] for name in ("queued", "running", "done")) for stage in stages)
+    return drawing + (f'<div class="pai-note">{LEGEND}</div>' if has_begun else "")
 
 
 # The numbers of stages and shuffles.
@@ -126,9 +128,10 @@ def _table(picture: Picture) -> str:
                 ", ".join(text for _kind, text in badges(sums)),
             )
         )
-    head = "".join(f'<th class="{_kind(place)}">{escape(name)}</th>' for place, name in enumerate(columns))
+    used = [place for place in range(len(columns)) if any(row[place] for row in rows)]
+    head = "".join(f'<th class="{_kind(place)}">{escape(columns[place])}</th>' for place in used)
     body = "".join(
-        "<tr>" + "".join(f'<td class="{_kind(i)}">{escape(cell)}</td>' for i, cell in enumerate(row)) + "</tr>"
+        "<tr>" + "".join(f'<td class="{_kind(place)}">{escape(row[place])}</td>' for place in used) + "</tr>"
         for row in rows
     )
     return f'<table class="pai-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
@@ -165,8 +168,7 @@ def _row(name: str, group: Group, y: float) -> str:
     """A split, or the partitions that a task takes, and the task's box."""
     source, part = group["label"]
     taken = group["buckets"]
-    more = f" +{group['last'] - group['first']}" if group["last"] > group["first"] else ""
-    left = _span("partition", *taken) if taken else f"{_short(source, 24 - len(more))}{more}"
+    left = _span("partition", *taken) if taken else _split_name(group)
     number = _span(name, group["first"], group["last"])
     said = ", ".join(filter(None, [number, source, part, _state_told(group), _numbers_told(group)]))
     arrow = f'<path d="M{NAME - 4} {y + 9:.0f} h6" stroke="var(--pai-muted)" fill="none"/>' if left else ""
@@ -305,6 +307,15 @@ def _span(name: str, first: int, last: int) -> str:
 
 def _short_span(first: int, last: int) -> str:
     return str(first) if first == last else f"{first}–{last}"
+
+
+def _split_name(group: Group) -> str:
+    source, part = group["label"]
+    if group["last"] > group["first"]:
+        more = f" +{group['last'] - group['first']}"
+        return f"{_short(source, NAMED - len(more))}{more}"
+    whole = ", ".join(filter(None, [source, part]))
+    return whole if len(whole) <= NAMED else _short(source, NAMED)
 
 
 def _short(text: str, most: int) -> str:

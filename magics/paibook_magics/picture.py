@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from html import escape
 from typing import Any
 
 from paibook.plan import Plan
 from paibook.resources import WHOLE, Resources
 from paibook.runtimes.mapreduce.driver import sql
 from paibook_magics.mapreduce_picture import escaped, input_text, mapreduce_diagram, query_diagram
+from paibook_magics.panel_style import STYLE
+from paibook_magics.planned_drawing import planned_drawing
 from paibook_magics.sizes import format_bytes
 
 
 def plan_bundle(plan: Plan, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """A plan as a MIME bundle: Markdown with a Mermaid diagram (JupyterLab draws it), text, and the plan's JSON.
+    """A plan as a MIME bundle: HTML with the picture of it, where there is one; Markdown with a Mermaid diagram
+    (JupyterLab draws it), text, and the plan's JSON.
 
     Args:
         plan: Any.
@@ -34,7 +38,17 @@ def plan_bundle(plan: Plan, variables: Mapping[str, Any] | None = None) -> dict[
         notes = "".join(f"{note}\n\n" for note in sql().told(query))
         markdown += f"\n\n{notes}```python\n{query.program.source}```"
         text += f"\n\n{notes}{query.program.source}"
-    return {"text/markdown": markdown, "text/plain": text, "application/json": json.loads(plan.to_json())}
+    bundle = {"text/markdown": markdown, "text/plain": text, "application/json": json.loads(plan.to_json())}
+    if found := planned_drawing(plan):
+        bundle["text/html"] = _html(rows, found)
+    return bundle
+
+
+def _html(rows: list[tuple[str, str]], drawing: str) -> str:
+    """The plan's fields above its picture, drawn as the run itself will be; front ends prefer it to Markdown."""
+    fields = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows)
+    table = f'<table class="pai-stages"><tbody>{fields}</tbody></table>'
+    return f'{STYLE}<div class="pai-run">{table}</div>{drawing}'
 
 
 def diagram(plan: Plan) -> str:

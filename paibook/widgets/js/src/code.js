@@ -11,7 +11,7 @@ export class Code {
   }
 
   show(source) {
-    this.lines = source ? source.split("\n").map((text) => element("li", "", {}, [element("code", "", {}, text || " ")])) : [];
+    this.lines = source ? source.trimEnd().split("\n").map((text) => element("li", "", {}, [element("code", "", {}, text || " ")])) : [];
     this.list.replaceChildren(...this.lines);
     this.node.hidden = !this.lines.length;
   }

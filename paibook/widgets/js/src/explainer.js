@@ -25,11 +25,11 @@ function render({ model, el }) {
     node.addEventListener("click", press);
     return node;
   };
-  const first = button("first", "⏮", "First picture (Home)", () => go(0));
+  const first = button("first", "|◀", "First picture (Home)", () => go(0));
   const back = button("back", "◀", "One picture back (Left)", () => go(place() - 1));
   const play = button("play", "", "", () => toggle());
   const forward = button("forward", "▶", "One picture on (Right)", () => go(place() + 1));
-  const last = button("last", "⏭", "Last picture (End)", () => go(frames().length - 1));
+  const last = button("last", "▶|", "Last picture (End)", () => go(frames().length - 1));
   const live = button("live", "Live", "Follow the running cell (L)", () => follow());
   const slider = element("input", "pai-slider", { type: "range", min: 0, step: 1, "aria-label": "Picture" });
   const speed = element("select", "pai-button", { "aria-label": "Speed", title: "Speed" }, SPEEDS.map((one) => element("option", "", { value: one }, one < 1 ? `1/${1 / one}×` : `${one}×`)));
