@@ -1,4 +1,4 @@
-"""The explainer in JupyterLab: it follows a running cell, is paused and stepped, plays a run again, is kept as saved."""
+"""The explainer in JupyterLab: it follows a running cell, is paused, stepped and played, and stays in what is saved."""
 
 import os
 from pathlib import Path
@@ -74,7 +74,8 @@ def seen(lab, tmp_path_factory):
     """Run the cells; pause, step and follow while the first one runs, then play it again."""
     shots = Path(os.environ.get("PAIBOOK_SHOTS") or tmp_path_factory.mktemp("shots"))
     root = f"document.querySelector('{PLAYER}')"
-    go = f"fetch('/api/contents/go?token={lab.token}', {{method: 'PUT', body: JSON.stringify({{type: 'file', format: 'text', content: ''}})}})"
+    file = "{type: 'file', format: 'text', content: ''}"
+    go = f"fetch('/api/contents/go?token={lab.token}', {{method: 'PUT', body: JSON.stringify({file})}})"
     visit = lab.visit(
         "explained.ipynb",
         {"do": "size", "width": 1500, "height": 1600},

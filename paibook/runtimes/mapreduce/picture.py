@@ -97,7 +97,7 @@ class _Stage:
             row = number * len(self.groups) // self.total
             live.setdefault(row, Counter()).update({name: report.get(name, 0) for name in NUMBERS})
         for row, numbers in live.items():
-            for name, count in numbers.items():
+            for name, count in (+numbers).items():  # without zeros
                 groups[row][name] = groups[row].get(name, 0) + count
         shuffle = None
         if self._columns:
