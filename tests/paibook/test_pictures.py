@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ class TestPictureLog:
         assert len(path.read_text().splitlines()) == len(kept)
         assert kept[0] == 0
         assert kept[-1] == 4999
-        assert max(later - sooner for sooner, later in zip(kept, kept[1:], strict=False)) < 5000 / 20
+        assert max(later - sooner for sooner, later in pairwise(kept)) < 5000 / 20
         assert clocks(PictureLog(path)) == kept
         assert list(tmp_path.iterdir()) == [path]
 
