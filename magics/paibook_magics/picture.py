@@ -22,7 +22,8 @@ def plan_bundle(plan: Plan, variables: Mapping[str, Any] | None = None) -> dict[
 
     Args:
         plan: Any.
-        variables: The notebook's, if a query is to be shown as the program that it becomes.
+        variables: The notebook's, if a query is to be shown as the program that it becomes, and any other plan with its
+            picture, for which files are looked for; the plan was checked before.
 
     Raises:
         ProgramError, DataError: The query, or an input of it, is wrong.
@@ -39,7 +40,7 @@ def plan_bundle(plan: Plan, variables: Mapping[str, Any] | None = None) -> dict[
         markdown += f"\n\n{notes}```python\n{query.program.source}```"
         text += f"\n\n{notes}{query.program.source}"
     bundle = {"text/markdown": markdown, "text/plain": text, "application/json": json.loads(plan.to_json())}
-    if found := planned_drawing(plan):
+    if variables is not None and (found := planned_drawing(plan)):
         bundle["text/html"] = _html(rows, found)
     return bundle
 

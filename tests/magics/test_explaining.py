@@ -25,6 +25,7 @@ from paibook_magics.mapreduce_scene import mapreduce_bundle, mapreduce_drawing
 from paibook_magics.panels import Panels
 from paibook_magics.picture import plan_bundle
 from paibook_magics.pictures import drawn
+from paibook_magics.planned_drawing import planned_drawing
 from paibook_magics.progress import ProgressDisplay
 from tests.magics.conftest import Notebook
 from tests.magics.test_ps_picture import Balanced
@@ -231,7 +232,7 @@ class TestPlans:
     def test_a_mapreduce_plan_shows_splits_mappers_and_partitions(self, tmp_path: Path) -> None:
         (tmp_path / "notes.txt").write_text("a line\n" * 30_000)
         options = {"inputs": [str(tmp_path / "notes.txt")], "reducers": 2}
-        html = plan_bundle(Plan("mapreduce", Program(COUNT), Resources(2), options=options))["text/html"]
+        html = plan_bundle(Plan("mapreduce", Program(COUNT), Resources(2), options=options), {})["text/html"]
         assert "map 0, notes.txt, bytes 0 to " in html
         assert "reduce 1, takes partition 1, waiting" in html
         assert "<th>model</th><td>mapreduce</td>" in html
@@ -239,16 +240,16 @@ class TestPlans:
 
     def test_a_ps_plan_shows_workers_servers_and_copies(self) -> None:
         program = Program("def train(ps): pass")
-        html = plan_bundle(Plan("ps", program, Resources(2, 3), options={"replicas": 2}))["text/html"]
+        html = plan_bundle(Plan("ps", program, Resources(2, 3), options={"replicas": 2}), {})["text/html"]
         assert "worker 1" in html
         assert "partitions 1, copies of 0, 2" in html
         assert html.count("stroke-dasharray") == 6
         assert "pulls/s" not in html
 
     def test_how_many_workers_there_will_be_may_be_open(self) -> None:
-        html = plan_bundle(Plan("ps", Program("def train(ps): pass"), Resources(0, 1), options={}))["text/html"]
+        html = plan_bundle(Plan("ps", Program("def train(ps): pass"), Resources(0, 1), options={}), {})["text/html"]
         assert "as many workers as the cluster has" in html
 
     def test_a_query_has_its_own_picture(self) -> None:
         plan = Plan("mapreduce", Program("\nSELECT 1"), options={"inputs": ["a.csv"], "sql": True})
-        assert "text/html" not in plan_bundle(plan)
+        assert planned_drawing(plan) == ""
