@@ -16,6 +16,7 @@ from paibook.clusters.contract import Event
 from paibook.errors import PaibookError, RunCancelled, RunError
 from paibook.followed_metrics import FollowedStream
 from paibook.line_tail import LineTail
+from paibook.pictures import PICTURES, PictureLog
 from paibook.plan import Plan
 from paibook.progress_log import ProgressTail
 from paibook.run import Run, RunRecord, figure_of, read_output
@@ -110,6 +111,11 @@ class AttachedRun:
         """
         if not self.done():
             stop_requests.ask(self.directory)
+
+    @property
+    def pictures(self) -> PictureLog:
+        """The pictures kept so far, read anew."""
+        return PictureLog(self.directory / PICTURES)
 
     @property
     def stdout(self) -> str:

@@ -18,6 +18,7 @@ from paibook.attached import AttachedRun
 from paibook.clusters.contract import Event
 from paibook.errors import PaibookError
 from paibook.metrics import MetricStream
+from paibook.pictures import PICTURES, PictureLog
 from paibook.plan import Plan
 from paibook.run import RunRecord
 from paibook.runtimes.contract import SUMMARY, Progress
@@ -129,6 +130,10 @@ class RunHistory:
     def metrics(self, run_id: str) -> MetricStream:
         """The metrics of a run."""
         return MetricStream.load(self.directory(run_id) / "metrics.jsonl")
+
+    def pictures(self, run_id: str) -> PictureLog:
+        """The pictures of a run."""
+        return PictureLog(self.directory(run_id) / PICTURES)
 
     def summary(self, run_id: str) -> dict[str, Any] | None:
         """What a run said of itself at its end; None where it did not come so far."""

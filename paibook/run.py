@@ -18,6 +18,7 @@ from paibook import stop_requests
 from paibook.clusters.contract import Cluster, Event
 from paibook.errors import PaibookError, RunCancelled, RunError, UserCodeError
 from paibook.metrics import MetricStream, Recorder, recording
+from paibook.pictures import PICTURES, PictureLog
 from paibook.plan import Plan
 from paibook.program import error_text
 from paibook.progress_log import ProgressLog
@@ -75,7 +76,8 @@ class Run:
 
     Args:
         record: As at the start; saved at once and at the end.
-        directory: The run's own folder: ``plan.json``, ``run.json``, ``metrics.jsonl``, ``output.jsonl``.
+        directory: The run's own folder: ``plan.json``, ``run.json``, ``metrics.jsonl``, ``output.jsonl``,
+            ``pictures.jsonl``.
         variables: Values for the driver, by name.
         on_event, on_progress: Called from background threads.
         resumed: Whether an earlier process began it.
@@ -83,6 +85,8 @@ class Run:
 
     # How a front end draws the run's metrics; the notebook surface sets it, since it knows what can be shown.
     plotter: ClassVar[Callable[..., Any] | None] = None
+    # The same for its pictures.
+    explainer: ClassVar[Callable[..., Any] | None] = None
 
     def __init__(
         self,
@@ -98,6 +102,7 @@ class Run:
         self.plan = plan
         self.directory = directory
         self.metrics = MetricStream(record.id, directory / "metrics.jsonl")
+        self.pictures = PictureLog(directory / PICTURES)
         self._on_event = on_event
         self._on_progress = on_progress or (lambda progress: None)
         self._progress_log = ProgressLog(directory)
@@ -192,6 +197,16 @@ class Run:
             raise PaibookError("nothing here can draw: call run.plot() in a notebook after `%load_ext paibook`")
         return Run.plotter(self, **view)
 
+    def explain(self) -> Any:
+        """Look at the run's pictures beside its code: live while it runs, paused, step by step, or all of it again.
+
+        Raises:
+            PaibookError: There is no notebook to draw in.
+        """
+        if Run.explainer is None:
+            raise PaibookError("nothing here can draw: call run.explain() in a notebook after `%load_ext paibook`")
+        return Run.explainer(self)
+
     def figure(self, **options: Any) -> Any:
         """The metrics as a matplotlib figure, for papers; see ``paibook.widgets.paper.figure`` for the options.
 
@@ -211,7 +226,7 @@ class Run:
     @property
     def unsaved(self) -> str:
         """Why the run's log stopped being written (a full disk, a folder taken away), or empty."""
-        return "; ".join(reason for reason in (self._unsaved, self.metrics.unsaved) if reason)
+        return "; ".join(reason for reason in (self._unsaved, self.metrics.unsaved, self.pictures.unsaved) if reason)
 
     def __repr__(self) -> str:
         seconds = (self.record.ended or time.time()) - self.record.started
@@ -252,6 +267,8 @@ class Run:
 
     def _report(self, progress: Progress) -> None:
         self._progress_log.take(progress)
+        if progress.picture is not None:
+            self.pictures.add(progress.picture)
         self._on_progress(progress)
 
     def _fail(self, error: BaseException, cluster: Cluster) -> None:
@@ -281,6 +298,7 @@ class Run:
 
     def _end(self, state: str, error: str = "") -> None:
         self._progress_log.close()
+        self.pictures.close()
         self.record = replace(self.record, state=state, ended=time.time(), error=error)
         try:
             self.record.save(self.directory)

@@ -15,6 +15,7 @@ from paibook.widgets.live import LiveCurves, has_rich_front_end
 from paibook.widgets.plot import Plot
 from paibook_magics.cells import MAGICS, Cells, help_text
 from paibook_magics.console import title_of
+from paibook_magics.explaining import EXPLAIN_HELP, Explaining
 from paibook_magics.following import TICK_SECONDS
 from paibook_magics.hyperparameter_form import HP_HELP, HyperParameterForms
 from paibook_magics.lines import CLUSTER_HELP, GPUS_HELP, RUNS_HELP, Lines
@@ -43,6 +44,8 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     _register(shell, lines.runs, "line", "pai_runs", RUNS_HELP)
     _register(shell, lines.gpus, "line", "pai_gpus", GPUS_HELP)
     cells.lines = lines
+    explaining = Explaining(lines.panels)
+    _register(shell, partial(explaining.line, session), "line", "pai_explain", EXPLAIN_HELP)
     _register(shell, _schedule, "line", "pai_schedule", SCHEDULE_HELP)
     _register(shell, partial(_jobs, lines), "line", "pai_jobs", JOBS_HELP)
     ranks = RankLines(session)
@@ -63,6 +66,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     shell.events.register("post_execute", transformer.end)
     shell.input_transformers_cleanup.append(transformer)
     Run.plotter = staticmethod(_plot)
+    Run.explainer = staticmethod(explaining.show)
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:

@@ -20,6 +20,7 @@ from paibook.plan import Plan
 from paibook.run import Run
 from paibook.session import Session
 from paibook_magics.console import Console
+from paibook_magics.explaining import Explaining
 from paibook_magics.following import Stopped, follow, follow_blocking
 from paibook_magics.mapreduce_planning import input_variables
 from paibook_magics.options import parser
@@ -169,7 +170,8 @@ class Cells:
         variables = self.variables(plan)
         if plan.detach:
             return self._detach(plan, variables, cell, options)
-        console = Console(options.group_outputs, options.progress_after)
+        explaining = Explaining(self.lines.panels) if options.explain and self.lines is not None else None
+        console = Console(options.group_outputs, options.progress_after, explaining=explaining)
         run = self.session.run(plan, variables, console.on_event, console.on_progress)
         self._remember(cell)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import sys
 from typing import Any
@@ -14,6 +15,7 @@ from paibook.plan import Plan
 from paibook.run import Run
 from paibook.runtimes.contract import Progress
 from paibook.widgets.live import LiveCurves
+from paibook_magics.explaining import Explaining
 from paibook_magics.labelled_lines import LabelledLines
 from paibook_magics.labels import label_of, label_order, merge_equal
 from paibook_magics.progress import ProgressDisplay
@@ -30,9 +32,16 @@ class Console:
         grouped: Hold what ranks print until the end, and show it rank by rank.
         progress_after: Seconds before a progress bar appears.
         began: Seconds ago, of a run that has been going on.
+        explaining: Shows the run's pictures in place of the progress.
     """
 
-    def __init__(self, grouped: bool = False, progress_after: float = 2.0, began: float = 0.0) -> None:
+    def __init__(
+        self,
+        grouped: bool = False,
+        progress_after: float = 2.0,
+        began: float = 0.0,
+        explaining: Explaining | None = None,
+    ) -> None:
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._grouped = grouped
         self._lines = LabelledLines()
@@ -43,7 +52,8 @@ class Console:
         self._shown = 0
         self._cut = False
         self._finished = False
-        self._progress = ProgressDisplay(progress_after, began)
+        self._explaining = explaining
+        self._progress = ProgressDisplay(progress_after if explaining is None else math.inf, began)
         self._run: Run | AttachedRun | None = None
         self._curves: LiveCurves | None = None
 
@@ -59,6 +69,8 @@ class Console:
     def watch(self, run: Run | AttachedRun) -> None:
         """Show this run's metrics as a live curve once it logs any."""
         self._run = run
+        if self._explaining is not None and isinstance(run, Run):
+            self._explaining.show(run)
 
     def tick(self) -> None:
         """Show what has come since the last tick. Call it on the main thread, about every 50 ms."""
@@ -92,8 +104,9 @@ class Console:
     def _finish_progress(self) -> None:
         if self._run is None:
             self._progress.finish()
-        else:
-            self._progress.finish(self._run.state, self._run.summary)
+            return
+        hint = f"%pai_explain {self._run.id[-4:]} shows it step by step" if len(self._run.pictures) else ""
+        self._progress.finish(self._run.state, self._run.summary, hint)
 
     def _curves_of(self, run: Run | AttachedRun) -> LiveCurves:
         if self._curves is None:

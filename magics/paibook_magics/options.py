@@ -123,6 +123,7 @@ def _add_shared(group: Any) -> None:
         "subclass or instance, or a dict of defaults",
     )
     add("--dry-run", action="store_true", help="show the plan and its picture; run nothing")
+    add("--explain", action="store_true", help="show the run in a player beside the code: pause, step, replay")
     add(
         "--cluster",
         default=None,

@@ -12,15 +12,18 @@ from paibook_magics.stage_meters import Reading
 BAR = 20  # characters
 
 
-def panel(readings: Sequence[Reading], counters: Mapping[str, int], note: str = "") -> dict[str, str]:
+def panel(
+    readings: Sequence[Reading], counters: Mapping[str, int], note: str = "", drawing: str = ""
+) -> dict[str, str]:
     """A run as it stands, as a MIME bundle.
 
     Args:
         readings: Of its stages.
         counters: The program's own.
         note: A last line, such as how it ended.
+        drawing: HTML that stands under the stages.
     """
-    return {"text/plain": _text(readings, counters, note), "text/html": _html(readings, counters, note)}
+    return {"text/plain": _text(readings, counters, note), "text/html": _html(readings, counters, note, drawing)}
 
 
 def counters_text(counters: Mapping[str, int]) -> str:
@@ -97,12 +100,12 @@ def _bar(reading: Reading) -> str:
     return "█" * full + "░" * (BAR - full)
 
 
-def _html(readings: Sequence[Reading], counters: Mapping[str, int], note: str) -> str:
+def _html(readings: Sequence[Reading], counters: Mapping[str, int], note: str, drawing: str) -> str:
     rows = [_cells(reading) for reading in readings]
     used = [any(column) for column in zip(*rows, strict=True)]
     body = "".join(_row(reading, row, used) for reading, row in zip(readings, rows, strict=True))
     below = _line("pai-counters", counters_text(counters)) + _line("pai-note", note)
-    return f'{STYLE}<div class="pai-run"><table class="pai-stages"><tbody>{body}</tbody></table>{below}</div>'
+    return f'{STYLE}<div class="pai-run"><table class="pai-stages"><tbody>{body}</tbody></table>{drawing}{below}</div>'
 
 
 def _row(reading: Reading, row: Sequence[str], used: Sequence[bool]) -> str:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import uuid
 from collections import deque
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from IPython.core.getipython import get_ipython
 from IPython.display import display, update_display
 
-if TYPE_CHECKING:
-    from paibook.widgets.live_panel import LivePanel
-
 VIEW = "application/vnd.jupyter.widget-view+json"
 KEPT = 3  # panels of one kind that stay live
+
+
+class Panel(Protocol):
+    """A widget with a static form; such as a ``LivePanel``."""
+
+    @property
+    def model_id(self) -> str: ...
+    def static(self) -> dict[str, str]: ...
+    def close(self) -> None: ...
 
 
 class Panels:
@@ -25,9 +31,9 @@ class Panels:
     """
 
     def __init__(self) -> None:
-        self._live: dict[str, deque[tuple[LivePanel, str]]] = {}
+        self._live: dict[str, deque[tuple[Panel, str]]] = {}
 
-    def show(self, panel: LivePanel, static: Mapping[str, str] | None = None) -> None:
+    def show(self, panel: Panel, static: Mapping[str, str] | None = None) -> None:
         """Display a panel.
 
         Args:
@@ -42,6 +48,12 @@ class Panels:
         if len(live) > KEPT:
             self._freeze(*live.popleft())
 
+    def renew(self, panel: Panel) -> None:
+        """Replace what stands for a panel where there is no kernel by what it shows now; from any thread."""
+        for live, display_id in self._live.get(type(panel).__name__, ()):
+            if live is panel:
+                update_display(_marked(panel.static()), display_id=display_id, raw=True)
+
     def close(self) -> None:
         """Close every panel; their outputs keep what they showed."""
         for panel, _display_id in [one for live in self._live.values() for one in live]:
@@ -49,7 +61,7 @@ class Panels:
         self._live.clear()
 
     @staticmethod
-    def _freeze(panel: LivePanel, display_id: str) -> None:
+    def _freeze(panel: Panel, display_id: str) -> None:
         update_display(panel.static(), display_id=display_id, raw=True)
         update_display(_view(""), display_id=f"{display_id}-view", raw=True)  # no model: nothing is shown
         panel.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from html import escape
 from typing import Any
 
 from paibook.plan import Plan
@@ -11,17 +12,21 @@ from paibook.resources import WHOLE, Resources
 from paibook.runtimes.mapreduce.driver import sql
 from paibook_magics.allreduce_planning import allreduce_diagram, allreduce_rows
 from paibook_magics.mapreduce_picture import escaped, input_text, mapreduce_diagram, query_diagram
+from paibook_magics.panel_style import STYLE
+from paibook_magics.planned_drawing import planned_drawing
 from paibook_magics.sizes import format_bytes
 
 PLAN = "application/vnd.paibook.plan+json"  # as application/json JupyterLab would show it in place of all else
 
 
 def plan_bundle(plan: Plan, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """A plan as a MIME bundle: Markdown with a Mermaid diagram (JupyterLab draws it), text, and the plan's JSON.
+    """A plan as a MIME bundle: HTML with the picture of it, where there is one; Markdown with a Mermaid diagram
+    (JupyterLab draws it), text, and the plan's JSON.
 
     Args:
         plan: Any.
-        variables: The notebook's, if a query is to be shown as the program that it becomes.
+        variables: The notebook's, if a query is to be shown as the program that it becomes, and any other plan with its
+            picture, for which files are looked for; the plan was checked before.
 
     Raises:
         ProgramError, DataError: The query, or an input of it, is wrong.
@@ -37,7 +42,17 @@ def plan_bundle(plan: Plan, variables: Mapping[str, Any] | None = None) -> dict[
         notes = "".join(f"{note}\n\n" for note in sql().told(query))
         markdown += f"\n\n{notes}```python\n{query.program.source}```"
         text += f"\n\n{notes}{query.program.source}"
-    return {"text/markdown": markdown, "text/plain": text, PLAN: json.loads(plan.to_json())}
+    bundle = {"text/markdown": markdown, "text/plain": text, PLAN: json.loads(plan.to_json())}
+    if variables is not None and (found := planned_drawing(plan)):
+        bundle["text/html"] = _html(rows, found)
+    return bundle
+
+
+def _html(rows: list[tuple[str, str]], drawing: str) -> str:
+    """The plan's fields above its picture, drawn as the run itself will be; front ends prefer it to Markdown."""
+    fields = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows)
+    table = f'<table class="pai-stages"><tbody>{fields}</tbody></table>'
+    return f'{STYLE}<div class="pai-run">{table}</div>{drawing}'
 
 
 def diagram(plan: Plan) -> str:

@@ -11,6 +11,7 @@ from IPython.display import display
 
 from paibook.runtimes.contract import Progress
 from paibook_magics.allreduce_picture import allreduce_summary, is_allreduce
+from paibook_magics.mapreduce_scene import mapreduce_drawing
 from paibook_magics.panel import panel
 from paibook_magics.pictures import drawn
 from paibook_magics.ps_picture import is_ps, ps_summary
@@ -63,18 +64,17 @@ class ProgressDisplay:
             self._drawn, self._changed = now, False
             self._show(self._panel())
 
-    def finish(self, state: str = "done", summary: Mapping[str, Any] | None = None) -> None:
+    def finish(self, state: str = "done", summary: Mapping[str, Any] | None = None, hint: str = "") -> None:
         """Leave the summary where the panel was; without one the stages in a line, or the panel of what failed.
 
         Args:
             state: How the run ended.
             summary: ``Run.summary``.
+            hint: What else there is to see of it.
         """
         self.tick()
-        if state == "done" and summary is not None and is_allreduce(summary):
-            self._show(allreduce_summary(summary, self._handle is not None))
-        elif state == "done" and summary is not None:
-            self._show(ps_summary(summary, self._handle is not None) if is_ps(summary) else summary_bundle(summary))
+        if state == "done" and summary is not None:
+            self._show(_folded(summary, self._handle is not None, hint))
         elif self._handle is not None and state == "done":
             self._show({"text/plain": self.line()})
         elif self._handle is not None:
@@ -83,10 +83,12 @@ class ProgressDisplay:
 
     def _panel(self, note: str = "") -> dict[str, str]:
         """The run as it stands; with a note, as it stood when it ended."""
-        if self._picture is not None:
+        if self._picture is not None and self._picture["model"] != "mapreduce":
             return drawn(self._picture, note)
         readings = self._meters.read()
-        return panel([reading.stopped() for reading in readings] if note else readings, self._meters.counters, note)
+        drawing = "" if self._picture is None else mapreduce_drawing(self._picture)
+        shown = [reading.stopped() for reading in readings] if note else readings
+        return panel(shown, self._meters.counters, note, drawing)
 
     def line(self) -> str:
         """The stages in one line, such as ``map 8 tasks · reduce 4 tasks · 3.2 s``."""
@@ -100,3 +102,9 @@ class ProgressDisplay:
             self._handle = display(bundle, raw=True, display_id=True)
         else:
             self._handle.update(bundle, raw=True)
+
+
+def _folded(summary: Mapping[str, Any], opened: bool, hint: str) -> dict[str, str]:
+    if is_allreduce(summary):
+        return allreduce_summary(summary, opened, hint)
+    return ps_summary(summary, opened, hint) if is_ps(summary) else summary_bundle(summary, hint)

@@ -49,15 +49,17 @@ def ps_line(picture: Picture) -> str:
     )
 
 
-def ps_summary(picture: Picture, opened: bool) -> dict[str, str]:
+def ps_summary(picture: Picture, opened: bool, hint: str = "") -> dict[str, str]:
     """What is left of a run that has ended: a line that opens into its picture.
 
     Args:
         picture: ``Run.summary``, whose rates are means over the run.
         opened: Whether it is open at first.
+        hint: What else there is to see of the run, behind the line.
     """
     line, how = ps_line(picture), " open" * opened
-    folded = f"<details{how}><summary>{escape(line)}</summary>{_body(picture)}</details>"
+    more = f'<div class="pai-note">{escape(hint)}</div>' if hint else ""
+    folded = f"<details{how}><summary>{escape(line)}</summary>{_body(picture)}{more}</details>"
     return {"text/plain": line, "text/html": f'{STYLE}<div class="pai-run">{folded}</div>'}
 
 
@@ -67,6 +69,8 @@ def _html(picture: Picture, note: str) -> str:
 
 
 def _body(picture: Picture) -> str:
+    if picture.get("planned"):
+        return _drawing(picture) + _table(("server", "partitions", "copies"), _placed(picture))
     return _drawing(picture) + _servers(picture) + _staleness(picture) + _hot(picture)
 
 
@@ -82,8 +86,9 @@ def _drawing(picture: Picture) -> str:
     parts = [
         clocks.axis(height),
         *(_flow(flow, at_worker, at_server, picture["traffic"]) for flow in picture["traffic"]),
+        *(_link(left, right) for left in at_worker.values() for right in at_server.values() if picture.get("planned")),
         *(clocks.worker(worker, at_worker[worker["rank"]]) for worker in workers),
-        *(_box(server, at_server[server["rank"]], servers) for server in servers),
+        *(_box(server, at_server[server["rank"]], servers, "planned" in picture) for server in servers),
     ]
     label = f"{len(picture['workers'])} workers at clock {picture['clock']}, {len(picture['servers'])} servers"
     return (
@@ -155,22 +160,34 @@ def _flow(
     if rate <= 0 or worker not in at_worker or server not in at_server:
         return ""
     width = 0.8 + 4 * math.sqrt(rate / max(other for _, _, other in traffic))
-    left, right = LEFT + TRACK + 8, WIDTH - BOX - 6
-    middle, y1, y2 = (left + right) / 2, at_worker[worker], at_server[server]
     return (
-        f'<path d="M{left} {y1:.0f} C{middle} {y1:.0f} {middle} {y2:.0f} {right} {y2:.0f}" fill="none" '
+        f'<path d="{_curve(at_worker[worker], at_server[server])}" fill="none" '
         f'stroke="var(--pai-brand)" stroke-width="{width:.1f}" opacity="0.35">'
         f"<title>worker {worker} and server {server}: {short_bytes(rate)}/s</title></path>"
     )
 
 
-def _box(server: Mapping[str, Any], y: float, servers: Sequence[Mapping[str, Any]]) -> str:
+def _link(worker: float, server: float) -> str:
+    """Where something is going to flow."""
+    dashed = 'fill="none" stroke="var(--pai-muted)" stroke-dasharray="3 3" opacity="0.6"'
+    return f'<path d="{_curve(worker, server)}" {dashed}/>'
+
+
+def _curve(worker: float, server: float) -> str:
+    left, right = LEFT + TRACK + 8, WIDTH - BOX - 6
+    middle = (left + right) / 2
+    return f"M{left} {worker:.0f} C{middle} {worker:.0f} {middle} {server:.0f} {right} {server:.0f}"
+
+
+def _box(server: Mapping[str, Any], y: float, servers: Sequence[Mapping[str, Any]], is_planned: bool = False) -> str:
     x, top = WIDTH - BOX, y - 23
     most = max(other["bytes"] + other["bytes_on_disk"] for other in servers) or 1
     full = (BOX - 16) * server["bytes"] / most
     disk = (BOX - 16) * server["bytes_on_disk"] / most
     held = f"{short_count(server['rows'])} rows, {short_bytes(server['bytes'])}"
-    if server["rows_on_disk"]:
+    if is_planned:
+        held = _partitions(server)
+    elif server["rows_on_disk"]:
         held += f" + {short_bytes(server['bytes_on_disk'])} on disk"
     elif server["copies"]:
         held += ", with copies"
@@ -199,6 +216,10 @@ def _partitions(server: Mapping[str, Any]) -> str:
 def _servers(picture: Picture) -> str:
     rows = [_server_cells(server) for server in picture["servers"]]
     return _table(("server", "partitions", "copies", "pulls/s", "pushes/s", "traffic"), rows)
+
+
+def _placed(picture: Picture) -> list[list[str]]:
+    return [_server_cells(server)[:3] for server in picture["servers"]]
 
 
 def _server_cells(server: Mapping[str, Any]) -> list[str]:

@@ -17,13 +17,14 @@ Summary = Mapping[str, Any]
 Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]  # title, columns, rows
 
 
-def summary_bundle(summary: Summary) -> dict[str, str]:
+def summary_bundle(summary: Summary, hint: str = "") -> dict[str, str]:
     """A run's summary as a MIME bundle: a line that opens into tables, with counters and bad records below it.
 
     Args:
         summary: ``Run.summary``.
+        hint: What else there is to see of the run, behind the line.
     """
-    return {"text/plain": summary_text(summary), "text/html": _html(summary)}
+    return {"text/plain": summary_text(summary), "text/html": _html(summary, hint)}
 
 
 def summary_line(summary: Summary) -> str:
@@ -104,8 +105,9 @@ def _padded(column: str, cell: str, width: int) -> str:
     return cell.ljust(width) if column in TEXTS else cell.rjust(width)
 
 
-def _html(summary: Summary) -> str:
+def _html(summary: Summary, hint: str) -> str:
     tables = "".join(_table(table) for table in _tables(summary))
+    tables += f'<div class="pai-note">{escape(hint)}</div>' if hint else ""
     counters = counters_text(summary.get("counters") or {})
     below = f'<div class="pai-counters">{escape(counters)}</div>' if counters else ""
     if bad := _bad(summary):

@@ -24,4 +24,7 @@ def test_it_runs_and_keeps_pictures(tutorial, runner, tmp_path, monkeypatch):
         assert shown["image/svg+xml"].startswith("<svg")
     assert "application/vnd.jupyter.widget-view+json" in data["look"][-1]
     assert "image/png" in data["paper"][-1]
+    for name in ("count", "again"):
+        kept = [bundle for bundle in data[name] if "pai-static" in bundle.get("text/html", "")]
+        assert "reduce: 4/4 tasks" in kept[0]["text/plain"]
     assert runner.left_behind(progress.look()) == []

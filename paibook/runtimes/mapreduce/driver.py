@@ -24,12 +24,14 @@ from paibook.runtimes.mapreduce.checkpoint import Checkpoint, State
 from paibook.runtimes.mapreduce.job import Job
 from paibook.runtimes.mapreduce.limits import Limits
 from paibook.runtimes.mapreduce.options import check_options, inputs_of, resources_of, targets_of
-from paibook.runtimes.mapreduce.outline import StageOutline, outline, suffixed
+from paibook.runtimes.mapreduce.outline import Outline, StageOutline, outline, suffixed
+from paibook.runtimes.mapreduce.picture import JobPicture
 from paibook.runtimes.mapreduce.plan_inputs import plan_splits
 from paibook.runtimes.mapreduce.report import Report
 from paibook.runtimes.mapreduce.results import Results, in_order
 from paibook.runtimes.mapreduce.scheduler import Call, Scheduler, StageResult
 from paibook.runtimes.mapreduce.shuffle import Segment, of_relations
+from paibook.runtimes.mapreduce.split_labels import split_label
 from paibook.runtimes.mapreduce.steps import MAIN, Done, ShuffleTo, Step, WriteTo
 from paibook.runtimes.mapreduce.summary import run_summary
 from paibook.runtimes.mapreduce.worker import hold, map_pending, map_task, reduce_task, select
@@ -105,7 +107,9 @@ class _MapReduce:
         checkpoint = self._checkpoint if self._shared else None
         # Fewer workers than there are keep to their number only where no task waits at another.
         ahead = window if window == tasks.slots else 0
-        self._scheduler = Scheduler(tasks, context, window, backups, checkpoint, ahead)
+        names, lines = stage_names(state.job.outline, self._plan)
+        self._picture = JobPicture(names, lines, state.buckets, [split_label(split) for split, _ in state.splits])
+        self._scheduler = Scheduler(tasks, context, window, backups, checkpoint, ahead, self._picture)
         try:
             with ExitStack() as stack:
                 stagings = self._stagings(stack)
@@ -201,6 +205,7 @@ class _MapReduce:
         # Relations may come from any stage before.
         earlier = results if stage.relations else results[-1:]
         groups = self._groups(stage, state, [done.value for result in earlier for done in result.done])
+        self._picture.take_buckets(groups)
         calls = []
         for number, buckets in enumerate(groups):
             sink: ShuffleTo | WriteTo
@@ -356,6 +361,17 @@ def sql() -> ModuleType:
             raise
         message = f"--sql needs {error.name}; install it with `pip install 'paibook[sql]'`, for the workers too"
         raise ProgramError(message) from error
+
+
+def stage_names(shape: Outline, plan: Plan) -> tuple[list[str], dict[str, dict[str, int]]]:
+    """The stages of a cell, and for each the functions that it calls with their lines in the cell."""
+    shuffles = () if shape.is_map_only else shape.stages
+    calls = {"map": ["map", *(f"map_{name}" for name in shape.mappers)]}
+    for stage in shuffles:
+        calls[suffixed("reduce", stage.number)] = [suffixed("reduce", stage.number), suffixed("map", stage.number + 1)]
+    defined = {} if plan.options.get("sql") else plan.program.functions()
+    lines = {stage: {name: defined[name].lineno for name in names if name in defined} for stage, names in calls.items()}
+    return list(calls), lines
 
 
 def rewritten(number: int, folder: Any, format: str, part: Part, schema: Any) -> Done:

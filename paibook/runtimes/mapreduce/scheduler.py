@@ -14,9 +14,11 @@ from typing import Any
 
 from paibook.clusters.contract import Event, Pending, Tasks
 from paibook.errors import PaibookError, RunCancelled, RunError
+from paibook.pictures import Pace
 from paibook.runtimes.contract import Progress, RunContext
 from paibook.runtimes.mapreduce.checkpoint import Checkpoint
 from paibook.runtimes.mapreduce.mistakes import said
+from paibook.runtimes.mapreduce.picture import JobPicture
 from paibook.runtimes.mapreduce.steps import Done
 from paibook.runtimes.mapreduce.worker import described
 
@@ -115,6 +117,7 @@ class Scheduler:
         ahead: Tasks submitted beyond these, so that a worker that is done has its next task at hand.
         backups: Whether a straggler gets a second attempt elsewhere.
         checkpoint: Remembers what has finished.
+        picture: Told what happens, and shown with the progress.
     """
 
     def __init__(
@@ -125,6 +128,7 @@ class Scheduler:
         backups: bool,
         checkpoint: Checkpoint | None,
         ahead: int = 0,
+        picture: JobPicture | None = None,
     ) -> None:
         self._tasks = tasks
         self._context = context
@@ -135,6 +139,9 @@ class Scheduler:
         self._submitted: list[Pending[Any]] = []
         self._news: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._counters: Counter[str] = Counter()
+        self._picture = picture or JobPicture(())
+        self._pace = Pace()
+        self._is_pictured = True  # nothing has happened since the last picture
         context.on_cancel(lambda: self._news.put(("cancel", None)))
 
     def submit(self, function: Callable[..., Any], *args: Any, label: str) -> Pending[Any]:
@@ -163,15 +170,18 @@ class Scheduler:
         began = time.monotonic()
         known = self._checkpoint.finished(name) if self._checkpoint is not None and not stays else {}
         stage = _Stage(name, len(calls), _lightest_first([call for call in calls if call.number not in known]))
+        self._picture.begin(name, len(calls))
         for number, done in known.items():
             if accept is not None:
                 accept(done)
             stage.add(number, done)
-        self._show(stage)
+            self._picture.end(number, done.report, done.value)
+        self._show(stage, with_picture=True)
         while len(stage.done) < stage.total:
             self._context.check_cancelled()
             self._fill(stage, stays)
             self._take(stage, stays, accept)
+        self._show(stage, with_picture=True)
         self._counters.update(stage.counters)
         numbers = [call.number for call in calls]
         return StageResult(
@@ -213,6 +223,7 @@ class Scheduler:
             call.function, call.number, *call.args, label=stage.name, number=call.number, on_event=on_event
         )
         self._submitted.append(pending)
+        self._picture.submit(call.number, is_backup)
         watched = pending
         if stays:
             stage.kept[call.number] = pending
@@ -246,6 +257,8 @@ class Scheduler:
         try:
             kind, news = self._news.get(timeout=POLL_SECONDS)
         except queue.Empty:
+            if not self._is_pictured:
+                self._show(stage)
             return
         if kind == "cancel":
             raise RunCancelled("the run was stopped")
@@ -254,8 +267,10 @@ class Scheduler:
             for attempt in attempts:
                 attempt.began = attempt.began or time.monotonic()
             if number not in stage.done and number in stage.running:
+                self._picture.take_up(number)
                 if "started" not in data:
                     stage.live[number] = data
+                    self._picture.report(number, data)
                 self._show(stage)
             return
         if news in stage.running.get(news.call.number, ()):
@@ -276,6 +291,7 @@ class Scheduler:
         if accept is not None:
             accept(done)
         stage.add(number, done)
+        self._picture.end(number, done.report, done.value)
         if attempt.began is not None:
             stage.durations.append(time.monotonic() - attempt.began)
         if self._checkpoint is not None and not stays:
@@ -294,11 +310,12 @@ class Scheduler:
         attempts = stage.running[number]
         attempts.remove(attempt)
         stage.retried += 1
+        self._picture.lose(number, bool(attempts))
         if not attempts:
             self._start(stage, attempt.call, stays)
         self._show(stage)
 
-    def _show(self, stage: _Stage) -> None:
+    def _show(self, stage: _Stage, with_picture: bool = False) -> None:
         totals, counters = Counter(stage.totals), Counter(self._counters)
         counters.update(stage.counters)
         for live in stage.live.values():
@@ -307,8 +324,12 @@ class Scheduler:
         details = {name.removesuffix("_in"): float(totals[name]) for name in LIVE}
         details["running"] = float(min(len(stage.running), self._window))
         details["retried"], details["backups"] = float(stage.retried), float(stage.backups)
+        self._is_pictured = self._pace.allows(time.monotonic()) or with_picture
+        picture = self._picture.draw(counters) if self._is_pictured else None
         self._context.progress(
-            Progress(stage.name, len(stage.done), stage.total, details=details, counters=dict(counters))
+            Progress(
+                stage.name, len(stage.done), stage.total, details=details, counters=dict(counters), picture=picture
+            )
         )
 
 

@@ -27,6 +27,7 @@ from paibook.runtimes.ps.messages import CoordinatorJob, Scene, ServerJob, Stora
 from paibook.runtimes.ps.observer import Observer
 from paibook.runtimes.ps.options import Options
 from paibook.runtimes.ps.result import PSResult
+from paibook.runtimes.ps.running_lines import RunningLines
 from paibook.runtimes.ps.watched import never_logged
 from paibook.runtimes.turns import check_before, kept, turn
 from paibook.runtimes.workers import workers_on
@@ -128,7 +129,8 @@ class _Run:
         self._timeout = plan.timeout
         self._deadline = None if plan.timeout is None else time.monotonic() + plan.timeout
         self._changed = threading.Event()
-        emit = HoldupNotices(context.emit).on_event
+        self._lines = RunningLines(HoldupNotices(context.emit).on_event)
+        emit = self._lines.on_event
         self._book = AddressBook(emit)
         self._address = ("", 0)
         most = options.max_restarts
@@ -206,7 +208,9 @@ class _Run:
             self._control.close()
 
     def _show(self, picture: dict[str, Any]) -> None:
-        self._context.progress(Progress("train", picture["clock"], None, "clocks", picture=picture))
+        ended = {f"worker {worker['rank']}" for worker in picture["workers"] if worker["state"] == "ended"}
+        lines = {name: line for name, line in sorted(self._lines.lines.items()) if name not in ended}
+        self._context.progress(Progress("train", picture["clock"], None, "clocks", picture={**picture, "lines": lines}))
 
     def _check_checkpoints(self) -> None:
         """Raise what went wrong with the last checkpoint, which may be written when all else is done."""

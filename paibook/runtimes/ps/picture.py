@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from paibook.runtimes.ps.views import Address, first_view
+
 Told = Mapping[str, Any]
 
 
@@ -39,6 +41,37 @@ def picture(status: Told, servers: Mapping[int, Told], before: Mapping[int, Told
         "staleness": _staleness(servers),
         "hot": sorted((hot for told in servers.values() for hot in told["hot"]), key=lambda hot: -hot[2])[:5],
     }
+
+
+def planned_picture(workers: int, servers: int, replicas: int, staleness_bound: int | None) -> dict[str, Any]:
+    """The same before anything runs: everybody at clock 0, and on which servers each partition and its copies lie.
+
+    Args:
+        workers, servers: How many there would be.
+        replicas: Copies of a partition beside its primary.
+        staleness_bound: Clocks that a pull may miss; None for any.
+    """
+    view = first_view({rank: Address("", 0) for rank in range(servers)}, replicas)
+    status = {
+        "clock": 0,
+        "clocks": [0] * workers,
+        "consistency": "",
+        "staleness_bound": staleness_bound,
+        "retired": [],
+        "waiting": [],
+        "view": view.to_wire(),
+    }
+    nothing: dict[str, Any] = {
+        "pulls": 0,
+        "pushes": 0,
+        "bytes": {},
+        "shards": [],
+        "waiting": [],
+        "staleness": {},
+        "hot": [],
+        "process_bytes": 0,
+    }
+    return {**picture(status, dict.fromkeys(range(servers), nothing), {}, 1.0), "planned": True}
 
 
 def _workers(status: Told, servers: Mapping[int, Told]) -> list[dict[str, Any]]:

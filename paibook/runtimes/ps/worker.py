@@ -19,6 +19,7 @@ from paibook.runtimes import pulls
 from paibook.runtimes.inspection import forget_failure, remember_failure
 from paibook.runtimes.ps.client import ParameterServer
 from paibook.runtimes.ps.messages import WorkerJob, WorkerReport
+from paibook.runtimes.ps.running_lines import running_lines
 from paibook.runtimes.ps.staleness import Histogram
 from paibook.runtimes.ps.watched import WatchedRecorder
 
@@ -32,7 +33,8 @@ def run(place: Place, job: WorkerJob) -> WorkerReport:
     """
     forget_failure()
     recorder = WatchedRecorder(lambda batch: place.emit("metric", batch), place.rank, job.watched)
-    with recording(recorder), positioned(Position(place.rank, job.scene.world_size)):
+    lines = running_lines(place, job.scene.program.filename)
+    with recording(recorder), positioned(Position(place.rank, job.scene.world_size)), lines:
         try:
             returned, staleness = _train(place, job, recorder)
             returned = _portable(returned)

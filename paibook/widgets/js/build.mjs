@@ -23,7 +23,7 @@ await build({
 
 // Widgets without a library of others.
 const own = { js: '/*! Built from paibook/widgets/js by "make widgets"; edit there. */' };
-for (const name of ["hyperparameters", "study"]) {
+for (const name of ["hyperparameters", "study", "explainer"]) {
   await build({ ...shared, entryPoints: [`src/${name}.js`], outfile: `../static/${name}.js`, format: "esm", target: "es2020", banner: own });
   await build({ ...shared, entryPoints: [`src/${name}.css`], outfile: `../static/${name}.css`, banner: { css: own.js } });
 }
