@@ -188,6 +188,10 @@ class Cells:
         run = self.session.detach(plan, variables)
         self._remember(cell)
         _say_pushed(run, variables)
+        end = run.id[-4:]
+        print(
+            f"goes on without this kernel; `%pai_runs result {end}` fetches its result, `%pai_runs stop {end}` ends it"
+        )
         if options.local:
             self._run_here(plan)
         return run
