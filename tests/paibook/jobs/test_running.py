@@ -121,23 +121,34 @@ def test_a_timeout_ends_the_process_before_its_kernel_is_there(store, tmp_path, 
     assert marked(run_id) == []
 
 
-async def test_at_its_timeout_the_output_so_far_is_kept(store, tmp_path, notebook_of, monkeypatch) -> None:
+@pytest.fixture
+async def attempt(store, tmp_path, notebook_of, monkeypatch):
+    """An attempt in this process, in the middle of a cell that has printed; ``attempt.ending`` is a task."""
+    monkeypatch.setattr("paibook.jobs.attempt.SAVE_SECONDS", 0.1)
     path = notebook_of(tmp_path / "t.ipynb", "print('before', flush=True)\nimport time\ntime.sleep(600)", "2")
     [run_id] = actions.queue(store, Job("t", str(path), cluster="inline", timeout=3600))
     folder = store.folder(run_id)
     folder.mkdir(parents=True)
-    attempt = Attempt(store.run(run_id), folder, SimpleNamespace(begins=print, waits=print, started=print))
-    monkeypatch.setattr("paibook.jobs.attempt.SAVE_SECONDS", 0.1)
-    loop, ahead = asyncio.get_running_loop(), 0.0
-    monkeypatch.setattr(loop, "time", lambda: time.monotonic() + ahead)
-    task = asyncio.create_task(attempt.carry_out())
+    made = Attempt(store.run(run_id), folder, SimpleNamespace(begins=print, waits=print, started=print))
+    made.ending = asyncio.create_task(made.carry_out())
     while "before" not in text_of(store, run_id):
-        assert not task.done(), task
+        assert not made.ending.done(), made.ending
         await asyncio.sleep(0.05)
-    ahead = 3600.0
-    assert (await task).error == "it took longer than its timeout of 3600 s"
-    assert "before" in text_of(store, run_id)
-    assert marked(run_id) == []
+    return made
+
+
+async def test_at_its_timeout_the_output_so_far_is_kept(attempt, store, monkeypatch) -> None:
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: time.monotonic() + 3600)
+    assert (await attempt.ending).error == "it took longer than its timeout of 3600 s"
+    assert "before" in text_of(store, attempt.run.id)
+    assert marked(attempt.run.id) == []
+
+
+async def test_a_signal_stops_it_as_a_stop_does(attempt, store) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert (await attempt.ending).state == "stopped"
+    assert "before" in text_of(store, attempt.run.id)
+    assert marked(attempt.run.id) == []
 
 
 def test_stop_leaves_no_process(store, tmp_path, notebook_of, wait_for) -> None:
