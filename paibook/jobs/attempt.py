@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,11 @@ class Attempt:
         """End it soon; call it in the attempt's event loop."""
         self._stopped.set()
 
+    def handle_signals(self) -> None:
+        """Stop at SIGTERM and SIGINT; call it in the attempt's event loop, in the main thread."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self.stop)
+
     async def carry_out(self) -> Ending:
         """Run the notebook to its end, its first failed cell, its timeout or a stop; what came so far is saved."""
         try:
@@ -113,7 +119,9 @@ class Attempt:
     async def _execute(self, notebook: Any) -> Ending:
         index = -1
         try:
-            async with JobKernel(notebook, self.run.job, self.run.id, self._wait).started() as kernel:
+            async with JobKernel(
+                notebook, self.run.job, self.run.id, self._wait, self.handle_signals
+            ).started() as kernel:
                 if kernel.python and (answer := await kernel.ask(INTERPRETER)):
                     self._listener.started(Interpreter.of_answer(answer))
                 self._finished = first = await self._go_on(kernel, notebook)

@@ -170,7 +170,7 @@ def _export(store: JobStore, options: Any) -> int:
     if not options.to:
         print(store.job(options.name).to_json())
         return 0
-    paths = [str(path) for path in export_files(store.job(options.name), options)]
+    paths = [str(path) for path in export_files(store.job(options.name), options, store.jobs())]
     _print(options, {"files": paths}, "\n".join(paths))
     return 0
 

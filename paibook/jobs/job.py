@@ -159,7 +159,7 @@ class Job:
     @property
     def slug(self) -> str:
         """The name as other schedulers take it (an RFC 1123 label): lower case, digits, ``-``; at most 52 of them."""
-        return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")[:52].rstrip("-") or f"job-{self.digest()}"
+        return slug_of(self.name)
 
     @property
     def own_cluster(self) -> bool:
@@ -226,6 +226,12 @@ class Job:
 
     def __hash__(self) -> int:
         return hash(self.to_json())
+
+
+def slug_of(name: str) -> str:
+    """The slug of the job of that name."""
+    made = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:52].rstrip("-")
+    return made or f"job-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
 def check_name(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -39,10 +40,19 @@ class JobKernel:
         job: What it is run for.
         run_id: Marks every process that the kernel starts.
         on_wait: Called with what it waits for before it starts, and with an empty text when that is there.
+        handle_signals: Sets the process's handlers of SIGTERM and SIGINT.
     """
 
-    def __init__(self, notebook: Any, job: Job, run_id: str, on_wait: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        notebook: Any,
+        job: Job,
+        run_id: str,
+        on_wait: Callable[[str], None],
+        handle_signals: Callable[[], None],
+    ) -> None:
         self._on_wait = on_wait
+        self._handle_signals = handle_signals
         self._job = job
         self._run_id = run_id
         self._client: Any = NotebookClient(
@@ -80,6 +90,8 @@ class JobKernel:
             spec.metadata = {name: value for name, value in spec.metadata.items() if name != "kernel_provisioner"}
         environment = {**environment_of(self._job, self._run_id), **cards.environment}
         try:
+            # nbclient sets handlers of its own before it first waits: they would end the kernel, not the attempt.
+            asyncio.get_running_loop().call_soon(self._handle_signals)
             async with self._client.async_setup_kernel(env=environment):
                 cards.hand_over(getattr(manager.provisioner, "pid", None))
                 if self.python:

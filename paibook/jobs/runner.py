@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -70,8 +69,7 @@ def conclude(store: JobStore, run: JobRun, ending: Ending, notes: list[str]) -> 
 
 async def _watched(store: JobStore, attempt: Attempt) -> Ending:
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, attempt.stop)
+    attempt.handle_signals()
     over = threading.Event()
 
     def keep_beating() -> None:

@@ -9,7 +9,7 @@ import shlex
 
 from paibook.errors import PlanError
 from paibook.jobs.exporters.command import cards, cores, memory, secret_names
-from paibook.jobs.exporters.image import COMMAND, image_files, need_image
+from paibook.jobs.exporters.image import command, image_files, need_image
 from paibook.jobs.exporters.request import ExportOptions, need, need_no_predecessors
 from paibook.jobs.job import Job
 
@@ -32,13 +32,13 @@ def export(job: Job, options: ExportOptions) -> dict[str, str]:
             f"job {job.name!r}: DLC keeps a job's environment in the clear, so {', '.join(secret_names(job))} cannot "
             "be handed over; let the notebook fetch it, by the instance's RAM role"
         )
-    return {"submit.sh": _script(job, options), **image_files(job, options, "PAI-DLC")}
+    return {"submit.sh": _script(job, options), **image_files([job], options, "PAI-DLC")}
 
 
 def arguments(job: Job, options: ExportOptions) -> list[str]:
     """The words after ``pai dlc job submit``; one node, on which the job makes its cluster."""
     words = ["--name", job.slug, "--job-type", "PyTorchJob", "--image", need_image(job, options)]
-    words += ["--command", shlex.join(COMMAND), "--worker-count", "1", "--cpu", str(cores(job))]
+    words += ["--command", shlex.join(command(job, [job])), "--worker-count", "1", "--cpu", str(cores(job))]
     size = memory(job) or LEAST_MEMORY * cores(job)
     words += ["--memory", f"{-(-size // 2**30)}Gi"]
     if cards(job):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,28 +18,44 @@ from paibook.jobs.provenance import installed
 # Runs as nobody in particular: a cluster may forbid root.
 USER = 10001
 RUNS = "/runs"
-COMMAND = ["paibook", "job", "run", "/job/notebook.ipynb", "--spec", "/job/job.json"]
+FOLDER = "/job"
 
 
-def image_files(job: Job, options: ExportOptions, target: str) -> dict[str, str]:
-    """``Dockerfile``, the notebook without its outputs, the spec, and ``requirements.txt``.
+def image_files(jobs: Sequence[Job], options: ExportOptions, target: str) -> dict[str, str]:
+    """``Dockerfile``, each job's notebook without its outputs and its spec, and ``requirements.txt``.
 
     Raises:
-        PlanError: The notebook cannot be used, or its data or secrets lie on this host alone.
+        PlanError: A notebook cannot be used, or its data or secrets lie on this host alone.
     """
-    notebook = check_job(job)
-    need_no_keyring(job, target)
-    refuse_host_paths(job, target)
-    inside = replace(
-        job, notebook="/job/notebook.ipynb", environment="", output=f"{RUNS}/outputs" if job.output else "", keep=None
-    )
-    return {
-        "Dockerfile": _dockerfile(),
-        ".dockerignore": "*\n!requirements.txt\n!*.whl\n!job.json\n!notebook.ipynb\n",
+    names = [name for job in jobs for name in _names(job, jobs)]
+    files = {
+        "Dockerfile": _dockerfile(jobs),
+        ".dockerignore": "".join(
+            f"{line}\n" for line in ("*", *(f"!{n}" for n in ("requirements.txt", "*.whl", *names)))
+        ),
         "requirements.txt": lock_text(options),
-        "job.json": spec_text(without_cards(inside)),
-        "notebook.ipynb": json.dumps(with_parameters(notebook, {}), indent=1, ensure_ascii=False) + "\n",
     }
+    for job in jobs:
+        notebook = check_job(job)
+        need_no_keyring(job, target)
+        refuse_host_paths(job, target)
+        spec, path = _names(job, jobs)
+        output = f"{RUNS}/outputs" if job.output else ""
+        inside = replace(job, notebook=f"{FOLDER}/{path}", environment="", output=output, keep=None)
+        files[spec] = spec_text(without_cards(inside))
+        files[path] = json.dumps(with_parameters(notebook, {}), indent=1, ensure_ascii=False) + "\n"
+    return files
+
+
+def command(job: Job, jobs: Sequence[Job]) -> list[str]:
+    """The words that start one of the image's jobs."""
+    spec, notebook = _names(job, jobs)
+    return ["paibook", "job", "run", f"{FOLDER}/{notebook}", "--spec", f"{FOLDER}/{spec}"]
+
+
+def _names(job: Job, jobs: Sequence[Job]) -> tuple[str, str]:
+    """Of a job's spec and notebook."""
+    return ("job.json", "notebook.ipynb") if len(jobs) == 1 else (f"{job.slug}.job.json", f"{job.slug}.ipynb")
 
 
 def need_image(job: Job, options: ExportOptions) -> str:
@@ -73,19 +90,20 @@ def refuse_host_paths(job: Job, target: str) -> None:
                 )
 
 
-def _dockerfile() -> str:
+def _dockerfile(jobs: Sequence[Job]) -> str:
+    names = " ".join(name for job in jobs for name in _names(job, jobs))
+    start = f"CMD {json.dumps(command(jobs[0], jobs))}\n" if len(jobs) == 1 else ""
     version = ".".join(platform.python_version_tuple()[:2])
     return f"""\
 # docker build -t IMAGE . && docker push IMAGE
 FROM python:{version}-slim
 RUN useradd --uid {USER} --create-home paibook && mkdir {RUNS} && chown {USER} {RUNS}
-WORKDIR /job
+WORKDIR {FOLDER}
 # A wheel that no index has, such as one of your own, may lie beside this file.
 COPY requirements.txt *.whl ./
 RUN for wheel in *.whl; do [ ! -e "$wheel" ] || pip install --no-cache-dir --no-deps "$wheel"; done
 RUN pip install --no-cache-dir -r requirements.txt
-COPY job.json notebook.ipynb ./
+COPY {names} ./
 ENV PAIBOOK_JOBS={RUNS}/jobs PAIBOOK_RUNS={RUNS}/cells
 USER {USER}
-CMD {json.dumps(COMMAND)}
-"""
+{start}"""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
 from paibook.jobs.exporters.command import cards, cores, memory, secret_names
 from paibook.jobs.exporters.cron_fields import portable
-from paibook.jobs.exporters.image import COMMAND, RUNS, USER, image_files, need_image
+from paibook.jobs.exporters.image import RUNS, USER, command, image_files, need_image
 from paibook.jobs.exporters.request import ExportOptions, need, need_cron, need_no_predecessors
 from paibook.jobs.exporters.yaml_text import yaml_text
 from paibook.jobs.job import Job
@@ -27,8 +28,8 @@ def export(job: Job, options: ExportOptions) -> dict[str, str]:
         PlanError: It runs once, comes after other jobs, catches up, or its data lies on this host alone.
     """
     need_schedule(job, options, "a CronJob")
-    text = yaml_text(_claim(job), _cron_job(job, options), header=header(job, "kubectl apply -f cronjob.yaml"))
-    return {"cronjob.yaml": text, **image_files(job, options, "a cluster")}
+    text = yaml_text(_claim(job), _cron_job(job, options), header=header(job, "kubectl apply -f cronjob.yaml", [job]))
+    return {"cronjob.yaml": text, **image_files([job], options, "a cluster")}
 
 
 def need_schedule(job: Job, options: ExportOptions, target: str) -> None:
@@ -39,15 +40,16 @@ def need_schedule(job: Job, options: ExportOptions, target: str) -> None:
     need(job.missed != "catch-up", job, options, "missed", why, "take --missed once, or export it to airflow")
 
 
-def header(job: Job, command: str) -> str:
-    """The manifest's first lines: what to do with it, and how the secrets that the pod refers to are made.
+def header(job: Job, order: str, jobs: Sequence[Job]) -> str:
+    """The manifest's first lines: what to do with it, and how the secrets that the pods of ``jobs`` refer to are made.
 
-    From a file, since a command line can be read by others.
+    From files, since a command line can be read by others.
     """
-    said = f"paibook job {job.name!r}. First build and push the image, then: {command}"
-    if names := secret_names(job):
-        making = f"kubectl create secret generic {job.slug} --from-env-file=FILE"
-        said += f"\nSecrets ({', '.join(names)}), a line NAME=VALUE each: {making}"
+    said = f"paibook job {job.name!r}. First build and push the image, then: {order}"
+    for one in jobs:
+        if names := secret_names(one):
+            making = f"kubectl create secret generic {one.slug} --from-env-file=FILE"
+            said += f"\nSecrets ({', '.join(names)}), a line NAME=VALUE each: {making}"
     return said
 
 
@@ -60,12 +62,12 @@ def deadline(job: Job, options: ExportOptions) -> int:
     return max(60, min(LONGEST_DEADLINE, int((last - now).total_seconds()) // 60 * 60))
 
 
-def pod_spec(job: Job, options: ExportOptions) -> dict[str, Any]:
-    """The pod that runs the job once; each has a folder of its own for what it leaves."""
+def pod_spec(job: Job, options: ExportOptions, words: list[str]) -> dict[str, Any]:
+    """The pod that runs the job once by a command; each has a folder of its own for what it leaves."""
     container = {
         "name": "job",
         "image": need_image(job, options),
-        "command": COMMAND,
+        "command": words,
         "env": _environment(job),
         "volumeMounts": [{"name": "runs", "mountPath": RUNS}],
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
@@ -104,7 +106,7 @@ def _cron_job(job: Job, options: ExportOptions) -> dict[str, Any]:
                 "spec": {
                     "backoffLimit": 0,
                     "podFailurePolicy": {"rules": [disrupted]},
-                    "template": {"spec": pod_spec(job, options)},
+                    "template": {"spec": pod_spec(job, options, command(job, [job]))},
                 }
             },
         },

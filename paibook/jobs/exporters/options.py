@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,11 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
     add("--overwrite", action="store_true", help="replace files that are there")
 
 
-def export_files(job: Job, options: Any) -> list[Path]:
+def export_files(job: Job, options: Any, known: Sequence[Job]) -> list[Path]:
     """Write the files of an export; returns their paths.
+
+    Args:
+        known: The jobs that it may come after.
 
     Raises:
         PlanError: The target cannot express the job.
@@ -32,7 +36,8 @@ def export_files(job: Job, options: Any) -> list[Path]:
     """
     folder = Path(options.folder).expanduser().absolute()
     without = frozenset(word for text in options.without for word in text.split(","))
-    wanted = ExportOptions(folder, without, options.image, options.target_zone)
+    jobs = {one.name: one for one in known}
+    wanted = ExportOptions(folder, without, options.image, options.target_zone, known=jobs)
     return write_files(export_job(job, options.to, wanted), folder, options.overwrite)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +28,7 @@ class ExportOptions:
         target_zone: IANA name of the zone in which the target's clock reads cron lines; empty for the usual one.
         python: The interpreter that has paibook, for targets on this host.
         packages: ``name==version`` lines of the lock; empty for what is installed here.
+        known: Jobs by their names, for those that the job comes after.
         now: From when on a target that catches up does so; aware.
     """
 
@@ -36,6 +38,7 @@ class ExportOptions:
     target_zone: str = ""
     python: str = sys.executable
     packages: tuple[str, ...] = ()
+    known: Mapping[str, Job] = field(default_factory=dict)
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def __post_init__(self) -> None:
@@ -62,7 +65,7 @@ def need_no_predecessors(job: Job, options: ExportOptions, target: str) -> None:
     """Refuse a job that comes after others."""
     names = ", ".join(dependency.job for dependency in job.after)
     why = f"{target} cannot start it after another job ({names})"
-    need(not job.after, job, options, "after", why, "run it by `paibook job serve` or export it to systemd")
+    need(not job.after, job, options, "after", why, "run it by `paibook job serve`, or export it to airflow or argo")
 
 
 def need_cron(job: Job, options: ExportOptions, target: str) -> None:

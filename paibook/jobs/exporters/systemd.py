@@ -10,7 +10,7 @@ from datetime import UTC
 from paibook.jobs.exporters.command import host_command, secret_names, spec_text
 from paibook.jobs.exporters.cron_fields import WEEKDAYS, CronFields, parse_cron
 from paibook.jobs.exporters.request import ExportOptions, need
-from paibook.jobs.job import Job
+from paibook.jobs.job import Job, slug_of
 from paibook.jobs.schedule import parse_moment
 
 # Which end of the predecessor starts the job.
@@ -36,7 +36,7 @@ def export(job: Job, options: ExportOptions) -> dict[str, str]:
         files[f"{name}.timer"] = _timer(job)
     for dependency in job.after if "after" not in options.without else ():
         lines = [f"{trigger}={name}.service" for trigger in TRIGGERS[dependency.when]]
-        predecessor = Job(dependency.job, job.notebook).slug
+        predecessor = slug_of(dependency.job)
         files[f"{predecessor}.service.d/then-{name}.conf"] = "\n".join(["[Unit]", *lines]) + "\n"
     return files
 

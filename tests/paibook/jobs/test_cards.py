@@ -8,12 +8,14 @@ import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from paibook.errors import NoGPU, PlanError
 from paibook.gpus import Holder, LeaseBook, discover
 from paibook.jobs import Job, actions
+from paibook.jobs.attempt import Attempt
 from paibook.jobs.cards import held_cards, needed
 from paibook.jobs.cli_options import add_job_options, job_from
 from paibook.jobs.runner import spawn
@@ -84,6 +86,22 @@ async def test_a_cluster_elsewhere_has_cards_of_its_own(cards) -> None:
     cards(0)
     async with held_cards(replace(JOB, cluster="tcp://host:8786"), print) as held:
         assert held.environment == {}
+
+
+async def test_a_timeout_says_what_was_waited_for(cards, tmp_path, notebook_of) -> None:
+    cards(1)
+    store = JobStore(tmp_path / "jobs")
+    LeaseBook().take(discover(), Holder.of("kernel", "other.ipynb"))
+    path = notebook_of(tmp_path / "fit.ipynb", "1")
+    run = store.run(store.add_run(replace(JOB, notebook=str(path), timeout=0.2), "user"))
+    heard = []
+    listener = SimpleNamespace(waits=heard.append)
+    ending = await Attempt(run, tmp_path, listener).carry_out()
+    reason = "1 GPU asked for: GPU 0 (NVIDIA H200) is held by kernel other.ipynb"
+    assert ending.state == "failed"
+    assert f"it took longer than its timeout of 0.2 s; it waited: {reason}" in ending.error
+    assert [text.startswith(reason) for text in heard] == [True]
+    assert [lease.holder.name for lease in LeaseBook().held()] == ["other.ipynb"]
 
 
 def test_the_options_of_a_command_line_change_a_specs(tmp_path, notebook_of) -> None:

@@ -121,23 +121,34 @@ def test_a_timeout_ends_the_process_before_its_kernel_is_there(store, tmp_path, 
     assert marked(run_id) == []
 
 
-async def test_at_its_timeout_the_output_so_far_is_kept(store, tmp_path, notebook_of, monkeypatch) -> None:
+@pytest.fixture
+async def attempt(store, tmp_path, notebook_of, monkeypatch):
+    """An attempt in this process, in the middle of a cell that has printed; ``attempt.ending`` is a task."""
+    monkeypatch.setattr("paibook.jobs.attempt.SAVE_SECONDS", 0.1)
     path = notebook_of(tmp_path / "t.ipynb", "print('before', flush=True)\nimport time\ntime.sleep(600)", "2")
     [run_id] = actions.queue(store, Job("t", str(path), cluster="inline", timeout=3600))
     folder = store.folder(run_id)
     folder.mkdir(parents=True)
-    attempt = Attempt(store.run(run_id), folder, SimpleNamespace(begins=print, waits=print, started=print))
-    monkeypatch.setattr("paibook.jobs.attempt.SAVE_SECONDS", 0.1)
-    loop, ahead = asyncio.get_running_loop(), 0.0
-    monkeypatch.setattr(loop, "time", lambda: time.monotonic() + ahead)
-    task = asyncio.create_task(attempt.carry_out())
+    made = Attempt(store.run(run_id), folder, SimpleNamespace(begins=print, waits=print, started=print))
+    made.ending = asyncio.create_task(made.carry_out())
     while "before" not in text_of(store, run_id):
-        assert not task.done(), task
+        assert not made.ending.done(), made.ending
         await asyncio.sleep(0.05)
-    ahead = 3600.0
-    assert (await task).error == "it took longer than its timeout of 3600 s"
-    assert "before" in text_of(store, run_id)
-    assert marked(run_id) == []
+    return made
+
+
+async def test_at_its_timeout_the_output_so_far_is_kept(attempt, store, monkeypatch) -> None:
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: time.monotonic() + 3600)
+    assert (await attempt.ending).error == "it took longer than its timeout of 3600 s"
+    assert "before" in text_of(store, attempt.run.id)
+    assert marked(attempt.run.id) == []
+
+
+async def test_a_signal_stops_it_as_a_stop_does(attempt, store) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert (await attempt.ending).state == "stopped"
+    assert "before" in text_of(store, attempt.run.id)
+    assert marked(attempt.run.id) == []
 
 
 def test_stop_leaves_no_process(store, tmp_path, notebook_of, wait_for) -> None:
@@ -196,33 +207,56 @@ def reduce(key, values):
     yield key, sum(values)"""
 
 
-def test_a_killed_run_goes_on_inside_its_cell(store, tmp_path, notebook_of, monkeypatch, wait_for) -> None:
+TRAINING = """\
+%%pai_ps -n 1 --servers 1 --push seen,flag --checkpoint checkpoints --checkpoint-every 2 -o out
+import os, time
+def train(ps):
+    w = ps.table("w", shape=(1, 1), optimizer=pai.Adagrad(lr=0.5))
+    for clock in ps.clocks(8):
+        w.push(w.pull() - clock)
+        with open(seen, "a") as file:
+            file.write(f"{clock}\\n")
+        if clock == 5 and not os.path.exists(flag):
+            open(flag + ".wanted", "w").close()
+            time.sleep(600)
+    return 8"""
+
+
+@pytest.mark.parametrize(
+    ("cell", "last", "said", "kept"),
+    [
+        (TASKS, "print(sorted(dict(out).items()))", str([(key, 10) for key in range(8)]), "runs/*/work"),
+        (TRAINING, "print('returned', out.returned)", "returned (8,)", "checkpoints/manifest.json"),
+    ],
+    ids=["mapreduce", "ps"],
+)
+def test_a_killed_run_goes_on_inside_its_cell(
+    store, tmp_path, notebook_of, monkeypatch, wait_for, cell, last, said, kept
+) -> None:
     monkeypatch.setenv("PAIBOOK_RUNS", str(tmp_path / "runs"))
     seen, flag = tmp_path / "seen", tmp_path / "flag"
-    path = notebook_of(
-        tmp_path / "m.ipynb",
-        f"items = list(range(80))\nseen, flag = {str(seen)!r}, {str(flag)!r}",
-        TASKS,
-        "print(sorted(dict(out).items()))",
-    )
+    variables = f"items = list(range(80))\nseen, flag = {str(seen)!r}, {str(flag)!r}"
+    path = notebook_of(tmp_path / "m.ipynb", variables, cell, last)
     [run_id] = actions.queue(store, Job("m", str(path), cluster="inline"))
     process = spawn(store, run_id)
-    wait_for(lambda: (tmp_path / "flag.wanted").exists())
-    kernels = set(marked(run_id)) - {process.pid}
-    assert kernels
-    for pid in (process.pid, *kernels):  # as a power failure does
+    wait_for(lambda: (tmp_path / "flag.wanted").exists() and list(tmp_path.glob(kept)))
+    for pid in {process.pid, *marked(run_id)}:  # as a power failure does
         os.kill(pid, signal.SIGKILL)
     process.wait()
+    wait_for(lambda: not marked(run_id))
+    before = len(seen.read_text().split())
     flag.touch()
     assert requeue_lost(store) == [run_id]
     drain(store, [run_id])
-    said = text_of(store, run_id)
-    assert store.run(run_id).state == "done", said
-    assert "went on inside cell 2, with its run " in said
-    assert str([(key, 10) for key in range(8)]) in said
-    assert len(seen.read_text().split()) < 5 + 8  # what had finished was not done again
-    kept = nbformat.read(store.folder(run_id) / "output.ipynb", as_version=4)
-    assert kept.cells[1].source == TASKS
+    text = text_of(store, run_id)
+    assert store.run(run_id).state == "done", text
+    assert "went on at cell 2" in text
+    assert said in text
+    assert len(seen.read_text().split()) < before + 8  # what had finished was not done again
+    if cell is TASKS:
+        assert "went on inside cell 2, with its run " in text
+        output = nbformat.read(store.folder(run_id) / "output.ipynb", as_version=4)
+        assert output.cells[1].source == cell
 
 
 SERVE = [sys.executable, "-m", "paibook.jobs.command", "job", "serve"]

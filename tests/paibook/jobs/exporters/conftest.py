@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from paibook.jobs import Job, Notification
+from paibook.jobs import Dependency, Job, Notification
 from paibook.jobs.exporters import ExportOptions
 from paibook.resources import Resources
 
@@ -45,6 +46,17 @@ def job(notebook):
         timeout=600,
         notify=Notification(email=("me@example.org",)),
     )
+
+
+@pytest.fixture
+def report(job):
+    """The last of four jobs: load, then the nightly training and a check of it, and a report however these end."""
+    one = {"notebook": job.notebook, "parameters": {"api_key": "env:OTHER_KEY"}}
+    load = replace(job, name="Load data", parameters={}, resources=Resources())
+    train = replace(job, cron="", timezone="UTC", after=(Dependency("Load data"),))
+    check = Job("2nd check", **one, after=(Dependency("Load data"),))
+    made = Job("report", **one, after=(Dependency("Nightly training", "any"), Dependency("2nd check", "any")))
+    return made, {one.name: one for one in (load, train, check, made)}
 
 
 @pytest.fixture

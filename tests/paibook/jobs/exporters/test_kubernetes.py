@@ -91,6 +91,31 @@ def test_what_a_cluster_cannot_do_is_refused(target, change, said, job, options)
         export_job(replace(job, **change), target, options)
 
 
+def test_argo_runs_jobs_after_jobs(report, options):
+    last, known = report
+    last = replace(last, after=(Dependency("Nightly training", "failure"), Dependency("2nd check", "any")))
+    files = export_job(last, "argo", replace(options, known=known))
+    spec = yaml.safe_load(files["cronworkflow.yaml"])["spec"]
+    assert (spec["schedules"], spec["timezone"]) == (["30 3 * * 1-5"], "Asia/Shanghai")
+    entry, *templates = spec["workflowSpec"]["templates"]
+    assert spec["workflowSpec"]["entrypoint"] == entry["name"]
+    assert {task["name"]: task.get("depends") for task in entry["dag"]["tasks"]} == {
+        "load-data": None,
+        "nightly-training": "(load-data.Succeeded)",
+        "job-2nd-check": "(load-data.Succeeded)",
+        "report": "(nightly-training.Failed || nightly-training.Errored) && "
+        "(job-2nd-check.Succeeded || job-2nd-check.Failed || job-2nd-check.Errored)",
+    }
+    claims = [claim["metadata"]["name"] for claim in spec["workflowSpec"]["volumeClaimTemplates"]]
+    for template, claim in zip(templates, claims, strict=True):
+        *_, notebook, _, path = template["container"]["command"]
+        inside = Job.from_json(files[path.removeprefix("/job/")])
+        assert (inside.notebook, inside.after) == (notebook, ())
+        assert json.loads(files[notebook.removeprefix("/job/")])["cells"]
+        assert template["container"]["volumeMounts"] == [{"name": claim, "mountPath": "/runs"}]
+        assert path.removeprefix("/job/") in files["Dockerfile"]
+
+
 def test_data_of_this_host_is_refused(notebook_of, options, tmp_path):
     (tmp_path / "data.csv").write_text("1")
     path = notebook_of(tmp_path / "a.ipynb", ("data = ''", "parameters"))
