@@ -160,7 +160,8 @@ class AttachedRun:
                     self._end(record)
                     return
                 self._left.wait(LOOK_SECONDS)
-        except (OSError, PaibookError) as error:  # its folder was taken away
+        # Its folder was taken away, or holds what no run wrote; whoever waits must not wait for ever.
+        except (OSError, PaibookError, ValueError, TypeError, LookupError) as error:
             self._future.set_exception(PaibookError(f"run {self.id} can no longer be followed: {error}"))
             return
         self._future.set_exception(PaibookError(f"run {self.id} is followed no longer; it was running"))

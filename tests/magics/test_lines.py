@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import threading
 from collections.abc import Iterator
@@ -290,6 +291,24 @@ class TestAttach:
         ran = run(session, "1 / 0")
         lines.runs(f"attach {ran.id}")
         assert re.search(rf"{ran.id} failed: .*division by zero", capsys.readouterr().out)
+
+    async def test_on_the_event_loop_it_is_the_same(
+        self, lines: Lines, session: Session, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def cancel(_console: Console) -> None:
+            raise asyncio.CancelledError
+
+        await lines.attach(run(session, "print('said')").id)
+        assert "said" in capsys.readouterr().out
+        running = session.run(
+            Plan("allreduce", Program("import time\nwhile True: time.sleep(0.01)"), Resources(1), "inline")
+        )
+        monkeypatch.setattr(Console, "tick", cancel)
+        with pytest.raises(KeyboardInterrupt, match=f"run {running.id} goes on"):
+            await lines.attach(running.id)
+        assert not running.done()
+        running.cancel()
+        running.exception(WAIT)
 
     def test_stop_ends_the_showing_and_not_the_run(
         self, lines: Lines, session: Session, monkeypatch: pytest.MonkeyPatch

@@ -6,7 +6,7 @@ const NOT_OURS = "The server's scheduler is not paibook's, so only tags apply. d
 
 export function form({ React, mui, JobsView, isOurs }) {
   const h = React.createElement;
-  const { Alert, Box, FormLabel, Stack, TextField } = mui;
+  const { Alert, Box, FormLabel, MenuItem, Stack, TextField } = mui;
 
   return function AdvancedOptions({ jobsView, model, handleModelChange, errors, handleErrorsChange }) {
     const [ours, setOurs] = React.useState(null);
@@ -38,11 +38,11 @@ export function form({ React, mui, JobsView, isOurs }) {
         {
           ...common(field.name, field.label, errors[field.name], field.hint),
           select: true,
-          SelectProps: { native: true },
+          SelectProps: { displayEmpty: true },
           value: String(values[field.name] ?? ""),
           onChange: (event) => set(field.name, event.target.value),
         },
-        Object.entries(field.choices).map(([value, words]) => h("option", { key: value, value }, words)),
+        Object.entries(field.choices).map(([value, words]) => h(MenuItem, { key: value, value }, words)),
       );
 
     const common = (name, label, problem, hint) => ({
@@ -67,6 +67,7 @@ export function form({ React, mui, JobsView, isOurs }) {
     );
     const tags = h(TextField, {
       ...common("tags", "Tags", "", "with commas between them"),
+      sx: { width: "100%" },
       value: (model.tags ?? []).join(","),
       onChange: (event) => handleModelChange({ ...model, tags: event.target.value ? event.target.value.split(",") : [] }),
     });

@@ -22,7 +22,7 @@ from paibook.jobs.store import JobStore
 
 pytest.importorskip("jupyter_scheduler")
 HERE = "this server's"
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 TOKEN = "for-this-test-only"
 ARGUMENTS = [
@@ -127,7 +127,7 @@ def serving(folder):
         made.end(signal.SIGKILL)
 
 
-def wait_for(condition, seconds=150.0):
+def wait_for(condition, seconds=300.0):
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, "it did not come about"
@@ -294,6 +294,7 @@ def test_policies_hold_for_the_rows_of_a_definition(server, notebook_of) -> None
     wait_for(lambda: looked_up_to(server, never) > time.time() - 30 and looked_up_to(server, every_minute) > 1000)
     assert (len(rows_of(server, every_minute)), rows_of(server, never)) == (1, [])
     server("PATCH", f"job_definitions/{every_minute}", active=False)
+    wait_for(lambda: JobStore(server.folder / "jobs").runs(job["job_id"], ("running",)))
     server("PATCH", f"jobs/{job['job_id']}", status="STOPPED")
     assert ended(server, job["job_id"])["status"] == "STOPPED"
 
