@@ -1,15 +1,10 @@
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import nbformat
 import pytest
-from lab import browse, running_lab
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
-REPOSITORY = Path(__file__).parents[2]
 FIGURE = ".jp-RenderedVegaCommon5 svg, .jp-OutputArea-output svg.marks"
 TRAINING = """
 import asyncio, math
@@ -57,14 +52,11 @@ FORMATS = ("png", "svg", "csv", "parquet")
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("notebooks")
-    for name, sources in (("training", [TRAINING]), ("blocking", [BLOCKING, TWICE])):
-        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
-        notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        nbformat.write(notebook, folder / f"{name}.ipynb")
-    with running_lab(folder, {"PYTHONPATH": str(REPOSITORY)}) as lab:
-        yield lab
+def lab(jupyterlab):
+    lab = jupyterlab.part("curves")
+    lab.write("training.ipynb", TRAINING)
+    lab.write("blocking.ipynb", BLOCKING, TWICE)
+    return lab
 
 
 def noting(text):
@@ -109,11 +101,10 @@ def run(lab):
         {"do": "screenshot", "path": str(lab.folder / "curves.png"), "selector": ".pai-curves"},
         # The page is reloaded while the cell runs, then left for a while: the widget resumes from its state.
         {"do": "save"},
-        {"do": "open", "url": f"{lab.url}/doc/tree/training.ipynb?reset"},
+        {"do": "open", "url": lab.address("training.ipynb")},
         {"do": "changes", "selector": f"{panel} canvas", "times": 3},
         {"do": "open", "url": f"{lab.url}/api"},
-        {"do": "evaluate", "script": "new Promise((done) => setTimeout(done, 1000))"},
-        {"do": "open", "url": f"{lab.url}/doc/tree/training.ipynb?reset"},
+        {"do": "open", "url": lab.address("training.ipynb")},
         {"do": "changes", "selector": f"{panel} canvas", "times": 3},
         {"do": "text", "selector": ".pai-notes li"},
         {"do": "evaluate", "script": "document.querySelector('[aria-label=\"Horizontal axis\"]').value"},
@@ -219,19 +210,16 @@ def test_the_figure_takes_the_widgets_place_in_the_saved_notebook(saved):
 
 
 def test_the_figure_is_there_without_a_kernel(saved, lab):
-    notebook = nbformat.read(saved, 4)
-    notebook.metadata.kernelspec = {"name": "gone", "display_name": "Gone", "language": "python"}
-    nbformat.write(notebook, lab.folder / "reopened.ipynb")
+    lab.without_kernel(saved.name, "reopened.ipynb")
     visit = lab.visit("reopened.ipynb", {"do": "wait", "selector": FIGURE}, {"do": "text", "selector": FIGURE})
     assert "loss" in visit.results[-1][0]
 
 
-def test_the_html_export_shows_the_figure(saved):
-    subprocess.run([sys.executable, "-m", "nbconvert", "--to", "html", str(saved)], check=True, capture_output=True)
+def test_the_html_export_shows_the_figure(saved, lab):
     picture = ".jp-RenderedSVG img, .jp-RenderedSVG svg"
     actions = [
-        {"do": "open", "url": saved.with_suffix(".html").as_uri()},
+        {"do": "open", "url": lab.exported(saved.name).as_uri()},
         {"do": "wait", "selector": picture},
         {"do": "evaluate", "script": f"document.querySelector({picture!r}).getBoundingClientRect().width"},
     ]
-    assert browse(actions).results[-1] > 300
+    assert lab.browser.visit(actions).results[-1] > 300

@@ -1,12 +1,9 @@
 import os
 import re
-from pathlib import Path
 
 import nbformat
 import pytest
-from lab import running_lab
 
-ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 MODEL = """
@@ -38,16 +35,11 @@ def field(path):
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("notebooks")
-    cells = [nbformat.v4.new_code_cell(source) for source in (MODEL, CELL, "%pai_hp")]
-    notebook = nbformat.v4.new_notebook(cells=cells)
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, folder / "form.ipynb")
-    roots = os.pathsep.join(str(ROOT / root) for root in (".", "magics", "kernels"))
-    environment = {"PYTHONPATH": roots, "PAIBOOK_CLUSTER": "inline", "PAIBOOK_RUNS": str(folder / "runs")}
-    with running_lab(folder, environment) as lab:
-        yield lab
+def lab(jupyterlab, tmp_path_factory):
+    environment = {"PAIBOOK_CLUSTER": "inline", "PAIBOOK_RUNS": str(tmp_path_factory.mktemp("runs"))}
+    lab = jupyterlab.part("hyperparameters", environment)
+    lab.write("form.ipynb", MODEL, CELL, "%pai_hp")
+    return lab
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +79,7 @@ def visit(lab):
         {"do": "wait", "selector": ".pai-status:has-text('same as run')"},
         # The page is reloaded: what was entered is in the widget's state, and so is how a run ends.
         {"do": "save"},
-        {"do": "open", "url": f"{lab.url}/doc/tree/form.ipynb?reset"},
+        {"do": "open", "url": lab.address("form.ipynb")},
         {"do": "wait", "selector": ".pai-line:has-text('schedule.warmup=50')"},
         {"do": "fill", "selector": f"{lr} .pai-input", "value": "0.25"},
         {"do": "click", "selector": ".pai-form .pai-run"},

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from lab import running_lab
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
@@ -31,13 +30,10 @@ CELLS = [
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("notebooks")
+def lab(jupyterlab, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("panels")
     cards = folder / "cards.json"
     cards.write_text(json.dumps([{"uuid": f"GPU-{i}", "load": 12, "used": 30 * 2**30} for i in range(3)]))
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS])
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, folder / "panels.ipynb")
     roots = [REPOSITORY / "tests" / "fake_nvml", REPOSITORY, REPOSITORY / "magics", REPOSITORY / "kernels"]
     environment = {
         "PYTHONPATH": os.pathsep.join(map(str, roots)),
@@ -46,8 +42,9 @@ def lab(tmp_path_factory):
         "PAIBOOK_LEASES": str(folder / "leases"),
         "PAIBOOK_WORKERS": "2",
     }
-    with running_lab(folder, environment) as lab:
-        yield lab
+    lab = jupyterlab.part("panels", environment)
+    lab.write("panels.ipynb", *CELLS)
+    return lab
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +110,7 @@ def test_a_run_has_a_curve_and_a_log(seen):
 
 
 def test_the_static_tables_are_there_without_a_kernel(seen, lab):
-    notebook = nbformat.read(lab.folder / "panels.ipynb", 4)
-    notebook.metadata.kernelspec = {"name": "gone", "display_name": "Gone", "language": "python"}
-    nbformat.write(notebook, lab.folder / "reopened.ipynb")
+    lab.without_kernel("panels.ipynb", "reopened.ipynb")
     shots = os.environ.get("PAIBOOK_SHOTS")
     visit = lab.visit(
         "reopened.ipynb",
