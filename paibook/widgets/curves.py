@@ -13,9 +13,11 @@ import traitlets
 
 from paibook.metrics import MetricStream
 from paibook.widgets.export import FORMATS, export
-from paibook.widgets.figure import bundle_of, number
+from paibook.widgets.figure import bundle_of, number, table
+from paibook.widgets.output import WidgetOutput
 from paibook.widgets.panels import View, panels_of
 from paibook.widgets.sources import AXES, Axis, Source
+from paibook.widgets.subshells import take_where_sent
 
 _STATIC = Path(__file__).parent / "static"
 
@@ -87,7 +89,7 @@ class Curves(anywidget.AnyWidget):
             self._pick()
         self.observe(self._look, ["axis", "by_rank", "zoom", "filter", "overlays"])
         self.on_msg(self._receive)
-        _take_where_sent(self.comm)
+        take_where_sent(self.comm)
 
     def update(self) -> None:
         """Send what is new, at most ten times a second and ``BYTES_PER_SECOND``; cheap when nothing is."""
@@ -113,6 +115,13 @@ class Curves(anywidget.AnyWidget):
     def static(self) -> dict[str, Any]:
         """The MIME bundle of the whole runs as they are now."""
         return bundle_of({s.label: s.history for s in self._sources}, self.title, self._noted())
+
+    def text(self) -> str:
+        """First, last and best value of each metric as they are now."""
+        return table({s.label: s.history for s in self._sources}, self.title, self._noted())
+
+    def _ipython_display_(self, **_options: Any) -> None:
+        WidgetOutput(self, {"text/plain": self.text()})
 
     def set_state(self, sync_data: Any) -> None:
         """Take what the page changed, when nothing else is changing."""
@@ -216,13 +225,3 @@ class Curves(anywidget.AnyWidget):
         curves: Sequence[Any] = [curve for source in self._sources for curve in source.history.curves.values()]
         lasts = ", ".join(f"{curve.name}={number(curve.last)}" for curve in curves)
         return f"{self.title or 'Curves'}: {lasts or 'no metrics yet'}"
-
-
-def _take_where_sent(comm: Any) -> None:
-    """Have what the page sends handled on the subshell it was sent to.
-
-    ipykernel 7.4 sends a comm's messages to whichever shell the kernel last published on that comm from: the main one,
-    for curves that a cell draws. There, a click waits until the cell ends.
-    """
-    if hasattr(comm, "_reply_subshell_for"):
-        comm._reply_subshell_for = lambda data, subshell: subshell

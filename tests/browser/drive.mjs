@@ -2,7 +2,7 @@
 // it is a visit, a JSON list of actions on a page of its own, and is answered by a line of JSON results on stdout.
 //
 //   {"do": "open", "url": ...}                     {"do": "wait", "selector": ..., "count": 1}
-//   {"do": "theme", "dark": true}                  {"do": "gone", "selector": ...}
+//   {"do": "theme", "dark": true}                  {"do": "gone", "selector": ...}, {"do": "unseen", ...}
 //   {"do": "click", "selector": ..., "nth": 0}     {"do": "text", "selector": ...}          -> list of strings
 //   {"do": "hover", "selector": ..., "x": 0.5}     {"do": "count", "selector": ...}         -> number
 //   {"do": "drag", "selector": ..., "x": 0.2, "to": 0.4}    {"do": "fill", "selector": ..., "text": ...}
@@ -87,6 +87,9 @@ async function perform(action) {
     case "gone":
       await page.waitForFunction((selector) => !document.querySelector(selector), action.selector);
       return;
+    case "unseen": // there is none, or none is in sight
+      await page.waitForFunction((selector) => [...document.querySelectorAll(selector)].every((node) => !node.checkVisibility()), action.selector);
+      return;
     case "click":
       await found.nth(action.nth ?? 0).click();
       return;
@@ -148,7 +151,10 @@ async function perform(action) {
       });
       return;
     case "save":
-      await page.evaluate(() => window.jupyterapp.commands.execute("docmanager:save"));
+      await page.evaluate(async () => {
+        await window.jupyterapp.commands.execute("docmanager:save");
+        await window.jupyterapp.shell.currentWidget.context.ready;
+      });
       return;
     case "canvas":
       return await picture(action.selector);

@@ -30,6 +30,18 @@ import nbformat
 HERE = Path(__file__).parent
 START_SECONDS = 60
 Action = dict[str, Any]
+# Every widget is drawn, or JupyterLab has given up on it.
+SETTLED = """new Promise((done) => {
+  const look = () => {
+    const widgets = [...document.querySelectorAll(".jp-OutputArea-output.lm-Panel")];
+    const settled = widgets.every((node) => node.children.length || node.classList.contains("jupyter-widgets"));
+    if (settled && document.querySelector(".jp-OutputArea-child")) done(true);
+    else setTimeout(look, 50);
+  };
+  look();
+})"""
+OUTPUTS = """[...document.querySelectorAll(".jp-OutputArea-child")].filter((node) => node.checkVisibility())
+  .map((node) => node.innerText.trim())"""
 
 
 @dataclass
@@ -169,11 +181,35 @@ class Lab:
         nbformat.write(made, self.folder / notebook)
         return self.folder / notebook
 
-    def without_kernel(self, notebook: str, copy: str) -> None:
-        """Copy a notebook for a kernel that there is not, as it is opened on another machine."""
+    def end_kernels(self) -> None:
+        """End the kernels of this folder's notebooks."""
+        for session in json.loads(self._ask("GET", "sessions")):
+            if session["path"].startswith(self.under):
+                self._ask("DELETE", f"sessions/{session['id']}")
+
+    def without_kernel(self, notebook: str, *actions: Action) -> dict[str, list[str]]:
+        """What the outputs of a saved notebook say, as far as they are in sight, where its kernel is gone.
+
+        ``here``: on the machine where it ran, which trusts it; ``elsewhere``: on another, which does not and has no
+        such kernel either; ``html``: exported. The actions are performed elsewhere.
+        """
+        self.end_kernels()
+        texts = [{"do": "evaluate", "script": SETTLED}, {"do": "evaluate", "script": OUTPUTS}]
+        here = self.visit(notebook, *texts).results[-1]
         saved = nbformat.read(self.folder / notebook, 4)
         saved.metadata.kernelspec = {"name": "gone", "display_name": "Gone", "language": "python"}
-        nbformat.write(saved, self.folder / copy)
+        nbformat.write(saved, self.folder / f"gone-{notebook}")
+        dialog = {"do": "click", "selector": ".jp-Dialog button:has-text('No Kernel')"}
+        elsewhere = self.visit(f"gone-{notebook}", dialog, *texts, *actions).results[4]
+        exported = {"do": "open", "url": self.exported(notebook).as_uri()}
+        html = self.browser.visit([exported, {"do": "evaluate", "script": OUTPUTS}]).results[-1]
+        return {"here": here, "elsewhere": elsewhere, "html": html}
+
+    def _ask(self, method: str, resource: str) -> bytes:
+        headers = {"Authorization": f"token {self.token}"}
+        request = urllib.request.Request(f"{self.url}/api/{resource}", method=method, headers=headers)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return bytes(answer.read())
 
     def exported(self, notebook: str) -> Path:
         """Export a notebook as HTML, as ``jupyter nbconvert --to html`` does."""

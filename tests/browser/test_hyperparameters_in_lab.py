@@ -123,6 +123,12 @@ def test_run_with_these_runs_the_cell_and_says_how_it_ended(visit):
     assert re.fullmatch(r"run \w+ done, [\d.]+ s · loss 0\.25", visit[4][0])
 
 
+def test_a_saved_form_is_a_table_where_its_kernel_is_gone(visit, lab):
+    for place, texts in lab.without_kernel("form.ipynb").items():
+        assert any("schedule.warmup" in text and "--hp Adam lr=0.05" in text for text in texts), place
+        assert not any("model not found" in text or "Loading widget" in text for text in texts), place
+
+
 def test_the_table_takes_the_forms_place_in_the_saved_notebook(visit, lab):
     again = lab.visit(
         "form.ipynb",
@@ -135,6 +141,7 @@ def test_the_table_takes_the_forms_place_in_the_saved_notebook(visit, lab):
         {"do": "save"},
     )
     assert again.widget_problems == []
-    (output,) = nbformat.read(lab.folder / "form.ipynb", 4).cells[2].outputs
+    output, empty = nbformat.read(lab.folder / "form.ipynb", 4).cells[2].outputs
+    assert not any(empty.data.values())
     assert "application/vnd.jupyter.widget-view+json" not in output.data
     assert "--hp Adam lr=0.2" in output.data["text/plain"]

@@ -89,6 +89,12 @@ def test_one_trial_was_stopped_and_the_study_went_on(visit):
     assert "1 stopped" in visit[-1][0]
 
 
+def test_a_study_saved_while_it_went_on_is_text_where_its_kernel_is_gone(visit, lab):
+    for place, texts in lab.without_kernel("study.ipynb").items():
+        assert any("of 8 trials" in text and "batch_size" in text for text in texts), place
+        assert not any("model not found" in text or "Loading widget" in text for text in texts), place
+
+
 def test_a_figure_takes_the_views_place_in_the_saved_notebook(visit, lab):
     notebook = nbformat.read(lab.folder / "study.ipynb", 4)
     notebook.cells[1].source = notebook.cells[1].source.replace("first -o", "second -o")
@@ -107,7 +113,7 @@ def test_a_figure_takes_the_views_place_in_the_saved_notebook(visit, lab):
     (texts,) = [result for result in again.results if isinstance(result, list)]
     assert "8 of 8 trials" in texts[0]
     outputs = nbformat.read(lab.folder / "again.ipynb", 4).cells[1].outputs
-    shown = [output.data for output in outputs if "data" in output]
+    shown = [output.data for output in outputs if any(output.get("data", {}).values())]
     assert len(shown) == 1
     assert "image/svg+xml" in shown[0]
     assert "application/vnd.jupyter.widget-view+json" not in shown[0]
