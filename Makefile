@@ -17,7 +17,7 @@ LINTED := paibook magics kernels tests benchmarks notebooks .ci
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test lint lab bench bench-cells bench-mapreduce bench-training bench-allreduce bench-growth bench-ps bench-keys lock widgets clean
+.PHONY: help setup setup-dev demo test lint lab bench bench-cells bench-mapreduce bench-training bench-allreduce bench-growth bench-ps bench-curves bench-keys lock widgets clean
 # A set-up that fails must not leave a stamp that says it worked.
 .DELETE_ON_ERROR:
 
@@ -87,6 +87,9 @@ bench-growth: $(RUN) $(PEERS)/paibook-peers.stamp ## Run the benchmarks of 2 to 
 
 bench-ps: $(RUN) $(PEERS)/paibook-peers.stamp ## Run the benchmarks of the parameter server alone, beside Ray, Dask, torch, MPI and Vowpal Wabbit (10 min)
 	@$(BIN)/python -m benchmarks ps $(ARGS)
+
+bench-curves: $(RUN) ## Run the benchmarks of metrics and live curves alone: what they cost a step of a millisecond (3 min)
+	@$(BIN)/python -m benchmarks curves $(ARGS)
 
 bench-keys: $(RUN) ## Run the benchmarks of a sparse table of 100,000 to 100 million keys alone (5 min)
 	@$(BIN)/python -m benchmarks keys $(ARGS)

@@ -2,8 +2,8 @@
 
 ``requirements.lock`` pins what running paibook takes (every extra but test and lint); ``tests/requirements.lock``
 pins what its tests and linters need beyond that. Each holds the transitive closure of what ``pyproject.toml`` names.
-Left out: what goes with a site's own storage or MPI, local version labels (``+cpu``), and the card libraries that
-torch's own wheels pin exactly. ``environment.yml`` gives conda users the same versions of what ``pyproject.toml``
+Left out: what goes with a site's own storage, MPI or cards, local version labels (``+cpu``), and the card libraries
+that torch's own wheels pin exactly. ``environment.yml`` gives conda users the same versions of what ``pyproject.toml``
 names.
 """
 
@@ -20,7 +20,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
 DEVELOPMENT = ("test", "lint")
-SITE = ("oss", "s3", "mpi")  # for a site's own storage or MPI: whoever has it installs them, nobody else needs them
+SITE = ("oss", "s3", "mpi", "amd")  # for a site's own storage, MPI or cards: whoever has those installs them
 PINNED_BY_TORCH = ("nvidia-", "cuda-", "triton")
 KEPT = ("nvidia-ml-py",)
 CONDA_NAMES = {"duckdb": "python-duckdb", "ml-dtypes": "ml_dtypes", "torch": "pytorch"}

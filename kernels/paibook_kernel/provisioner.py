@@ -17,7 +17,7 @@ from jupyter_client.provisioning import LocalProvisioner
 from traitlets import Bool, Enum, Int, List, Unicode
 
 from paibook.errors import NoGPU, PlanError
-from paibook.gpus import Device, Holder, LeaseBook, Policy, absent, discover
+from paibook.gpus import Device, Holder, LeaseBook, Policy, absent, discover, environment_of
 from paibook.gpus.leases import KERNEL_LEASE
 from paibook.resources import WHOLE
 
@@ -71,7 +71,8 @@ class GpuProvisioner(LocalProvisioner):
         count = None if self.cards else self.gpus
         taken = LeaseBook().take(self._wanted(devices), holder, count, self.share, cast(Policy, self.policy))
         self._lease = taken[0].id
-        environment["CUDA_VISIBLE_DEVICES"] = ",".join(lease.card for lease in taken)
+        by_uuid = {device.uuid: device for device in devices}
+        environment.update(environment_of(by_uuid[lease.card] for lease in taken))
         environment[KERNEL_LEASE] = self._lease
 
     def _wanted(self, devices: list[Device]) -> list[Device]:

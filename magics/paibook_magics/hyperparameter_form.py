@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
-
-from IPython.display import display, update_display
 
 from paibook.errors import PaibookError, PlanError
 from paibook.history import RunHistory
@@ -26,6 +23,7 @@ from paibook_magics.options import parser
 
 if TYPE_CHECKING:
     from paibook.widgets.hyperparameters import HyperParameterForm
+    from paibook.widgets.output import WidgetOutput
 
 HP_HELP = """Show the form of a cell's hyperparameters; "Run with these" runs the cell that is chosen there.
 
@@ -47,6 +45,7 @@ class HyperParameterForms:
     def show(self, line: str) -> None:
         """Run ``%pai_hp LINE``."""
         from paibook.widgets.hyperparameters import HyperParameterForm
+        from paibook.widgets.output import WidgetOutput
 
         name, model, values = self._chosen(words(line))
         paths = [view.path for view in fields_of(model)]
@@ -58,11 +57,12 @@ class HyperParameterForms:
             print(form.static()["text/plain"])
             form.close()
             return
-        form.use(
-            on_run=lambda pairs, place: page.soon(lambda: self._run(form, recent[place], pairs)),
-            on_close=lambda: page.soon(lambda: self._close(form, page)),
-        )
-        display(form, display_id=page.display_id)
+        output = WidgetOutput(form, form.static())
+
+        def run(pairs: list[str], place: int) -> None:
+            page.soon(lambda: self._run(form, output, recent[place], pairs))
+
+        form.use(run, on_close=lambda: page.soon(lambda: self._close(form, output)))
         self._shown.append(form)
         if len(self._shown) > KEPT_FORMS:
             self._shown.popleft().close()
@@ -80,7 +80,7 @@ class HyperParameterForms:
             model, values = HyperParameters.of(values), {}
         return name, model, values
 
-    def _run(self, form: HyperParameterForm, cell: Recent, pairs: list[str]) -> None:
+    def _run(self, form: HyperParameterForm, output: WidgetOutput, cell: Recent, pairs: list[str]) -> None:
         def ended(run: Run) -> None:
             form.state, form.note = "", _outcome(run)
 
@@ -93,9 +93,10 @@ class HyperParameterForms:
             print(form.note)
             return
         form.show_last(run.plan.hyperparameters, _label(run.id, run.record.started))
+        output.update(form.static())
 
-    def _close(self, form: HyperParameterForm, page: _Page) -> None:
-        update_display(form.static(), display_id=page.display_id, raw=True)
+    def _close(self, form: HyperParameterForm, output: WidgetOutput) -> None:
+        output.replace(form.static())
         # Seen only where the form still stands: a page that was reloaded has lost sight of the cell's output.
         form.note = "the page was reloaded since the form was made: run its cell again to keep a table"
 
@@ -104,7 +105,6 @@ class _Page:
     """The cell that a form stands in: what a click starts is shown there, whichever thread brings the click."""
 
     def __init__(self) -> None:
-        self.display_id = uuid.uuid4().hex
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()
 

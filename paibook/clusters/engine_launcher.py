@@ -24,6 +24,7 @@ from paibook.clusters.dask_calls import ANSWER_SECONDS, ask
 from paibook.clusters.engine_ranks import Engine, EngineCaller, EngineRanks, connect_client, drop_lost, engine_status
 from paibook.clusters.placement import place, within_cards
 from paibook.errors import ClusterError, RankLost
+from paibook.gpus import environment_of
 from paibook.gpus.leases import KERNEL_LEASE
 from paibook.resources import CardChoice, Placement
 from paibook.settings import settings
@@ -173,7 +174,7 @@ class EngineLauncher:
         environment["PAIBOOK_ROLE"] = engine.role
         order = None
         if engine.cards:
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(card.uuid for card in engine.cards)
+            environment |= environment_of(engine.cards)
             name = f"{engine.role} {engine.rank} of process {os.getpid()} on {socket.gethostname()}"
             order = engine_host.CardOrder(engine.cards, engine.share, _kernel_lease(), name)
         message = {

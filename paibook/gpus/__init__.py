@@ -1,7 +1,7 @@
 """The cards of this machine: which there are, how they stand, and who holds which."""
 
 from paibook.gpus.assignment import assign
-from paibook.gpus.devices import CardProcess, Device, Reading
+from paibook.gpus.devices import CardProcess, Device, Reading, environment_of
 from paibook.gpus.discovery import absent, discover, readings
 from paibook.gpus.holders import Holder, Lease
 from paibook.gpus.leases import LeaseBook
@@ -20,6 +20,7 @@ __all__ = [
     "assign",
     "choose",
     "discover",
+    "environment_of",
     "readings",
     "room",
 ]

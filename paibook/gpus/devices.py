@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
+
+Vendor = Literal["nvidia", "amd"]
+# The variable that says which cards a process sees, by their UUIDs.
+VISIBLE: dict[Vendor, str] = {"nvidia": "CUDA_VISIBLE_DEVICES", "amd": "ROCR_VISIBLE_DEVICES"}
 
 
 @dataclass(frozen=True)
@@ -10,11 +16,12 @@ class Device:
     """One card, or one MIG slice of a card.
 
     Attributes:
-        index: The card's number in the driver's order, from 0.
+        index: The card's number in the driver's order, from 0; AMD's come after NVIDIA's.
         name: For example ``"NVIDIA H200"``.
         memory: Total bytes.
-        uuid: The name under which ``CUDA_VISIBLE_DEVICES`` finds it whatever the order.
+        uuid: The name under which ``CUDA_VISIBLE_DEVICES`` or ``ROCR_VISIBLE_DEVICES`` finds it whatever the order.
         slice: The MIG slice's number on its card, or None for a whole card.
+        vendor: Whose driver it is.
     """
 
     index: int
@@ -22,6 +29,7 @@ class Device:
     memory: int
     uuid: str
     slice: int | None = None
+    vendor: Vendor = "nvidia"
 
     @property
     def label(self) -> str:
@@ -54,3 +62,16 @@ class Reading:
     load: int | None = None
     processes: tuple[CardProcess, ...] = ()
     gone: bool = False
+
+
+def environment_of(cards: Iterable[Device]) -> dict[str, str]:
+    """The environment in which a process sees these cards, of each vendor that has one among them.
+
+    >>> cards = [Device(0, "A", 1, "GPU-0"), Device(1, "B", 1, "GPU-1"), Device(2, "C", 1, "GPU-2", vendor="amd")]
+    >>> environment_of(cards)
+    {'CUDA_VISIBLE_DEVICES': 'GPU-0,GPU-1', 'ROCR_VISIBLE_DEVICES': 'GPU-2'}
+    """
+    seen: dict[str, list[str]] = {}
+    for card in cards:
+        seen.setdefault(VISIBLE[card.vendor], []).append(card.uuid)
+    return {name: ",".join(uuids) for name, uuids in seen.items()}

@@ -13,7 +13,8 @@ import traitlets
 
 from paibook.metrics import MetricStream
 from paibook.widgets.export import FORMATS, export
-from paibook.widgets.figure import bundle_of, number
+from paibook.widgets.figure import bundle_of, number, table
+from paibook.widgets.output import WidgetOutput
 from paibook.widgets.panels import View, panels_of
 from paibook.widgets.sources import AXES, Axis, Source
 from paibook.widgets.subshells import take_where_sent
@@ -114,6 +115,13 @@ class Curves(anywidget.AnyWidget):
     def static(self) -> dict[str, Any]:
         """The MIME bundle of the whole runs as they are now."""
         return bundle_of({s.label: s.history for s in self._sources}, self.title, self._noted())
+
+    def text(self) -> str:
+        """First, last and best value of each metric as they are now."""
+        return table({s.label: s.history for s in self._sources}, self.title, self._noted())
+
+    def _ipython_display_(self, **_options: Any) -> None:
+        WidgetOutput(self, {"text/plain": self.text()})
 
     def set_state(self, sync_data: Any) -> None:
         """Take what the page changed, when nothing else is changing."""

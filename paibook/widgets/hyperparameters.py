@@ -17,6 +17,8 @@ from paibook.hyperparameters import HyperParameters
 from paibook.hyperparameters.fields import FieldView, fields_of
 from paibook.hyperparameters.model import messages, over_group_defaults
 from paibook.hyperparameters.values import at, flat, nested, value_of, words
+from paibook.widgets.output import WidgetOutput
+from paibook.widgets.subshells import take_where_sent
 
 _STATIC = Path(__file__).parent / "static"
 
@@ -78,6 +80,7 @@ class HyperParameterForm(anywidget.AnyWidget):
         )
         self.show_last(last or {}, last_label)
         self.on_msg(self._receive)
+        take_where_sent(self.comm)
 
     def use(self, on_run: Callable[[list[str], int], Any], on_close: Callable[[], Any]) -> None:
         """Say what the buttons do. JupyterLab may deliver a click on a thread of its own: both are called from any.
@@ -144,12 +147,8 @@ class HyperParameterForm(anywidget.AnyWidget):
         html = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{line}"
         return {"text/plain": f"{text}\n{self.line}".rstrip(), "text/html": html}
 
-    def _repr_mimebundle_(self, **options: Any) -> Any:
-        # The table is what a viewer without widgets shows, such as GitHub.
-        shown = super()._repr_mimebundle_(**options)
-        if isinstance(shown, tuple):
-            return ({**self.static(), **shown[0], "text/plain": self.static()["text/plain"]}, *shown[1:])
-        return None if shown is None else {**shown, **self.static()}
+    def _ipython_display_(self, **_options: Any) -> None:
+        WidgetOutput(self, self.static())
 
     def _default(self, path: str) -> Any:
         return self._views[path].default

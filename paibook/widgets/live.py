@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from paibook.widgets.figure import bundle
 
 if TYPE_CHECKING:
     from paibook.widgets.curves import Curves
+    from paibook.widgets.output import WidgetOutput
 
 # A page reloaded during a run keeps the live widget in place of the static figure, so the last few stay answerable.
 KEPT_WIDGETS = 8
@@ -39,7 +39,7 @@ class LiveCurves:
         self._title = title
         self._on_stop = on_stop
         self._widget: Curves | None = None
-        self._display_id = uuid.uuid4().hex
+        self._output: WidgetOutput | None = None
         self._rich = has_rich_front_end()
         self._done = False
 
@@ -49,6 +49,8 @@ class LiveCurves:
             return
         if self._widget is not None:
             self._widget.update()
+            if self._output is not None:
+                self._output.renew(self._widget.text)
         elif len(self._stream):
             self._open()
 
@@ -64,28 +66,28 @@ class LiveCurves:
             self._replace(self._widget)
         elif len(self._stream):
             # All metrics came after the last tick: there is no widget to replace.
-            _display(bundle(self._stream, self._title), display_id=self._display_id, raw=True)
+            _display(bundle(self._stream, self._title))
 
     def _open(self) -> None:
         from paibook.widgets.curves import Curves  # anywidget takes a while to import
+        from paibook.widgets.output import WidgetOutput
 
         self._widget = Curves(self._stream, self._title, self._on_stop, **self._view)
         self._widget.update()
-        _display(self._widget, display_id=self._display_id)
+        self._output = WidgetOutput(self._widget, {"text/plain": self._widget.text()})
 
     def _replace(self, widget: Curves) -> None:
-        from IPython.display import update_display
-
-        update_display(widget.close_with_static(), display_id=self._display_id, raw=True)
+        if self._output is not None:
+            self._output.replace(widget.close_with_static())
         _finished.append(widget)
         if len(_finished) > KEPT_WIDGETS:
             _finished.popleft().close()
 
 
-def _display(shown: Any, **options: Any) -> None:
+def _display(shown: dict[str, Any]) -> None:
     from IPython.display import display
 
-    display(shown, **options)
+    display(shown, raw=True)
 
 
 def has_rich_front_end() -> bool:

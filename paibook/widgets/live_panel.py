@@ -13,6 +13,8 @@ import anywidget
 import traitlets
 
 from paibook.errors import PaibookError
+from paibook.widgets.output import WidgetOutput
+from paibook.widgets.subshells import take_where_sent
 
 STATIC = Path(__file__).parent / "static"
 REFRESH_SECONDS = 0.5
@@ -39,6 +41,7 @@ class LivePanel(anywidget.AnyWidget):
         self._looked = 0.0
         self.refresh()
         self.on_msg(self._receive)
+        take_where_sent(self.comm)
 
     def look(self) -> dict[str, Any]:
         """The state as it is now."""
@@ -50,6 +53,9 @@ class LivePanel(anywidget.AnyWidget):
     def static(self) -> dict[str, str]:
         """The last state as text and HTML, for where there is no kernel."""
         raise NotImplementedError
+
+    def _ipython_display_(self, **_options: Any) -> None:
+        WidgetOutput(self, self.static())
 
     def refresh(self) -> None:
         """Read the state and send it."""

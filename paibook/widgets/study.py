@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anywidget
 import traitlets
 
 from paibook.widgets.live import has_rich_front_end
 from paibook.widgets.study_figure import Snapshot, headline, study_bundle, study_text
+from paibook.widgets.subshells import take_where_sent
+
+if TYPE_CHECKING:
+    from paibook.widgets.output import WidgetOutput
 
 _STATIC = Path(__file__).parent / "static"
 MESSAGE_SECONDS = 0.5
@@ -44,6 +47,7 @@ class StudyView(anywidget.AnyWidget):
         self._on_stop_trial = on_stop_trial
         self.show(snapshot)
         self.on_msg(self._receive)
+        take_where_sent(self.comm)
 
     def show(self, snapshot: Snapshot) -> None:
         """Show the study as it stands now; nothing is sent where nothing is new."""
@@ -79,7 +83,7 @@ class LiveStudy:
         self._snapshot = snapshot
         self._stops = (on_stop, on_stop_trial)
         self._widget: StudyView | None = None
-        self._display_id = uuid.uuid4().hex
+        self._output: WidgetOutput | None = None
         self._rich = has_rich_front_end()
         self._next = 0.0
         self._done = False
@@ -92,9 +96,11 @@ class LiveStudy:
         snapshot = self._snapshot()
         if self._widget is not None:
             self._widget.show(snapshot)
+            if self._output is not None:
+                self._output.renew(lambda: study_text(snapshot))
         elif snapshot["trials"]:
             self._widget = StudyView(snapshot, *self._stops)
-            self._display(self._widget)
+            self._show(self._widget, snapshot)
 
     def finish(self) -> None:
         """Replace the live view by the static figure."""
@@ -105,21 +111,26 @@ class LiveStudy:
         if not self._rich:
             print(study_text(snapshot))
         elif self._widget is None:
-            self._display(study_bundle(snapshot), raw=True)
+            _display(study_bundle(snapshot))
         else:
             self._replace(self._widget, snapshot)
 
-    def _display(self, shown: Any, **options: Any) -> None:
-        from IPython.display import display
+    def _show(self, widget: StudyView, snapshot: Snapshot) -> None:
+        from paibook.widgets.output import WidgetOutput
 
-        display(shown, display_id=self._display_id, **options)
+        self._output = WidgetOutput(widget, {"text/plain": study_text(snapshot)})
 
     def _replace(self, widget: StudyView, snapshot: Snapshot) -> None:
-        from IPython.display import update_display
-
         widget.show(snapshot)
-        update_display(study_bundle(snapshot), display_id=self._display_id, raw=True)
+        if self._output is not None:
+            self._output.replace(study_bundle(snapshot))
         # A page that was reloaded meanwhile keeps the live view, so the last few stay there.
         _finished.append(widget)
         if len(_finished) > KEPT_WIDGETS:
             _finished.popleft().close()
+
+
+def _display(shown: dict[str, Any]) -> None:
+    from IPython.display import display
+
+    display(shown, raw=True)

@@ -1,7 +1,8 @@
-// Drives Chromium over one JupyterLab or HTML page: reads a JSON list of actions on stdin, writes JSON results on stdout.
+// Drives one Chromium over JupyterLab and HTML pages. The first line on stdin is the browser's settings; each line after
+// it is a visit, a JSON list of actions on a page of its own, and is answered by a line of JSON results on stdout.
 //
 //   {"do": "open", "url": ...}                     {"do": "wait", "selector": ..., "count": 1}
-//   {"do": "theme", "dark": true}                  {"do": "gone", "selector": ...}
+//   {"do": "theme", "dark": true}                  {"do": "gone", "selector": ...}, {"do": "unseen", ...}
 //   {"do": "click", "selector": ..., "nth": 0}     {"do": "text", "selector": ...}          -> list of strings
 //   {"do": "hover", "selector": ..., "x": 0.5}     {"do": "count", "selector": ...}         -> number
 //   {"do": "drag", "selector": ..., "x": 0.2, "to": 0.4}    {"do": "fill", "selector": ..., "text": ...}
@@ -13,46 +14,60 @@
 //   {"do": "scroll", "selector": ...}              {"do": "size", "width": ..., "height": ...}
 //   {"do": "fill", "selector": ..., "value": ...}  {"do": "select", "selector": ..., "label": ...}
 //   {"do": "evaluate", "script": ...} -> its value
+import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
 
-const { executable, profile, token, width, height, timeout, actions } = JSON.parse(await read(process.stdin));
+// Only this machine may be asked for anything; what a page tries elsewhere is reported. Not by Playwright's routes: they
+// turn the cache off, and JupyterLab takes seconds to load without it.
+const HERE = ["127.0.0.1", "localhost"];
+const ONLY_HERE = `MAP * ~NOTFOUND, ${HERE.map((host) => `EXCLUDE ${host}`).join(", ")}`;
+
+const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+const { executable, profile } = JSON.parse((await lines.next()).value);
 const flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"];
 const context = await chromium.launchPersistentContext(profile, {
   executablePath: executable,
   headless: true,
-  args: [...flags, "--disable-component-update", "--disable-sync"],
-  viewport: { width, height },
+  args: [...flags, "--disable-component-update", "--disable-sync", `--host-resolver-rules=${ONLY_HERE}`],
 });
-const page = context.pages()[0] ?? (await context.newPage());
-page.setDefaultTimeout(timeout);
-// Only this machine may be asked for anything; what a page tries elsewhere is blocked and reported.
-const elsewhere = [];
-await context.route(/^https?:/, (route) => {
-  const host = new URL(route.request().url()).hostname;
-  if (host === "127.0.0.1" || host === "localhost") return route.continue();
-  elsewhere.push(route.request().url());
-  return route.abort();
-});
-const problems = [];
-page.on("pageerror", (error) => problems.push(error.stack ?? String(error)));
-page.on("console", (message) => message.type() === "error" && problems.push(`${message.text()} (${message.location().url})`));
-
-const results = [];
-let failure = null;
-for (const action of actions) {
-  try {
-    results.push((await Promise.race([perform(action), late()])) ?? null);
-  } catch (error) {
-    failure = `${JSON.stringify(action)}: ${error.message}`;
-    break;
-  }
-}
-if (failure) {
-  const last = [...actions].reverse().find((action) => action.do === "screenshot");
-  if (last) await page.screenshot({ path: last.path }).catch(() => {});
+let page = null; // of the visit
+let timeout = 0;
+let token = "";
+for (let line = await lines.next(); !line.done; line = await lines.next()) {
+  process.stdout.write(`${JSON.stringify(await visit(JSON.parse(line.value)))}\n`);
 }
 await context.close();
-process.stdout.write(JSON.stringify({ results, failure, problems, elsewhere }));
+
+async function visit(order) {
+  ({ timeout, token } = order);
+  const elsewhere = [];
+  const problems = [];
+  const results = [];
+  let failure = null;
+  page = await context.newPage();
+  await page.setViewportSize({ width: order.width, height: order.height });
+  page.setDefaultTimeout(timeout);
+  page.on("request", (request) => {
+    const { protocol, hostname } = new URL(request.url());
+    if (protocol.startsWith("http") && !HERE.includes(hostname)) elsewhere.push(request.url());
+  });
+  page.on("pageerror", (error) => problems.push(error.stack ?? String(error)));
+  page.on("console", (message) => message.type() === "error" && problems.push(`${message.text()} (${message.location().url})`));
+  for (const action of order.actions) {
+    try {
+      results.push((await Promise.race([perform(action), late()])) ?? null);
+    } catch (error) {
+      failure = `${JSON.stringify(action)}: ${error.message}`;
+      break;
+    }
+  }
+  if (failure) {
+    const last = [...order.actions].reverse().find((action) => action.do === "screenshot");
+    if (last) await page.screenshot({ path: last.path }).catch(() => {});
+  }
+  await page.close();
+  return { results, failure, problems, elsewhere };
+}
 
 // Page scripts have no time limit of their own.
 function late() {
@@ -71,6 +86,9 @@ async function perform(action) {
       return;
     case "gone":
       await page.waitForFunction((selector) => !document.querySelector(selector), action.selector);
+      return;
+    case "unseen": // there is none, or none is in sight
+      await page.waitForFunction((selector) => [...document.querySelectorAll(selector)].every((node) => !node.checkVisibility()), action.selector);
       return;
     case "click":
       await found.nth(action.nth ?? 0).click();
@@ -133,7 +151,10 @@ async function perform(action) {
       });
       return;
     case "save":
-      await page.evaluate(() => window.jupyterapp.commands.execute("docmanager:save"));
+      await page.evaluate(async () => {
+        await window.jupyterapp.commands.execute("docmanager:save");
+        await window.jupyterapp.shell.currentWidget.context.ready;
+      });
       return;
     case "canvas":
       return await picture(action.selector);
@@ -172,10 +193,4 @@ async function ready() {
 
 async function picture(selector) {
   return await page.evaluate((where) => document.querySelector(where)?.toDataURL() ?? "", selector);
-}
-
-async function read(stream) {
-  let text = "";
-  for await (const chunk of stream) text += chunk;
-  return text;
 }

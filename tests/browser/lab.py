@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import secrets
+import select
 import shutil
 import signal
 import subprocess
@@ -18,15 +19,29 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import nbformat
+
 HERE = Path(__file__).parent
 START_SECONDS = 60
 Action = dict[str, Any]
+# Every widget is drawn, or JupyterLab has given up on it.
+SETTLED = """new Promise((done) => {
+  const look = () => {
+    const widgets = [...document.querySelectorAll(".jp-OutputArea-output.lm-Panel")];
+    const settled = widgets.every((node) => node.children.length || node.classList.contains("jupyter-widgets"));
+    if (settled && document.querySelector(".jp-OutputArea-child")) done(true);
+    else setTimeout(look, 50);
+  };
+  look();
+})"""
+OUTPUTS = """[...document.querySelectorAll(".jp-OutputArea-child")].filter((node) => node.checkVisibility())
+  .map((node) => node.innerText.trim())"""
 
 
 @dataclass
@@ -58,53 +73,171 @@ def missing() -> str | None:
     return None
 
 
-def browse(actions: list[Action], token: str = "", size: tuple[int, int] = (1280, 900), seconds: float = 60) -> Visit:
-    """Perform ``actions`` (see drive.mjs) in a fresh Chromium; ``seconds`` bounds each one of them.
+class Browser:
+    """A Chromium that is started when it is first asked for; each visit has a page of its own, the cache is shared.
 
-    Raises:
-        BrowserError: An action failed.
+    ``close`` ends it.
     """
-    with tempfile.TemporaryDirectory(prefix="pai-chromium-", ignore_cleanup_errors=True) as folder:
-        order = {"executable": _chromium(), "profile": folder, "token": token, "width": size[0], "height": size[1]}
-        order |= {"timeout": seconds * 1000, "actions": actions}
-        environment = {**os.environ, "HOME": folder, "XDG_CONFIG_HOME": folder, "XDG_CACHE_HOME": folder}
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        node = subprocess.Popen(["node", str(HERE / "drive.mjs")], text=True, env=environment, **pipes)
+
+    def __init__(self) -> None:
+        self._node: subprocess.Popen[str] | None = None
+        self._folder = ""
+
+    def visit(
+        self, actions: Sequence[Action], token: str = "", size: tuple[int, int] = (1280, 900), seconds: float = 60
+    ) -> Visit:
+        """Perform ``actions`` (see drive.mjs) on a fresh page; ``seconds`` bounds each one of them.
+
+        Raises:
+            BrowserError: An action failed.
+        """
+        order = {"token": token, "width": size[0], "height": size[1], "timeout": seconds * 1000, "actions": actions}
+        said = self._ask(json.dumps(order), seconds * (len(actions) + 2))
+        if said["failure"]:
+            raise BrowserError(f"{said['failure']}\nthe page's errors: {said['problems']}")
+        return Visit(said["results"], said["problems"], said["elsewhere"])
+
+    def close(self) -> None:
+        """End Chromium; nothing where there is none."""
+        if self._node is None:
+            return
+        node, self._node = self._node, None
+        for pipe in (node.stdin, node.stdout):  # the driver closes its browser when its input ends
+            assert pipe is not None
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
         try:
-            answer, trouble = node.communicate(json.dumps(order), timeout=seconds * (len(actions) + 2))
-        finally:
-            # Playwright closes its browser when it is asked to end, and leaves it behind when it is killed.
-            node.terminate()
             node.wait(timeout=20)
-    if node.returncode:
-        raise BrowserError(trouble[-2000:])
-    said = json.loads(answer)
-    if said["failure"]:
-        raise BrowserError(f"{said['failure']}\nthe page's errors: {said['problems']}")
-    return Visit(said["results"], said["problems"], said["elsewhere"])
+        except subprocess.TimeoutExpired:
+            node.terminate()  # not killed: Playwright would leave its browser behind
+            node.wait(timeout=20)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _ask(self, order: str, seconds: float) -> dict[str, Any]:
+        node = self._started()
+        assert node.stdin is not None
+        assert node.stdout is not None
+        node.stdin.write(f"{order}\n")
+        node.stdin.flush()
+        ready, _, _ = select.select([node.stdout], [], [], seconds)
+        answer = node.stdout.readline() if ready else ""
+        if not answer:
+            trouble = (Path(self._folder) / "driver.log").read_text()
+            self.close()
+            raise BrowserError(trouble[-2000:] or f"Chromium gave no answer within {seconds:g} s")
+        return dict(json.loads(answer))
+
+    def _started(self) -> subprocess.Popen[str]:
+        if self._node is None:
+            self._folder = tempfile.mkdtemp(prefix="pai-chromium-")
+            here = dict.fromkeys(("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"), self._folder)
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+            command = ["node", str(HERE / "drive.mjs")]
+            with (Path(self._folder) / "driver.log").open("wb") as log:
+                self._node = subprocess.Popen(command, text=True, env={**os.environ, **here}, stderr=log, **pipes)
+            assert self._node.stdin is not None
+            settings = {"executable": _chromium(), "profile": f"{self._folder}/profile"}
+            self._node.stdin.write(f"{json.dumps(settings)}\n")
+        return self._node
 
 
 @dataclass(frozen=True)
 class Lab:
-    """A running JupyterLab: its folder of notebooks, address and token."""
+    """A running JupyterLab, or one folder of it.
+
+    Attributes:
+        folder: Of the notebooks.
+        url, token: Where it listens, and what opens it.
+        browser: Looks at it.
+        data: JupyterLab's data directory, with its kernel specs.
+        kernel: The kernel spec of the notebooks that ``write`` makes.
+        under: The folder as JupyterLab's own addresses name it: empty, or with a slash at its end.
+    """
 
     folder: Path
     url: str
     token: str
+    browser: Browser
+    data: Path
+    kernel: str = "python3"
+    under: str = ""
+
+    def part(self, name: str, environment: Mapping[str, str] | None = None) -> Lab:
+        """A folder for the notebooks of one file of tests, whose kernels have an environment of their own."""
+        folder = self.folder / name
+        folder.mkdir()
+        spec = self.data / "kernels" / name
+        spec.mkdir(parents=True)
+        command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        described = {"argv": command, "display_name": name, "language": "python", "env": {**(environment or {})}}
+        (spec / "kernel.json").write_text(json.dumps(described))
+        return replace(self, folder=folder, kernel=name, under=f"{self.under}{name}/")
+
+    def write(self, notebook: str, *sources: str, kernel: str = "") -> Path:
+        """Make a notebook of code cells."""
+        made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+        name = kernel or self.kernel
+        made.metadata.kernelspec = {"name": name, "display_name": name, "language": "python"}
+        nbformat.write(made, self.folder / notebook)
+        return self.folder / notebook
+
+    def end_kernels(self) -> None:
+        """End the kernels of this folder's notebooks."""
+        for session in json.loads(self._ask("GET", "sessions")):
+            if session["path"].startswith(self.under):
+                self._ask("DELETE", f"sessions/{session['id']}")
+
+    def without_kernel(self, notebook: str, *actions: Action) -> dict[str, list[str]]:
+        """What the outputs of a saved notebook say, as far as they are in sight, where its kernel is gone.
+
+        ``here``: on the machine where it ran, which trusts it; ``elsewhere``: on another, which does not and has no
+        such kernel either; ``html``: exported. The actions are performed elsewhere.
+        """
+        self.end_kernels()
+        texts = [{"do": "evaluate", "script": SETTLED}, {"do": "evaluate", "script": OUTPUTS}]
+        here = self.visit(notebook, *texts).results[-1]
+        saved = nbformat.read(self.folder / notebook, 4)
+        saved.metadata.kernelspec = {"name": "gone", "display_name": "Gone", "language": "python"}
+        nbformat.write(saved, self.folder / f"gone-{notebook}")
+        dialog = {"do": "click", "selector": ".jp-Dialog button:has-text('No Kernel')"}
+        elsewhere = self.visit(f"gone-{notebook}", dialog, *texts, *actions).results[4]
+        exported = {"do": "open", "url": self.exported(notebook).as_uri()}
+        html = self.browser.visit([exported, {"do": "evaluate", "script": OUTPUTS}]).results[-1]
+        return {"here": here, "elsewhere": elsewhere, "html": html}
+
+    def _ask(self, method: str, resource: str) -> bytes:
+        headers = {"Authorization": f"token {self.token}"}
+        request = urllib.request.Request(f"{self.url}/api/{resource}", method=method, headers=headers)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return bytes(answer.read())
+
+    def exported(self, notebook: str) -> Path:
+        """Export a notebook as HTML, as ``jupyter nbconvert --to html`` does."""
+        from nbconvert import HTMLExporter  # takes a second to import
+
+        out = (self.folder / notebook).with_suffix(".html")
+        out.write_text(HTMLExporter().from_filename(str(self.folder / notebook))[0])
+        return out
+
+    def address(self, notebook: str) -> str:
+        """Where ``notebook`` is by itself, with no file browser beside it."""
+        return f"{self.url}/doc/tree/{quote(self.under + notebook)}?reset"
 
     def visit(self, notebook: str, *actions: Action, **options: Any) -> Visit:
-        """Open ``notebook`` by itself (no file browser beside it) and perform ``actions``."""
-        opening = {"do": "open", "url": f"{self.url}/doc/tree/{quote(notebook)}?reset"}
-        return browse([opening, {"do": "wait", "selector": ".jp-Notebook"}, *actions], self.token, **options)
+        """Open ``notebook`` by itself and perform ``actions``."""
+        opening = {"do": "open", "url": self.address(notebook)}
+        wait = {"do": "wait", "selector": ".jp-Notebook"}
+        return self.browser.visit([opening, wait, *actions], self.token, **options)
 
 
 @contextlib.contextmanager
 def running_lab(folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[Lab]:
     """Start JupyterLab in ``folder`` with a home directory of its own; end it and its kernels at the end."""
     token = secrets.token_hex(16)
-    with tempfile.TemporaryDirectory(prefix="pai-lab-") as home:
-        directories = {f"JUPYTER_{kind}_DIR": f"{home}/{kind.lower()}" for kind in ("CONFIG", "RUNTIME")}
-        here = {"HOME": home, "IPYTHONDIR": f"{home}/ipython", "JUPYTER_TOKEN": token, **directories}
+    with tempfile.TemporaryDirectory(prefix="pai-lab-", ignore_cleanup_errors=True) as home:
+        kinds = ("CONFIG", "RUNTIME", "DATA")
+        here = {"HOME": home, "IPYTHONDIR": f"{home}/ipython", "JUPYTER_TOKEN": token}
+        here |= {f"JUPYTER_{kind}_DIR": f"{home}/{kind.lower()}" for kind in kinds}
         here["JUPYTERLAB_SETTINGS_DIR"] = f"{home}/settings"
         here["JUPYTERLAB_WORKSPACES_DIR"] = f"{home}/workspaces"
         _write_settings(Path(here["JUPYTERLAB_SETTINGS_DIR"]))
@@ -120,9 +253,12 @@ def running_lab(folder: Path, environment: Mapping[str, str] | None = None) -> I
                 stderr=output,
                 start_new_session=True,
             )
+        browser = Browser()
         try:
-            yield Lab(folder, _address(server, Path(here["JUPYTER_RUNTIME_DIR"]), token, log), token)
+            url = _address(server, Path(here["JUPYTER_RUNTIME_DIR"]), token, log)
+            yield Lab(folder, url, token, browser, Path(here["JUPYTER_DATA_DIR"]))
         finally:
+            browser.close()
             _end(server)
 
 

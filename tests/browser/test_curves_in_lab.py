@@ -1,15 +1,11 @@
 import re
-import subprocess
-import sys
-from pathlib import Path
+import time
 
 import nbformat
 import pytest
-from lab import browse, running_lab
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
-REPOSITORY = Path(__file__).parents[2]
 FIGURE = ".jp-RenderedVegaCommon5 svg, .jp-OutputArea-output svg.marks"
 TRAINING = """
 import asyncio, math
@@ -53,18 +49,34 @@ stream.append([Metric("", step, name, float(step), 0, 0.0) for step in (3, 1, 1,
 widget = Plot({"": stream}, "Many").widget()
 display(widget, widget)
 """
+# Goes on until there is a file "end", and then says in a file what its last step was.
+CLOSED = """
+import asyncio, pathlib
+from paibook.metrics import Metric, MetricStream
+from paibook.widgets.live import LiveCurves
+
+stream = MetricStream("r4")
+live = LiveCurves(stream, "A run")
+step = -1
+while not pathlib.Path("end").exists():
+    step += 1
+    stream.append([Metric("", step, "loss", 1 / (1 + step), 0, 0.0)])
+    live.tick()
+    await asyncio.sleep(0.02)
+live.finish()
+pathlib.Path("ending").write_text(str(step))
+pathlib.Path("ending").rename("ended")
+"""
 FORMATS = ("png", "svg", "csv", "parquet")
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("notebooks")
-    for name, sources in (("training", [TRAINING]), ("blocking", [BLOCKING, TWICE])):
-        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
-        notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        nbformat.write(notebook, folder / f"{name}.ipynb")
-    with running_lab(folder, {"PYTHONPATH": str(REPOSITORY)}) as lab:
-        yield lab
+def lab(jupyterlab):
+    lab = jupyterlab.part("curves")
+    lab.write("training.ipynb", TRAINING)
+    lab.write("blocking.ipynb", BLOCKING, TWICE)
+    lab.write("closed.ipynb", CLOSED)
+    return lab
 
 
 def noting(text):
@@ -109,11 +121,10 @@ def run(lab):
         {"do": "screenshot", "path": str(lab.folder / "curves.png"), "selector": ".pai-curves"},
         # The page is reloaded while the cell runs, then left for a while: the widget resumes from its state.
         {"do": "save"},
-        {"do": "open", "url": f"{lab.url}/doc/tree/training.ipynb?reset"},
+        {"do": "open", "url": lab.address("training.ipynb")},
         {"do": "changes", "selector": f"{panel} canvas", "times": 3},
         {"do": "open", "url": f"{lab.url}/api"},
-        {"do": "evaluate", "script": "new Promise((done) => setTimeout(done, 1000))"},
-        {"do": "open", "url": f"{lab.url}/doc/tree/training.ipynb?reset"},
+        {"do": "open", "url": lab.address("training.ipynb")},
         {"do": "changes", "selector": f"{panel} canvas", "times": 3},
         {"do": "text", "selector": ".pai-notes li"},
         {"do": "evaluate", "script": "document.querySelector('[aria-label=\"Horizontal axis\"]').value"},
@@ -213,25 +224,57 @@ def saved(lab):
 
 
 def test_the_figure_takes_the_widgets_place_in_the_saved_notebook(saved):
-    shown = [output.data for output in nbformat.read(saved, 4).cells[0].outputs if "data" in output]
+    shown = [output.data for output in nbformat.read(saved, 4).cells[0].outputs if any(output.get("data", {}).values())]
     assert len(shown) == 1
     assert "application/vnd.jupyter.widget-view+json" not in shown[0]
 
 
 def test_the_figure_is_there_without_a_kernel(saved, lab):
-    notebook = nbformat.read(saved, 4)
-    notebook.metadata.kernelspec = {"name": "gone", "display_name": "Gone", "language": "python"}
-    nbformat.write(notebook, lab.folder / "reopened.ipynb")
-    visit = lab.visit("reopened.ipynb", {"do": "wait", "selector": FIGURE}, {"do": "text", "selector": FIGURE})
+    lab.end_kernels()
+    visit = lab.visit(saved.name, {"do": "wait", "selector": FIGURE}, {"do": "text", "selector": FIGURE})
     assert "loss" in visit.results[-1][0]
 
 
-def test_the_html_export_shows_the_figure(saved):
-    subprocess.run([sys.executable, "-m", "nbconvert", "--to", "html", str(saved)], check=True, capture_output=True)
+def test_the_html_export_shows_the_figure(saved, lab):
     picture = ".jp-RenderedSVG img, .jp-RenderedSVG svg"
     actions = [
-        {"do": "open", "url": saved.with_suffix(".html").as_uri()},
+        {"do": "open", "url": lab.exported(saved.name).as_uri()},
         {"do": "wait", "selector": picture},
         {"do": "evaluate", "script": f"document.querySelector({picture!r}).getBoundingClientRect().width"},
     ]
-    assert browse(actions).results[-1] > 300
+    assert lab.browser.visit(actions).results[-1] > 300
+
+
+@pytest.fixture(scope="module")
+def closed(lab):
+    """Close the page when the run has begun and the notebook is saved; come back when the run has ended."""
+    visit = lab.visit(
+        "closed.ipynb",
+        {"do": "run_all"},
+        {"do": "changes", "selector": ".pai-panel canvas", "times": 2},
+        {"do": "unseen", "selector": ".pai-static"},
+        {"do": "save"},
+    )
+    assert visit.widget_problems == []
+    (lab.folder / "end").touch()
+    deadline = time.monotonic() + 60
+    while not (lab.folder / "ended").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    visit = lab.visit(
+        "closed.ipynb",
+        {"do": "wait", "selector": ".pai-curves[data-state=finished] canvas"},
+        {"do": "unseen", "selector": ".pai-static"},
+        {"do": "text", "selector": ".pai-values tbody tr:first-child td:last-child"},
+    )
+    assert visit.widget_problems == []
+    return visit.results[-1]
+
+
+def test_a_page_that_was_closed_for_the_run_shows_all_of_it(closed, lab):
+    assert int(closed[0].replace(",", "")) == int((lab.folder / "ended").read_text())
+
+
+def test_a_notebook_saved_in_mid_run_has_text_where_its_kernel_is_gone(closed, lab):
+    for place, texts in lab.without_kernel("closed.ipynb").items():
+        assert any(re.search(r"loss +1 ", text) for text in texts), place
+        assert not any("model not found" in text or "Loading widget" in text for text in texts), place

@@ -1,12 +1,9 @@
 import os
 import re
-from pathlib import Path
 
 import nbformat
 import pytest
-from lab import running_lab
 
-ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 MODEL = """
@@ -38,16 +35,11 @@ def field(path):
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("notebooks")
-    cells = [nbformat.v4.new_code_cell(source) for source in (MODEL, CELL, "%pai_hp")]
-    notebook = nbformat.v4.new_notebook(cells=cells)
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, folder / "form.ipynb")
-    roots = os.pathsep.join(str(ROOT / root) for root in (".", "magics", "kernels"))
-    environment = {"PYTHONPATH": roots, "PAIBOOK_CLUSTER": "inline", "PAIBOOK_RUNS": str(folder / "runs")}
-    with running_lab(folder, environment) as lab:
-        yield lab
+def lab(jupyterlab, tmp_path_factory):
+    environment = {"PAIBOOK_CLUSTER": "inline", "PAIBOOK_RUNS": str(tmp_path_factory.mktemp("runs"))}
+    lab = jupyterlab.part("hyperparameters", environment)
+    lab.write("form.ipynb", MODEL, CELL, "%pai_hp")
+    return lab
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +79,7 @@ def visit(lab):
         {"do": "wait", "selector": ".pai-status:has-text('same as run')"},
         # The page is reloaded: what was entered is in the widget's state, and so is how a run ends.
         {"do": "save"},
-        {"do": "open", "url": f"{lab.url}/doc/tree/form.ipynb?reset"},
+        {"do": "open", "url": lab.address("form.ipynb")},
         {"do": "wait", "selector": ".pai-line:has-text('schedule.warmup=50')"},
         {"do": "fill", "selector": f"{lr} .pai-input", "value": "0.25"},
         {"do": "click", "selector": ".pai-form .pai-run"},
@@ -131,6 +123,12 @@ def test_run_with_these_runs_the_cell_and_says_how_it_ended(visit):
     assert re.fullmatch(r"run \w+ done, [\d.]+ s · loss 0\.25", visit[4][0])
 
 
+def test_a_saved_form_is_a_table_where_its_kernel_is_gone(visit, lab):
+    for place, texts in lab.without_kernel("form.ipynb").items():
+        assert any("schedule.warmup" in text and "--hp Adam lr=0.05" in text for text in texts), place
+        assert not any("model not found" in text or "Loading widget" in text for text in texts), place
+
+
 def test_the_table_takes_the_forms_place_in_the_saved_notebook(visit, lab):
     again = lab.visit(
         "form.ipynb",
@@ -143,6 +141,7 @@ def test_the_table_takes_the_forms_place_in_the_saved_notebook(visit, lab):
         {"do": "save"},
     )
     assert again.widget_problems == []
-    (output,) = nbformat.read(lab.folder / "form.ipynb", 4).cells[2].outputs
+    output, empty = nbformat.read(lab.folder / "form.ipynb", 4).cells[2].outputs
+    assert not any(empty.data.values())
     assert "application/vnd.jupyter.widget-view+json" not in output.data
     assert "--hp Adam lr=0.2" in output.data["text/plain"]

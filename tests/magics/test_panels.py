@@ -11,8 +11,9 @@ import pytest
 from paibook.errors import PlanError
 from paibook.session import Session
 from paibook.widgets import gpus
+from paibook.widgets.output import VIEW
 from paibook_magics.lines import GPUS_HELP, Lines
-from paibook_magics.panels import KEPT, VIEW
+from paibook_magics.panels import KEPT
 
 if TYPE_CHECKING:
     from conftest import Notebook
@@ -39,7 +40,8 @@ def test_the_last_panels_are_live_and_those_before_turn_into_tables(fresh_notebo
         assert "pai-static" in table["text/html"]
         assert view[VIEW]["model_id"]
     displays = notebook.run("%pai_runs").displays
-    assert [display[VIEW]["model_id"] == "" for display in displays if VIEW in display] == [False, True]
+    assert [VIEW in display for display in displays] == [False, True, False, False]
+    assert not any(displays[3].values())
     assert "0 runs" in displays[2]["text/plain"]
     live = "len([w for w in __import__('ipywidgets').Widget.widgets.values() if type(w).__name__ == 'RunsPanel'])"
     assert notebook.value(live) == str(KEPT)

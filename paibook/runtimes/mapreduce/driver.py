@@ -45,11 +45,17 @@ class Driver:
     """Drives ``%%pai_mapreduce`` from the notebook's process."""
 
     def check(self, plan: Plan) -> None:
-        """Refuse a plan that cannot work: its functions, inputs, outputs and options.
+        """Refuse a plan that cannot work: its functions, inputs, outputs, options and resources.
 
         Raises:
             ProgramError, PlanError, DataError, SyntaxError: Naming what is wrong.
         """
+        if plan.resources.gpus_per_worker or plan.resources.cards:
+            # Tasks share the cluster's worker processes, so that no card could be any one task's own.
+            raise PlanError(
+                f"%%pai_mapreduce gives its tasks no GPUs; got -g {plan.resources.gpus_per_worker}. Leave out -g to "
+                "run on the CPU, or take %%pai_allreduce, whose ranks have cards of their own"
+            )
         if plan.options.get("sql"):
             sql().statement(plan.program, _input_names(plan))
         else:

@@ -8,7 +8,7 @@ const MANY_NAMES = 8;
 const FORMATS = ["png", "svg", "csv", "parquet"];
 
 function render({ model, el }) {
-  const view = { stopping: false, pressed: 0 };
+  const view = { stopping: false, pressed: 0, exporting: false };
   const sync = `pai-${Math.random().toString(36).slice(2)}`;
   const panels = new Map();
 
@@ -77,6 +77,7 @@ function render({ model, el }) {
   save.addEventListener("change", () => {
     if (!save.value) return;
     said.textContent = `exporting ${save.value}…`;
+    view.exporting = true;
     model.send({ kind: "export", format: save.value });
     save.value = "";
   });
@@ -99,6 +100,9 @@ function render({ model, el }) {
       view.pressed = 0;
     }
     if (content.kind === "noted") noteText.value = "";
+    // Every view of the model hears of it; the one that asked saves the file.
+    if (["failed", "exported"].includes(content.kind) && !view.exporting) return;
+    if (["failed", "exported"].includes(content.kind)) view.exporting = false;
     if (content.kind === "failed") said.textContent = content.text;
     if (content.kind === "exported") {
       said.textContent = `exported ${content.format}`;

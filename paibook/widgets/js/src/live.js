@@ -54,19 +54,10 @@ export function panel(model, el, name, draw) {
   for (const one of names) model.on(one, news);
   const timer = setInterval(ask, model.get("every"));
   show();
-  // The static table before the view is for when there is no kernel. A view is drawn before it is put into the page.
-  let standIn = null;
-  requestAnimationFrame(() => {
-    const before = root.closest(".jp-OutputArea-child")?.previousElementSibling;
-    if (!before?.querySelector(".pai-static")) return;
-    standIn = before;
-    standIn.style.display = "none";
-  });
   return {
     redraw: show,
     end() {
       clearInterval(timer);
-      if (standIn) standIn.style.display = "";
       cancelAnimationFrame(frame);
       window.removeEventListener("pointerup", release);
       window.removeEventListener("pointercancel", release);

@@ -15,8 +15,9 @@ from typing import Any
 import fsspec
 import pytest
 
-from paibook.errors import DataError, RunCancelled
+from paibook.errors import DataError, PlanError, RunCancelled
 from paibook.runtimes.mapreduce.driver import Driver
+from paibook_magics.planning import plan_cell
 
 COUNT = """
 def map(record):
@@ -188,3 +189,10 @@ def test_a_protocol_without_its_library_says_what_to_install(run: Any, url: str)
     else:
         with pytest.raises(DataError, match=r"libjvm|libhdfs|Hadoop"):
             run(COUNT, url)
+
+
+@pytest.mark.parametrize("line", ["-g 1", "-n 2 -g 2"])
+def test_gpus_are_refused_with_what_to_do(line: str) -> None:
+    plan, _ = plan_cell("pai_mapreduce", f"-i x.txt {line}", COUNT, {}, "inline")
+    with pytest.raises(PlanError, match=r"gives its tasks no GPUs; got -g \d\. Leave out -g to run on the CPU"):
+        Driver().check(plan)
