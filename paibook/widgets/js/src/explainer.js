@@ -2,7 +2,6 @@
 // kernel draws; pictures that come next are asked for before they are due, and kept.
 import { Code } from "./code.js";
 import { element } from "./element.js";
-import { standIn } from "./stand_in.js";
 
 const NEWS_MS = 500;
 const GIVE_UP_MS = 3000; // on an answer: the kernel is gone, or was restarted
@@ -204,14 +203,12 @@ function render({ model, el }) {
   model.on("msg:custom", receive);
   source();
   show();
-  const restore = standIn(root);
   return () => {
     clearTimeout(timer);
     clearInterval(clock);
     for (const name of names) model.off(name, come);
     model.off("change:source", source);
     model.off("msg:custom", receive);
-    restore();
   };
 }
 
