@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -217,6 +218,7 @@ def test_the_memory_has_no_name_and_no_descriptor_is_left(sockets: tuple[Channel
     def memories() -> int:
         return sum("paibook-channel" in os.readlink(file.path) for file in os.scandir("/proc/self/fd"))
 
+    gc.collect()  # channels of tests before
     before = memories()
     both(sockets)
     assert memories() == before
