@@ -91,6 +91,8 @@ def create(notebook, name, *between):
         {"do": "click", "selector": ".lm-TabBar-tab[data-id=filebrowser]"},
         {"do": "click", "selector": f".jp-DirListing-item:has-text('{notebook}') .jp-DirListing-itemText"},
         {"do": "click", "selector": ".jp-Toolbar-item[data-jp-item-name=create-job]"},
+        # When the environments come, the dialog forgets what was entered before.
+        {"do": "wait", "selector": ".jp-create-job-form :text('HTML')"},
         {"do": "fill", "selector": "#jp-create-job-jobName", "value": name},
         *between,
         {"do": "click", "selector": ".jp-create-job-form button:has-text('Create')"},
