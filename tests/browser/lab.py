@@ -98,7 +98,7 @@ class Browser:
         return Visit(said["results"], said["problems"], said["elsewhere"])
 
     def close(self) -> None:
-        """End Chromium; nothing where there is none."""
+        """End Chromium, in the middle of a visit too; nothing where there is none."""
         if self._node is None:
             return
         node, self._node = self._node, None
@@ -107,7 +107,7 @@ class Browser:
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()
         try:
-            node.wait(timeout=20)
+            node.wait(timeout=5)
         except subprocess.TimeoutExpired:
             node.terminate()  # not killed: Playwright would leave its browser behind
             node.wait(timeout=20)
@@ -119,8 +119,12 @@ class Browser:
         assert node.stdout is not None
         node.stdin.write(f"{order}\n")
         node.stdin.flush()
-        ready, _, _ = select.select([node.stdout], [], [], seconds)
-        answer = node.stdout.readline() if ready else ""
+        try:
+            ready, _, _ = select.select([node.stdout], [], [], seconds)
+            answer = node.stdout.readline() if ready else ""
+        except BaseException:
+            self.close()  # a test that runs out of time must not leave its answer to the next one
+            raise
         if not answer:
             trouble = (Path(self._folder) / "driver.log").read_text()
             self.close()
@@ -258,8 +262,10 @@ def running_lab(folder: Path, environment: Mapping[str, str] | None = None) -> I
             url = _address(server, Path(here["JUPYTER_RUNTIME_DIR"]), token, log)
             yield Lab(folder, url, token, browser, Path(here["JUPYTER_DATA_DIR"]))
         finally:
-            browser.close()
-            _end(server)
+            try:
+                browser.close()
+            finally:
+                _end(server)
 
 
 def screenshot(notebook: Path, out: Path, run: bool = True, dark: bool = False, width: int = 1280) -> Visit:
