@@ -68,8 +68,8 @@ def missing() -> str | None:
         return "needs Chromium (Debian: apt-get install chromium)"
     if shutil.which("node") is None:
         return "needs Node.js"
-    if not (HERE / "node_modules" / "playwright-core").is_dir():
-        return "needs playwright-core (npm ci in tests/browser)"
+    if not all((HERE / "node_modules" / name).is_dir() for name in ("playwright-core", "axe-core")):
+        return "needs playwright-core and axe-core (npm ci in tests/browser)"
     return None
 
 
@@ -235,8 +235,15 @@ class Lab:
 
 
 @contextlib.contextmanager
-def running_lab(folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[Lab]:
-    """Start JupyterLab in ``folder`` with a home directory of its own; end it and its kernels at the end."""
+def running_lab(
+    folder: Path, environment: Mapping[str, str] | None = None, base_url: str = "/user/teacher/"
+) -> Iterator[Lab]:
+    """Start JupyterLab in ``folder`` with a home directory of its own; end it and its kernels at the end.
+
+    Args:
+        environment: Added to this process's own.
+        base_url: The path below which it serves everything, as JupyterHub has its servers do.
+    """
     token = secrets.token_hex(16)
     with tempfile.TemporaryDirectory(prefix="pai-lab-", ignore_cleanup_errors=True) as home:
         kinds = ("CONFIG", "RUNTIME", "DATA")
@@ -246,6 +253,7 @@ def running_lab(folder: Path, environment: Mapping[str, str] | None = None) -> I
         here["JUPYTERLAB_WORKSPACES_DIR"] = f"{home}/workspaces"
         _write_settings(Path(here["JUPYTERLAB_SETTINGS_DIR"]))
         command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0"]
+        command += [f"--ServerApp.base_url={base_url}"]
         command += [f"--ServerApp.root_dir={folder}", "--LabApp.expose_app_in_browser=True", "--LabApp.news_url=None"]
         command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.collaborative=False"]
         log = Path(home) / "lab.log"
@@ -310,7 +318,8 @@ def _address(server: subprocess.Popen[bytes], runtime: Path, token: str, log: Pa
     while time.monotonic() < deadline and server.poll() is None:
         for file in runtime.glob("jpserver-*.json"):
             with contextlib.suppress(json.JSONDecodeError, urllib.error.URLError, ConnectionError):
-                url = f"http://127.0.0.1:{json.loads(file.read_text())['port']}"
+                said = json.loads(file.read_text())
+                url = f"http://127.0.0.1:{said['port']}{said['base_url'].rstrip('/')}"
                 urllib.request.urlopen(f"{url}/api/status?token={token}", timeout=5).close()
                 return url
         time.sleep(0.05)
