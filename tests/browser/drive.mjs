@@ -14,13 +14,17 @@
 //   {"do": "scroll", "selector": ...}              {"do": "size", "width": ..., "height": ...}
 //   {"do": "fill", "selector": ..., "value": ...}  {"do": "select", "selector": ..., "label": ...}
 //   {"do": "evaluate", "script": ...} -> its value
+//   {"do": "accessible", "selector": ...} -> rules of WCAG 2 A and AA that it breaks, each with the node (axe-core)
 import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 
 // Only this machine may be asked for anything; what a page tries elsewhere is reported. Not by Playwright's routes: they
 // turn the cache off, and JupyterLab takes seconds to load without it.
 const HERE = ["127.0.0.1", "localhost"];
 const ONLY_HERE = `MAP * ~NOTFOUND, ${HERE.map((host) => `EXCLUDE ${host}`).join(", ")}`;
+
+const AXE = fileURLToPath(new URL("node_modules/axe-core/axe.min.js", import.meta.url));
 
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 const { executable, profile } = JSON.parse((await lines.next()).value);
@@ -129,8 +133,16 @@ async function perform(action) {
       return await found.evaluateAll((nodes, name) => nodes.map((node) => node.getAttribute(name)), action.name);
     case "evaluate":
       return await page.evaluate(action.script);
+    case "accessible": {
+      if (!(await page.evaluate(() => "axe" in window))) await page.addScriptTag({ path: AXE });
+      return await page.evaluate(async (where) => {
+        const { violations } = await window.axe.run(where, { runOnly: ["wcag2a", "wcag2aa"], resultTypes: ["violations"] });
+        return violations.map(({ id, impact, nodes }) => `${id} (${impact}): ${nodes.map((node) => node.html.slice(0, 160)).join("; ")}`);
+      }, action.selector);
+    }
     case "scroll":
-      await found.first().scrollIntoViewIfNeeded();
+      // At once: a table that is drawn anew twice a second is never still for long.
+      await found.first().evaluate((node) => node.scrollIntoView({ block: "center" }));
       return;
     case "size":
       await page.setViewportSize({ width: action.width, height: action.height });

@@ -68,8 +68,8 @@ def missing() -> str | None:
         return "needs Chromium (Debian: apt-get install chromium)"
     if shutil.which("node") is None:
         return "needs Node.js"
-    if not (HERE / "node_modules" / "playwright-core").is_dir():
-        return "needs playwright-core (npm ci in tests/browser)"
+    if not all((HERE / "node_modules" / name).is_dir() for name in ("playwright-core", "axe-core")):
+        return "needs playwright-core and axe-core (npm ci in tests/browser)"
     return None
 
 
@@ -98,7 +98,7 @@ class Browser:
         return Visit(said["results"], said["problems"], said["elsewhere"])
 
     def close(self) -> None:
-        """End Chromium; nothing where there is none."""
+        """End Chromium, in the middle of a visit too; nothing where there is none."""
         if self._node is None:
             return
         node, self._node = self._node, None
@@ -107,7 +107,7 @@ class Browser:
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()
         try:
-            node.wait(timeout=20)
+            node.wait(timeout=5)
         except subprocess.TimeoutExpired:
             node.terminate()  # not killed: Playwright would leave its browser behind
             node.wait(timeout=20)
@@ -119,8 +119,12 @@ class Browser:
         assert node.stdout is not None
         node.stdin.write(f"{order}\n")
         node.stdin.flush()
-        ready, _, _ = select.select([node.stdout], [], [], seconds)
-        answer = node.stdout.readline() if ready else ""
+        try:
+            ready, _, _ = select.select([node.stdout], [], [], seconds)
+            answer = node.stdout.readline() if ready else ""
+        except BaseException:
+            self.close()  # a test that runs out of time must not leave its answer to the next one
+            raise
         if not answer:
             trouble = (Path(self._folder) / "driver.log").read_text()
             self.close()
@@ -231,8 +235,15 @@ class Lab:
 
 
 @contextlib.contextmanager
-def running_lab(folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[Lab]:
-    """Start JupyterLab in ``folder`` with a home directory of its own; end it and its kernels at the end."""
+def running_lab(
+    folder: Path, environment: Mapping[str, str] | None = None, base_url: str = "/user/teacher/"
+) -> Iterator[Lab]:
+    """Start JupyterLab in ``folder`` with a home directory of its own; end it and its kernels at the end.
+
+    Args:
+        environment: Added to this process's own.
+        base_url: The path below which it serves everything, as JupyterHub has its servers do.
+    """
     token = secrets.token_hex(16)
     with tempfile.TemporaryDirectory(prefix="pai-lab-", ignore_cleanup_errors=True) as home:
         kinds = ("CONFIG", "RUNTIME", "DATA")
@@ -242,6 +253,7 @@ def running_lab(folder: Path, environment: Mapping[str, str] | None = None) -> I
         here["JUPYTERLAB_WORKSPACES_DIR"] = f"{home}/workspaces"
         _write_settings(Path(here["JUPYTERLAB_SETTINGS_DIR"]))
         command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0"]
+        command += [f"--ServerApp.base_url={base_url}"]
         command += [f"--ServerApp.root_dir={folder}", "--LabApp.expose_app_in_browser=True", "--LabApp.news_url=None"]
         command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.collaborative=False"]
         log = Path(home) / "lab.log"
@@ -258,8 +270,10 @@ def running_lab(folder: Path, environment: Mapping[str, str] | None = None) -> I
             url = _address(server, Path(here["JUPYTER_RUNTIME_DIR"]), token, log)
             yield Lab(folder, url, token, browser, Path(here["JUPYTER_DATA_DIR"]))
         finally:
-            browser.close()
-            _end(server)
+            try:
+                browser.close()
+            finally:
+                _end(server)
 
 
 def screenshot(notebook: Path, out: Path, run: bool = True, dark: bool = False, width: int = 1280) -> Visit:
@@ -304,7 +318,8 @@ def _address(server: subprocess.Popen[bytes], runtime: Path, token: str, log: Pa
     while time.monotonic() < deadline and server.poll() is None:
         for file in runtime.glob("jpserver-*.json"):
             with contextlib.suppress(json.JSONDecodeError, urllib.error.URLError, ConnectionError):
-                url = f"http://127.0.0.1:{json.loads(file.read_text())['port']}"
+                said = json.loads(file.read_text())
+                url = f"http://127.0.0.1:{said['port']}{said['base_url'].rstrip('/')}"
                 urllib.request.urlopen(f"{url}/api/status?token={token}", timeout=5).close()
                 return url
         time.sleep(0.05)

@@ -128,6 +128,7 @@ def run(lab):
         {"do": "changes", "selector": f"{panel} canvas", "times": 3},
         {"do": "text", "selector": ".pai-notes li"},
         {"do": "evaluate", "script": "document.querySelector('[aria-label=\"Horizontal axis\"]').value"},
+        {"do": "accessible", "selector": ".pai-curves"},
         {"do": "click", "selector": ".pai-stop"},
         {"do": "wait", "selector": "[data-state=finished]"},
     )
@@ -155,6 +156,10 @@ def test_a_note_is_taken_while_the_cell_runs_and_kept_over_a_reload(run):
 
 def test_the_keyboard_reads_values_aloud(run):
     assert re.match(r"loss, [\d.e-]+ s: rank 0 [\d.]+; rank 1", run[4][0])
+
+
+def test_the_curves_break_no_rule_of_accessibility(run):
+    assert run[-1] == []
 
 
 @pytest.fixture(scope="module")

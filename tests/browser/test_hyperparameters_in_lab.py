@@ -85,6 +85,7 @@ def visit(lab):
         {"do": "click", "selector": ".pai-form .pai-run"},
         {"do": "wait", "selector": ".pai-result:has-text('loss 0.25')"},
         {"do": "text", "selector": ".pai-result"},
+        {"do": "accessible", "selector": ".pai-form"},
     )
     assert visit.widget_problems == []
     assert visit.elsewhere == []
@@ -121,6 +122,10 @@ def test_the_magic_line_follows_the_form(visit):
 
 def test_run_with_these_runs_the_cell_and_says_how_it_ended(visit):
     assert re.fullmatch(r"run \w+ done, [\d.]+ s · loss 0\.25", visit[4][0])
+
+
+def test_the_form_breaks_no_rule_of_accessibility(visit):
+    assert visit[-1] == []
 
 
 def test_a_saved_form_is_a_table_where_its_kernel_is_gone(visit, lab):

@@ -112,6 +112,7 @@ def seen(lab, tmp_path_factory):
         {"do": "screenshot", "path": str(shots / "dark.png")},
         {"do": "theme", "dark": False},
         {"do": "save"},
+        *({"do": "accessible", "selector": panel} for panel in (GPUS, CLUSTER, RUNS)),
         {"do": "click", "selector": f"{RUNS} [data-key^=delete-]"},
         {"do": "click", "selector": f"{RUNS} [data-key^=delete-]:has-text('Really')"},
         {"do": "wait", "selector": f"{RUNS} .pai-none"},
@@ -137,6 +138,10 @@ def test_ranks_are_shown_with_state_and_memory(seen):
 def test_a_run_has_a_curve_and_a_log(seen):
     assert "fell" in seen[3][0]
     assert seen[4] == 1
+
+
+def test_the_panels_break_no_rule_of_accessibility(seen):
+    assert seen[5:] == [[], [], []]
 
 
 def test_the_static_tables_are_there_without_a_kernel(seen, lab):

@@ -60,6 +60,7 @@ def visit(lab):
         {"do": "hover", "selector": ".pai-trials [data-trial='1'] th"},
         {"do": "wait", "selector": ".pai-drawing .pai-marked"},
         {"do": "count", "selector": ".pai-drawing .pai-marked"},
+        {"do": "accessible", "selector": ".pai-study"},
         {"do": "click", "selector": ".pai-trials [data-state=running] .pai-stop"},
         {"do": "wait", "selector": ".pai-trials [data-state=stopped]"},
         {"do": "wait", "selector": ".pai-study[data-state=finished]"},
@@ -71,13 +72,17 @@ def visit(lab):
 
 
 def test_the_view_shows_the_study_while_it_goes_on(visit):
-    (texts,) = [result for result in visit if isinstance(result, list) and len(result) > 1]
+    texts = next(result for result in visit if isinstance(result, list))
     assert texts[:3] == [
         "loss by trial, and the best so far",
         "Hyperparameters of each trial",
         "Importance (PED-ANOVA)",
     ]
     assert texts[3:] == ["trial", "state", "", "loss", "lr", "batch_size", "optimizer", "time", ""]
+
+
+def test_the_view_breaks_no_rule_of_accessibility(visit):
+    assert [result for result in visit if isinstance(result, list)][1] == []
 
 
 def test_a_row_marks_its_trial_in_both_pictures(visit):

@@ -111,7 +111,8 @@ class TestInAKernel:
         cell = "%%pai_search --trials 6 -o best\n%%pai_allreduce -n 1 --hp model\n"
         outcome = notebook.run(cell + "import time; time.sleep(0.2)\npai.log(step=0, loss=hp.lr)")
         assert (outcome.status, outcome.traceback) == ("ok", "")
-        live, static = outcome.displays[0], outcome.displays[-1]
+        live, static = outcome.displays[1], outcome.displays[-2]
+        assert not any(outcome.displays[-1].values())  # where the live view was
         assert "application/vnd.jupyter.widget-view+json" in live
         assert "image/svg+xml" in static
         assert "6 of 6 trials" in static["text/plain"]
