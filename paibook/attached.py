@@ -137,6 +137,16 @@ class AttachedRun:
             raise PaibookError("nothing here can draw: call run.plot() in a notebook after `%load_ext paibook`")
         return Run.plotter(self, **view)
 
+    def explain(self) -> Any:
+        """Look at its pictures beside its code; see ``Run.explain``.
+
+        Raises:
+            PaibookError: There is no notebook to draw in.
+        """
+        if Run.explainer is None:
+            raise PaibookError("nothing here can draw: call run.explain() in a notebook after `%load_ext paibook`")
+        return Run.explainer(self)
+
     def figure(self, **options: Any) -> Any:
         """The metrics as a matplotlib figure; see ``Run.figure``."""
         return figure_of(self, options)

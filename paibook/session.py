@@ -15,6 +15,7 @@ import cloudpickle
 
 from paibook.clusters import connect
 from paibook.clusters.contract import Cluster, Event
+from paibook.detached import outcome
 from paibook.detached.handle import DetachedRun
 from paibook.detached.launch import launch
 from paibook.errors import PlanError
@@ -148,7 +149,11 @@ class Session:
             kind = f"a %%pai_{plan.runtime} run, {record.state}"
             raise PlanError(f"run {record.id} ({kind}) cannot be resumed: {error}") from None
         cluster = self.cluster_of(plan)
-        again = replace(record, state="running", ended=None, error="", pid=os.getpid(), started=time.time())
+        # From here on it is this process's, whoever began it.
+        again = replace(
+            record, state="running", ended=None, error="", pid=os.getpid(), started=time.time(), detached=False
+        )
+        outcome.forget(directory)
         run = Run(again, plan, directory, {}, on_event, on_progress, resumed=True)
         self._remember(run)
         return run.start(driver, cluster)

@@ -169,6 +169,8 @@ class Cells:
             return None
         variables = self.variables(plan)
         if plan.detach:
+            if options.explain:
+                raise PlanError("--explain shows a run of this kernel; of a --detach run, `%pai_explain ID` does")
             return self._detach(plan, variables, cell, options)
         explaining = Explaining(self.lines.panels) if options.explain and self.lines is not None else None
         console = Console(options.group_outputs, options.progress_after, explaining=explaining)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from paibook.attached import AttachedRun
 from paibook.errors import PaibookError, PlanError
 from paibook.pictures import PictureLog
 from paibook.plan import Plan
@@ -49,15 +50,15 @@ class Explaining:
             case _:
                 raise PlanError(f"%pai_explain {line}: not understood\n\n{EXPLAIN_HELP}")
 
-    def show(self, run: Run) -> None:
-        """Show a run of this notebook; what stands for the player without a kernel is its last picture.
+    def show(self, run: Run | AttachedRun) -> None:
+        """Show a run; what stands for the player without a kernel is its last picture.
 
         Raises:
             PlanError: It has ended and has no pictures.
         """
         if run.done():
             _check(run.record, run.pictures)
-        explainer = self._open(run.pictures, run.plan, lambda: run.state)
+        explainer = self._open(run.pictures, run.plan, lambda: run.state, refresh=isinstance(run, AttachedRun))
         if explainer is not None and not run.done():
             run.add_done_callback(lambda _run: self._panels.renew(explainer))
 
@@ -88,7 +89,7 @@ class Explaining:
         running = record.state == "running"
         if not running:
             _check(record, pictures)
-        state = (lambda: session.history.find(record.id).state) if running else (lambda: record.state)
+        state = (lambda: _state(session, record)) if running else (lambda: record.state)
         self._open(pictures, session.history.plan(record.id), state, refresh=running)
 
     def _open(self, pictures: PictureLog, plan: Plan, state: Any, refresh: bool = False) -> Explainer | None:
@@ -117,6 +118,13 @@ def _check(record: RunRecord, pictures: PictureLog) -> None:
         raise PlanError(
             f"run {record.id} of {when} has no pictures: cells with {_magics()} make them, once they have begun to work"
         )
+
+
+def _state(session: Session, record: RunRecord) -> str:
+    try:
+        return session.history.record(record.id).state
+    except PaibookError:
+        return "deleted"
 
 
 def _magics() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from html import escape
 from typing import Any
 
 from paibook_magics.allreduce_picture import allreduce_bundle
@@ -23,5 +24,5 @@ def drawn(picture: Mapping[str, Any], note: str = "") -> dict[str, str]:
     model = str(picture.get("model"))
     if model not in DRAWN:
         text = f"this version of paibook draws no picture of {model!r} runs"
-        return {"text/plain": text, "text/html": f"<p>{text}</p>".replace("'", "&#39;")}
+        return {"text/plain": text, "text/html": f"<p>{escape(text)}</p>"}
     return DRAWN[model](picture, note)

@@ -9,8 +9,9 @@ SCHEDULE_HELP = """Keep a notebook as a job; `paibook job serve` runs it when it
   %pai_schedule NOTEBOOK --at 2030-01-31T03:00           once
   %pai_schedule delete NAME                              forget a job
 
-Further options, as of `paibook job add`: --name, --timezone, -n, --gpus, --cluster, --environment, --env, --retries,
---backoff, --timeout, --concurrency, --missed, --outputs, --output, --webhook, --email, --keep, --after, --replace.
+Further options, as of `paibook job add`: --name, --timezone, -n, --gpus, --gpu-share, --cpu-fallback, --cluster,
+--environment, --env, --retries, --backoff, --timeout, --concurrency, --missed, --outputs, --output, --webhook, --email,
+--keep, --after, --replace.
 """
 
 JOBS_HELP = """Show the jobs: when each runs next, how its latest runs went, and the curve of the one that runs.

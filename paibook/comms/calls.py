@@ -6,6 +6,7 @@ cell ends says what it called, and whoever hears from several compares them numb
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -19,6 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from paibook.comms.operators import SUM, InPlace, Operator
+
+logger = logging.getLogger(__name__)
 
 RECENT = 32  # calls a rank remembers
 PATIENCE_SECONDS = 1.0
@@ -229,7 +232,10 @@ class _Lookout:
         while True:
             time.sleep(TICK_SECONDS)
             for look in list(self.looks.values()):
-                look()
+                try:
+                    look()
+                except Exception:  # one cell's must not end the thread, which is every later cell's too
+                    logger.exception("looking at a cell that runs failed")
 
 
 _lookouts: dict[int, _Lookout] = {}  # by process id: a forked child has no such thread
@@ -273,7 +279,8 @@ def _measure(buffer: Any) -> tuple[str, int] | None:
     name = _names.get(dtype)
     if name is None:
         name = _names[dtype] = str(dtype).removeprefix("torch.")
-        _item_bytes[name] = dtype.itemsize
+        if (item := getattr(dtype, "itemsize", None)) is not None:  # pandas has dtypes without
+            _item_bytes[name] = item
     return name, int(buffer.numel()) if callable(size) else size  # a torch tensor's size is a method
 
 

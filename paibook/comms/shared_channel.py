@@ -176,6 +176,8 @@ class SharedStream:
         ring = self._in
         done, length = 0, len(view)
         while done < length:
+            if self._closed:  # what the peer goes on sending is for another
+                raise ChannelClosed("this side has ended the connection")
             ready = self._words[ring.written] - ring.count
             if not ready:
                 self._wait(ring.reader_sleeps, ring.written, ring.count)

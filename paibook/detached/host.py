@@ -19,6 +19,7 @@ from paibook.errors import PaibookError
 from paibook.plan import Plan
 from paibook.run import Run, RunRecord
 from paibook.session import driver_of
+from paibook.settings import settings
 
 CLOSE_SECONDS = 30.0  # for the cluster to end, before this process does
 
@@ -37,9 +38,8 @@ def main(arguments: list[str]) -> int:
         with answers:
             answers.write(json.dumps({"error": str(error)}).encode() + b"\n")
         return 1
-    record = RunRecord(
-        directory.name, plan.name, plan.runtime, plan.cluster, "running", time.time(), pid=os.getpid(), detached=True
-    )
+    began = (directory.name, plan.name, plan.runtime, plan.cluster, "running", time.time())
+    record = RunRecord(*began, pid=os.getpid(), job=settings().job_run, detached=True)
     run = Run(record, plan, directory, variables)
     del variables
     try:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -57,12 +58,12 @@ def launch(plan: Plan, variables: Mapping[str, Any], history: RunHistory) -> Det
 def _hand_over(process: subprocess.Popen[bytes], plan: Plan, variables: Mapping[str, Any], directory: Path) -> None:
     assert process.stdin is not None
     assert process.stdout is not None
-    with process.stdin as pipe, process.stdout as answers:
-        try:
-            _send(pipe, plan, variables)
-            pipe.flush()
-        except BrokenPipeError:
-            pass  # what it says, or its log, tells why
+    with process.stdout as answers:
+        with suppress(BrokenPipeError):  # what it says, or its log, tells why; to close is to flush
+            try:
+                _send(process.stdin, plan, variables)
+            finally:
+                process.stdin.close()
         heard, _, _ = select.select([answers], [], [], START_SECONDS)
         answer = answers.readline() if heard else b""
     if answer == READY:

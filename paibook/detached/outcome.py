@@ -52,6 +52,11 @@ def is_there(directory: Path) -> bool:
     return (directory / OUTCOME).exists()
 
 
+def forget(directory: Path) -> None:
+    """Take away what an earlier process left; another goes on with the run."""
+    (directory / OUTCOME).unlink(missing_ok=True)
+
+
 def load(directory: Path) -> Outcome:
     """The outcome of the run in this folder.
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from paibook.errors import NoGPU, PlanError
-from paibook.gpus import WHOLE, Device, Holder, LeaseBook, absent, choose, discover
+from paibook.gpus import WHOLE, Device, Holder, LeaseBook, absent, choose, discover, environment_of
 from paibook.gpus.leases import KERNEL_LEASE
 from paibook.jobs.job import Job
 
@@ -22,16 +22,16 @@ class HeldCards:
 
     Attributes:
         lease: Its id in the lease book, or empty where it holds nothing.
-        cards: Their UUIDs.
+        devices: The cards.
     """
 
     lease: str = ""
-    cards: tuple[str, ...] = ()
+    devices: tuple[Device, ...] = ()
 
     @property
     def environment(self) -> dict[str, str]:
         """Variables by which the kernel sees these cards only, and its ranks take them as parts of its own."""
-        return {"CUDA_VISIBLE_DEVICES": ",".join(self.cards), KERNEL_LEASE: self.lease} if self.lease else {}
+        return {**environment_of(self.devices), KERNEL_LEASE: self.lease} if self.lease else {}
 
     def hand_over(self, pid: int | None) -> None:
         """Make the kernel the holder: however it ends, the cards are free."""
@@ -80,7 +80,8 @@ async def _taken(job: Job, on_wait: Callable[[str], None]) -> HeldCards:
             continue
         if waits:
             on_wait("")
-        return HeldCards(taken[0].id, tuple(lease.card for lease in taken))
+        by_uuid = {device.uuid: device for device in wanted}
+        return HeldCards(taken[0].id, tuple(by_uuid[lease.card] for lease in taken))
 
 
 def needed(job: Job) -> tuple[int, int]:

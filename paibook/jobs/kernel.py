@@ -26,10 +26,11 @@ try:
 except ImportError as missing:
     raise PlanError("running jobs needs the extra `jobs`: pip install 'paibook[jobs]'") from missing
 
-__all__ = ["CellExecutionError", "DeadKernelError", "JobKernel", "end_processes", "environment_of", "interpreter"]
+__all__ = ["CellExecutionError", "DeadKernelError", "JobKernel", "end_processes", "interpreter", "kernel_environment"]
 
 MARK = "PAIBOOK_JOB_RUN"
 GONE_SECONDS = 5.0
+ALIVE_SECONDS = 1.0  # between looks whether the kernel that is waited for lives
 
 
 class JobKernel:
@@ -88,7 +89,7 @@ class JobKernel:
             spec.argv = [interpreter(self._job.environment), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         if cards.lease:  # the kernel's own cards would come on top of the job's
             spec.metadata = {name: value for name, value in spec.metadata.items() if name != "kernel_provisioner"}
-        environment = {**environment_of(self._job, self._run_id), **cards.environment}
+        environment = {**kernel_environment(self._job, self._run_id), **cards.environment}
         try:
             # nbclient sets handlers of its own before it first waits: they would end the kernel, not the attempt.
             asyncio.get_running_loop().call_soon(self._handle_signals)
@@ -118,19 +119,29 @@ class JobKernel:
 
     async def ask(self, expression: str) -> str:
         """The text that an expression gives in the kernel, or nothing where it fails."""
-        reply = await self._client.kc.execute_interactive(
-            "", silent=True, store_history=False, allow_stdin=False, user_expressions={"text": expression}
-        )
+        reply = await self._reply("", user_expressions={"text": expression})
         answer: Mapping[str, Any] = reply["content"].get("user_expressions", {}).get("text", {})
         return str(ast.literal_eval(answer["data"]["text/plain"])) if answer.get("status") == "ok" else ""
 
     async def silently(self, code: str) -> str:
         """Run code that is no cell; returns the error's text, or nothing."""
-        reply = await self._client.kc.execute_interactive(
-            code, silent=True, store_history=False, allow_stdin=False, output_hook=lambda message: None
-        )
+        reply = await self._reply(code, output_hook=lambda message: None)
         content: Mapping[str, Any] = reply["content"]
         return "" if content["status"] == "ok" else f"{content.get('ename')}: {content.get('evalue')}"
+
+    async def _reply(self, code: str, **options: Any) -> Any:
+        """The kernel's reply. Raises ``DeadKernelError`` where it dies meanwhile; the client would wait for ever."""
+        executed = self._client.kc.execute_interactive(
+            code, silent=True, store_history=False, allow_stdin=False, **options
+        )
+        task = asyncio.ensure_future(executed)
+        try:
+            while not (await asyncio.wait({task}, timeout=ALIVE_SECONDS))[0]:
+                if not await self._client.km.is_alive():
+                    raise DeadKernelError("Kernel died")
+            return task.result()
+        finally:
+            task.cancel()
 
 
 def interpreter(environment: str) -> str:
@@ -146,7 +157,7 @@ def interpreter(environment: str) -> str:
     return str(found)
 
 
-def environment_of(job: Job, run_id: str) -> dict[str, str]:
+def kernel_environment(job: Job, run_id: str) -> dict[str, str]:
     """The environment variables of a job's kernel.
 
     Raises:

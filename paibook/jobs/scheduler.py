@@ -169,7 +169,11 @@ def drain(store: JobStore, run_ids: Sequence[str], most: int = 1, poll: float = 
                     ended.append(run_id)
                     todo += [r.id for r in store.runs(states=(QUEUED,)) if r.cause == "after" and r.id not in todo]
                 elif (
-                    run.state == QUEUED and run_id not in processes and len(processes) < most and run.due <= time.time()
+                    run.state == QUEUED
+                    and run_id not in processes
+                    and len(processes) < most
+                    and run.due <= time.time()
+                    and (run.job.concurrency == "allow" or not store.runs(run.job.name, (RUNNING,)))
                 ):
                     processes[run_id] = spawn(store, run_id)
             time.sleep(poll)

@@ -21,7 +21,7 @@ from paibook.jobs.records import DONE, ENDED, QUEUED, RUNNING, JobRun
 from paibook.jobs.scheduler import drain
 from paibook.jobs.store import JobStore
 from paibook.run import RunRecord
-from paibook.widgets.live_panel import STATIC, LivePanel, table_bundle
+from paibook.widgets.live_panel import EXPECTED, STATIC, LivePanel, table_bundle
 from paibook.widgets.runs import course, cut_log, sparkline
 
 JOB_COLUMNS = ("job", "notebook", "runs", "next", "latest")
@@ -112,7 +112,7 @@ class JobsPanel(LivePanel):
         def carry_out() -> None:
             try:
                 work()
-            except PaibookError as error:
+            except EXPECTED as error:
                 self._failed = str(error)
 
         threading.Thread(target=carry_out, name="paibook-job", daemon=True).start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ from paibook.widgets.subshells import take_where_sent
 
 STATIC = Path(__file__).parent / "static"
 REFRESH_SECONDS = 0.5
+# What may go wrong with an action, or with reading the state: a full disk and a locked database too.
+EXPECTED = (PaibookError, OSError, sqlite3.Error)
 
 
 class LivePanel(anywidget.AnyWidget):
@@ -75,11 +78,11 @@ class LivePanel(anywidget.AnyWidget):
             try:
                 if kind not in ("", "refresh"):
                     self.act(kind, content)
-            except PaibookError as error:
+            except EXPECTED as error:
                 problem = str(error)
             try:
                 state = self.look()
-            except PaibookError as error:
+            except EXPECTED as error:
                 problem = problem or str(error)
             if kind != "refresh" or problem:
                 self.problem = problem  # of an action, until the next one

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from paibook import stop_requests
 from paibook.errors import PaibookError
 from paibook.metrics import Columns
 from paibook.run import RunRecord, read_output
@@ -55,9 +56,7 @@ class RunsPanel(LivePanel):
                 opened = self._log.get("id") == run_id
                 self._log = {} if opened else {"id": run_id, "text": self._text(run_id)}
             case "stop":
-                for run in self._session.runs:
-                    if run.id == run_id:
-                        run.cancel()
+                stop_requests.ask(self._session.history.directory(self._session.history.find(run_id).id))
             case "resume" if self._resume is not None:
                 self._resume(run_id)
 
@@ -80,7 +79,6 @@ class RunsPanel(LivePanel):
     def _row(self, record: RunRecord) -> dict[str, Any]:
         running = record.state == "running"
         metric, curve = self._curve(record.id, running)
-        mine = {run.id for run in self._session.runs if not run.done()}
         work = self._session.history.directory(record.id) / "work"
         return {
             "id": record.id,
@@ -92,7 +90,7 @@ class RunsPanel(LivePanel):
             "error": record.error,
             "metric": metric,
             "curve": curve,
-            "can_stop": record.id in mine,
+            "can_stop": running,
             "can_resume": self._resume is not None and not running and record.runtime == "mapreduce" and work.is_dir(),
         }
 

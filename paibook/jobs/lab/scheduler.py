@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Any
 
 from jupyter_scheduler.exceptions import IdempotencyTokenError, InputUriError, SchedulerError
@@ -62,13 +64,17 @@ class PaiScheduler(Scheduler):
         """Carries out what is queued in the store."""
         return Runs(JobStore(settings().jobs))
 
-    def create_job(self, model: CreateJob) -> str:
+    async def create_job(self, model: CreateJob) -> str:
         """Keep a row and start its run, without a process of jupyter-scheduler's in between that could end before it.
 
         Raises:
             InputUriError, IdempotencyTokenError: As jupyter-scheduler's own.
             SchedulerError: The same, or the request makes no sense; says why.
         """
+        # The caller is the server's event loop; environments are asked for, and files copied.
+        return await asyncio.to_thread(self._create, model)
+
+    def _create(self, model: CreateJob) -> str:
         self._refuse_nonsense(model)
         row = self.create_row(model)
         self.begin(row)
@@ -93,7 +99,10 @@ class PaiScheduler(Scheduler):
         return described
 
     def begin(self, described: DescribeJob) -> None:
-        """Queue the run of a row and start its process."""
+        """Queue the run of a row and start its process; not of one that was stopped before."""
+        with self.db_session() as session:
+            if not session.query(Row).filter(Row.job_id == described.job_id, Row.status.in_(BEFORE)).count():
+                return
         places = {"staging_paths": self.get_staging_paths(described), "root_dir": self.root_dir}
         self.execution_manager_class(job_id=described.job_id, db_url=self.db_url, **places).process()
         for run in self.store.runs(described.job_id, (QUEUED,)):
@@ -101,20 +110,28 @@ class PaiScheduler(Scheduler):
 
     def reconcile(self) -> None:
         """Bring rows to the state of their runs; rows of a server that ended before it queued their run are queued."""
-        store = self.store
         with self.db_session() as session:
             rows = session.query(Row).filter(Row.status.in_(WAITING)).all()
             found = [(row.job_id, row.status, row.create_time) for row in rows]
         for job_id, status, created in found:
-            run = next(iter(store.runs(job_id)), None)
-            if run is not None and run.state in ENDED:
-                deliver(store, run, self.get_staging_paths(self.get_job(job_id, False)))
-                message = f"{run.error}\n{run.traceback}".strip()
-                self._set(job_id, STATES.get(run.state, Status.FAILED), message, end_time=get_utc_timestamp())
-            elif run is not None and run.state == RUNNING and status in BEFORE:
-                self._set(job_id, Status.IN_PROGRESS, start_time=int(1000 * (run.started or 0)))
-            elif run is None and get_utc_timestamp() - created > BEGUN_MILLISECONDS:
+            try:
+                self._reconcile(job_id, status, created)
+            except Exception:  # a row with which something is wrong keeps no other waiting
+                self.log.exception("the job %s could not be brought to the state of its run", job_id)
+
+    def _reconcile(self, job_id: str, status: str, created: int) -> None:
+        run = next(iter(self.store.runs(job_id)), None)
+        if run is not None and run.state in ENDED:
+            deliver(self.store, run, self.get_staging_paths(self.get_job(job_id, False)))
+            message = f"{run.error}\n{run.traceback}".strip()
+            self._set(job_id, STATES.get(run.state, Status.FAILED), message, end_time=get_utc_timestamp())
+        elif run is not None and run.state == RUNNING and status in BEFORE:
+            self._set(job_id, Status.IN_PROGRESS, start_time=int(1000 * (run.started or 0)))
+        elif run is None and get_utc_timestamp() - created > BEGUN_MILLISECONDS:
+            if status in BEFORE:
                 self.begin(self.get_job(job_id, False))
+            else:
+                self._set(job_id, Status.FAILED, "its run is gone", end_time=get_utc_timestamp())
 
     def stop_job(self, job_id: str) -> None:
         """Ask a run to stop, whichever server started it; the row says so when it has. Returns at once."""
@@ -134,17 +151,33 @@ class PaiScheduler(Scheduler):
         except PaibookError as error:
             self.log.warning("%s", error)
 
-    def delete_job(self, job_id: str) -> None:
+    async def delete_job(self, job_id: str) -> None:
         """Stop it, and forget it here and in the store."""
+        await asyncio.to_thread(self._delete, job_id)
+
+    async def delete_job_definition(self, job_definition_id: str) -> None:
+        """Forget it with all of its jobs."""
+        with self.db_session() as session:
+            rows = session.query(Row.job_id).filter(Row.job_definition_id == job_definition_id).all()
+        for (job_id,) in rows:
+            await self.delete_job(job_id)
+        super().delete_job_definition(job_definition_id)
+
+    def _delete(self, job_id: str) -> None:
         for run in self.store.runs(job_id):
             if run.state not in ENDED:
-                actions.stop(self.store, run.id)
+                self._stop(run.id)
         super().delete_job(job_id)
         for run in self.store.runs(job_id, ENDED):
             actions.delete_run(self.store, run.id)
 
     def update_job_definition(self, job_definition_id: str, model: UpdateJobDefinition) -> None:
-        """Keep every change; jupyter-scheduler's own leaves when neither file, schedule nor switch is changed."""
+        """Keep every change; jupyter-scheduler's own leaves when neither file, schedule nor switch is changed.
+
+        Raises:
+            SchedulerError: What it would be then makes no sense; says why.
+        """
+        self._refuse_change(job_definition_id, model)
         super().update_job_definition(job_definition_id, model)
         updates = model.dict(exclude_unset=True, exclude_none=True, exclude={"input_uri"})
         if updates:
@@ -152,6 +185,20 @@ class PaiScheduler(Scheduler):
                 found = session.query(JobDefinition).filter(JobDefinition.job_definition_id == job_definition_id)
                 found.update(updates)
                 session.commit()
+
+    def _refuse_change(self, job_definition_id: str, model: UpdateJobDefinition) -> None:
+        definition = self.get_job_definition(job_definition_id)
+        values = {**definition.dict(), **model.dict(exclude_unset=True, exclude_none=True)}
+        if model.input_uri:
+            self._refuse_without_kernel(model.input_uri)
+        else:
+            values["input_uri"] = self.get_staging_paths(definition)["input"]
+        self._refuse_nonsense(SimpleNamespace(**values))
+
+    def _refuse_without_kernel(self, input_uri: str) -> None:
+        manager = self.execution_manager_class
+        if not manager.validate(manager, os.path.join(self.root_dir, input_uri)):
+            raise SchedulerError("the notebook names no kernel; open it, choose a kernel and save it")
 
     def _refuse_nonsense(self, model: Any) -> None:
         """Options, parameters of wrong types, a cron line that never fires: said in the dialog."""
@@ -164,9 +211,7 @@ class PaiScheduler(Scheduler):
     def _check(self, model: CreateJob) -> None:
         if not model.job_definition_id and not self.file_exists(model.input_uri):
             raise InputUriError(model.input_uri)
-        manager = self.execution_manager_class
-        if not manager.validate(manager, os.path.join(self.root_dir, model.input_uri)):
-            raise SchedulerError("the notebook names no kernel; open it, choose a kernel and save it")
+        self._refuse_without_kernel(model.input_uri)
         if token := model.idempotency_token:
             with self.db_session() as session:
                 if session.query(Row).filter(Row.idempotency_token == token).first() is not None:

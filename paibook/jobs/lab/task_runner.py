@@ -16,7 +16,6 @@ from jupyter_scheduler.orm import JobDefinition
 from jupyter_scheduler.task_runner import BaseTaskRunner
 from traitlets import default
 
-from paibook.errors import PaibookError
 from paibook.jobs.lab.options import job_options
 from paibook.jobs.scheduler import due_between, to_run
 
@@ -69,7 +68,7 @@ class PaiTaskRunner(BaseTaskRunner):
         for definition in found:
             try:
                 self._make_due(definition)
-            except PaibookError as error:
+            except Exception as error:  # one with which something is wrong keeps no other waiting
                 self.log.error("job definition %s: %s", definition.id, error)
         self.scheduler.reconcile()
         self.scheduler.runs.tick(time.time())
@@ -88,7 +87,8 @@ class PaiTaskRunner(BaseTaskRunner):
             row = db.execute("SELECT scheduled_until FROM pai_definitions WHERE id = ?", (definition.id,)).fetchone()
             since = max(row[0] if row else 0.0, definition.updated)
             if definition.active:
-                for moment in to_run(job, due_between(job, since, now), now):
+                moments = to_run(job, due_between(job, since, now), now)
+                for moment in moments[-1:] if concurrency == "replace" else moments:
                     others = [] if concurrency == "allow" else self._unfinished(definition.id)
                     if others and concurrency == "forbid":
                         self.log.info(

@@ -39,9 +39,12 @@ class Observer:
         return any(words["operations"] or words["sent"] or words["torch"] for words, _ in list(self._told.values()))
 
     def take(self, rank: int, words: Mapping[str, Any]) -> None:
-        """Hear a rank, from any thread."""
+        """Hear a rank, from any thread; what comes after its last word is old."""
+        if rank in self._ended:
+            return
+        first = not self.communicates  # until then nobody waits for a time to draw
         self._told[rank] = words, time.monotonic()
-        if not self._new:
+        if first or not self._new:
             self._new = True
             self._changed()
 

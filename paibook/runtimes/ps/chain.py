@@ -135,7 +135,7 @@ class Successor:
         Not before: it takes its time to take the copy in, and nobody's push is to wait for that.
         """
         while (done := channel.receive().key_set) < behind:
-            self._partition.confirm(done)
+            self._confirm(channel, done)
         with self._partition.lock:
             if self._channel is not channel:
                 raise ChannelClosed(f"the chain of partition {self._partition.number} has changed")
@@ -143,11 +143,16 @@ class Successor:
             everything = self._partition.index
         told = False
         while True:
-            self._partition.confirm(done)
+            self._confirm(channel, done)
             if not told and done >= everything:
                 told = True
                 self._in_sync()
             done = channel.receive().key_set
+
+    def _confirm(self, channel: Channel, done: int) -> None:
+        if self._channel is not channel:
+            raise ChannelClosed(f"the chain of partition {self._partition.number} has changed")
+        self._partition.confirm(done)
 
 
 def follow(channel: Channel, partition: Partition) -> None:

@@ -251,6 +251,7 @@ class Coordinator(Service):
                 self._publish(after_loss(view, rank))
             except PartitionLost as error:
                 self._fatal, self._moving = str(error), None
+                self.board.changed.notify_all()
 
     def _miss_servers(self) -> None:
         """Those that have not come back to this coordinator died while there was none."""

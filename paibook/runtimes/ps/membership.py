@@ -119,4 +119,7 @@ class Membership:
                 self._server.step_down(told["partition"])
                 self._tell(Op.YIELDED, told)
                 continue
-            self._server.adopt(View.from_wire(told["view"]), told["known"])
+            view = View.from_wire(told["view"])
+            with self._lock:  # a copy that has become a backup, or is made anew, is nothing to say any more
+                self._copies = {copy for copy in self._copies if view.building[copy[0]] == copy[1]}
+            self._server.adopt(view, told["known"])

@@ -86,19 +86,23 @@ class Partition:
 
         Raises:
             TableError: It cannot be made.
+            ChannelClosed: Another server answers for the partition by now.
         """
+        with self.lock:
+            self._check_primary()
+            settle, index = self._declared(number, spec, then)
+        if index is not None:
+            settle(index)
 
+    def _declared(self, number: int, spec: TableSpec, then: Then) -> tuple[Then, int | None]:
         def settle(index: int) -> None:
             self.settled.add(number)
             then(index)
 
-        with self.lock:
-            if number not in self.shards:
-                self._add(number, spec)
-                self._log(Header(Op.DECLARE, table=number), json.dumps(spec.to_wire()).encode())
-            index = self._counts(settle)
-        if index is not None:
-            settle(index)
+        if number not in self.shards:
+            self._add(number, spec)
+            self._log(Header(Op.DECLARE, table=number), json.dumps(spec.to_wire()).encode())
+        return settle, self._counts(settle)
 
     def push(
         self,
@@ -123,9 +127,11 @@ class Partition:
 
         Raises:
             TableError: The table refuses it.
+            ChannelClosed: Another server answers for the partition by now, and the worker will ask that one.
         """
         rank, incarnation = worker
         with self.lock:
+            self._check_primary()
             if incarnation > self._last.get(rank, (0, 0))[0]:
                 raise RunError(f"worker rank {rank} pushed before it said at which clock it begins")
             if self._fresh(rank, incarnation, header.sequence):
@@ -208,11 +214,18 @@ class Partition:
         """As ``follow``, for a table."""
         with self.lock:
             self._check_source(source)
-            self.declare(number, spec, then)
+            settle, index = self._declared(number, spec, then)
+        if index is not None:
+            settle(index)
 
     def _check_source(self, source: object) -> None:
         if self.source is not source or self.primary:
             raise ChannelClosed(f"partition {self.number} is told what to do by another server")
+
+    def _check_primary(self) -> None:
+        # It was when the request began; large ones take a while to come in.
+        if not self.primary:
+            raise ChannelClosed(f"another server answers for partition {self.number} by now")
 
     def step_down(self) -> None:
         """Answer no more, for another is to be the primary. What waits to be confirmed is that one's to confirm."""
@@ -240,12 +253,12 @@ class Partition:
         rest = iter(arrays)
         with self.lock:
             self._check_source(source)
+            self._let_go()  # first: there is not room for what it has and for what it is given
             shards = {}
             for table in described["tables"]:
                 shard = self._make(TableSpec.from_wire(table["spec"]), self.number)
                 shard.load({name: next(rest) for name, _, _ in table["arrays"]})
                 shards[int(table["number"])] = shard
-            self._let_go()
             self.shards, self.settled = shards, set(shards)  # whoever follows is given all of them with its copy
             self.index, self.applied = described["index"], described["applied"]
             self._last = {rank: (incarnation, sequence) for rank, incarnation, sequence in described["last"]}

@@ -203,6 +203,8 @@ class SparseTable(Shard):
         self._touch(slots)
 
     def _remove(self, pool: SlotPool, slots: Slots) -> None:
+        if not len(slots):
+            return
         self._lookups.clear()
         self._index.delete(pool.columns["key"][slots])
         pool.give(slots)

@@ -15,7 +15,7 @@ from paibook.errors import DataError, PlanError
 from paibook.jobs import Job, Notification
 from paibook.jobs.attempt import Attempt, Ending
 from paibook.jobs.claims import claim, queue_followers, retry
-from paibook.jobs.kernel import environment_of, interpreter
+from paibook.jobs.kernel import interpreter, kernel_environment
 from paibook.jobs.notification import notify
 from paibook.jobs.outputs import write_outputs
 from paibook.jobs.provenance import Interpreter, differences, provenance
@@ -186,10 +186,10 @@ def test_old_runs_are_forgotten_and_followers_queued_once(store) -> None:
 def test_the_kernels_environment(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("SECRET", "sesame")
     job = replace(JOB, variables={"TOKEN": "env:SECRET", "A": "1"}, cluster="tcp://host:1")
-    made = environment_of(job, "run")
+    made = kernel_environment(job, "run")
     assert (made["TOKEN"], made["A"], made["PAIBOOK_CLUSTER"]) == ("sesame", "1", "tcp://host:1")
     with pytest.raises(PlanError, match="NO_SUCH is not set where the job runs"):
-        environment_of(replace(JOB, variables={"TOKEN": "env:NO_SUCH"}), "run")
+        kernel_environment(replace(JOB, variables={"TOKEN": "env:NO_SUCH"}), "run")
     with pytest.raises(PlanError, match="has no Python that can be run"):
         interpreter(str(tmp_path))
 

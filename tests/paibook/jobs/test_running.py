@@ -121,6 +121,41 @@ def test_a_timeout_ends_the_process_before_its_kernel_is_there(store, tmp_path, 
     assert marked(run_id) == []
 
 
+def test_a_kernel_that_dies_between_cells_fails_the_run(store, tmp_path, notebook_of) -> None:
+    dies = (
+        "class Deadly:\n    def __reduce__(self):\n        import os\n        os.kill(os.getpid(), 9)\nkept = Deadly()"
+    )
+    path = notebook_of(tmp_path / "d.ipynb", dies, "2")  # the variables are kept after each cell
+    [run_id] = actions.queue(store, Job("d", str(path), cluster="inline"))
+    drain(store, [run_id])
+    run = store.run(run_id)
+    assert (run.state, "ernel died" in run.error) == ("failed", True), run.error
+
+
+def test_a_job_that_runs_already_is_waited_for_without_a_process(store, tmp_path, notebook_of, monkeypatch) -> None:
+    monkeypatch.setattr(scheduler_module, "requeue_lost", lambda store: [])
+    started: list[str] = []
+    job = Job("b", str(notebook_of(tmp_path / "b.ipynb", "1")), cluster="inline")
+    [first] = actions.queue(store, job)
+    store.update(first, state="running")
+    [second] = actions.queue(store, job)
+
+    def look(seconds: float) -> None:
+        looks.append(list(started))
+        if len(looks) == 3:
+            store.update(first, state="done")
+        if started:
+            store.update(second, state="done")
+            process.poll = lambda: 0
+
+    looks: list[list[str]] = []
+    process = SimpleNamespace(poll=lambda: None, wait=lambda: None)
+    monkeypatch.setattr(scheduler_module, "spawn", lambda store, run_id: started.append(run_id) or process)
+    monkeypatch.setattr(scheduler_module.time, "sleep", look)
+    assert drain(store, [second]) == [second]
+    assert (looks[:3], started) == ([[]] * 3, [second])
+
+
 @pytest.fixture
 async def attempt(store, tmp_path, notebook_of, monkeypatch):
     """An attempt in this process, in the middle of a cell that has printed; ``attempt.ending`` is a task."""

@@ -10,7 +10,7 @@ from keyring.backend import KeyringBackend
 
 from paibook.errors import PlanError
 from paibook.jobs import Job
-from paibook.jobs.kernel import environment_of
+from paibook.jobs.kernel import kernel_environment
 from paibook.jobs.secret_references import look_up
 
 
@@ -42,7 +42,7 @@ def test_a_secret_of_the_keyring_reaches_the_kernel_and_no_file(ring) -> None:
         "a", "a.ipynb", {"token": "keyring:warehouse/me/here"}, variables={"PASSWORD": "keyring:warehouse/me/here"}
     )
     assert look_up("keyring:warehouse/me/here") == "sesame"
-    assert environment_of(job, "run")["PASSWORD"] == "sesame"
+    assert kernel_environment(job, "run")["PASSWORD"] == "sesame"
     assert "sesame" not in job.to_json()
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from paibook.clusters.inline import InlineCluster
+from paibook.errors import RunCancelled
 from paibook.gpus import Holder, LeaseBook, discover
 from paibook.history import RunHistory
 from paibook.plan import Plan
@@ -141,6 +142,16 @@ class TestRuns:
         (row,) = RunsPanel(session).state["runs"]
         assert (row["name"], row["state"], row["metric"]) == ("rising", "done", "loss")
         assert (len(row["curve"]), row["curve"][0], row["curve"][-1]) == (40, 0.0, 99.0)
+
+    def test_a_run_of_another_session_is_stopped_too(self, session: Session) -> None:
+        waits = Plan("allreduce", Program("import time\nwhile True: time.sleep(0.01)"), Resources(1), "inline")
+        running = session.run(waits)
+        other = Session("inline", history=session.history)
+        panel = RunsPanel(other)
+        assert panel.state["runs"][0]["can_stop"]
+        send(panel, kind="stop", id=running.id)
+        assert isinstance(running.exception(WAIT), RunCancelled)
+        until(lambda: not RunsPanel(other).state["runs"][0]["can_stop"])
 
     def test_a_log_is_opened_and_closed(self, session: Session) -> None:
         ran = run(session, "print('said', rank)")

@@ -93,8 +93,9 @@ function render({ model, el }) {
   };
   const receive = (content) => {
     if (content?.kind !== "frames") return;
-    for (const one of content.asked) asked.delete(one);
+    // What did not come, thinned out or deleted meanwhile, is asked for again only after a while.
     for (const frame of content.frames) {
+      asked.delete(frame.number);
       kept.delete(frame.number);
       kept.set(frame.number, frame);
     }

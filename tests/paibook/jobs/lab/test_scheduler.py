@@ -244,9 +244,9 @@ def test_a_definition_keeps_a_change_of_its_parameters_alone(server, notebook_of
     assert server.store.run(job).job.parameters == {"lr": 3}
 
 
-def refused(server, path, **values):
+def refused(server, path, method="POST", **values):
     with pytest.raises(urllib.error.HTTPError) as caught:
-        server("POST", path, **values)
+        server(method, path, **values)
     with caught.value as answer:
         return json.loads(answer.read())["message"]
 
@@ -262,6 +262,12 @@ def test_what_cannot_be_meant_is_said_at_once(server, notebook_of) -> None:
     assert "workers" in refused(server, "job_definitions", **body, **wrong, schedule="@daily")
     assert "30 2" in refused(server, "job_definitions", **body, schedule="0 0 30 2 *")
     assert server("GET", "jobs")["total_count"] == before
+    made = server("POST", "job_definitions", **body, schedule="@yearly")["job_definition_id"]
+    path = f"job_definitions/{made}"
+    assert "30 2" in refused(server, path, "PATCH", schedule="0 0 30 2 *")
+    assert "workers" in refused(server, path, "PATCH", **wrong)
+    assert "lr" in refused(server, path, "PATCH", parameters={"lr": "fast"})
+    assert server("GET", path)["schedule"] == "@yearly"
 
 
 def test_options_of_the_form_arrive_at_the_run(server, notebook_of) -> None:
@@ -287,9 +293,16 @@ def test_policies_hold_for_the_rows_of_a_definition(server, notebook_of) -> None
 
     every_minute = define("* * * * *", missed="catch-up", concurrency="forbid")
     never = define("0 0 1 1 *", missed="skip")
-    wait_for(lambda: {(every_minute,), (never,)} <= set(looked_at(server)))
-    made_due(server, every_minute, time.time() - 200)
+    replaces = define("* * * * *", missed="catch-up", concurrency="replace")
+    broken = define("* * * * *")
+    for staged in (server.folder / "data").rglob(f"{broken}/*.ipynb"):
+        staged.write_text(json.dumps({"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    wait_for(lambda: {(name,) for name in (every_minute, never, replaces, broken)} <= set(looked_at(server)))
+    for definition in (broken, every_minute, replaces):
+        made_due(server, definition, time.time() - 200)
     made_due(server, never)
+    assert len(wait_for(lambda: rows_of(server, replaces))) == 1
+    server("PATCH", f"job_definitions/{replaces}", active=False)
     [job] = wait_for(lambda: rows_of(server, every_minute))
     wait_for(lambda: looked_up_to(server, never) > time.time() - 30 and looked_up_to(server, every_minute) > 1000)
     assert (len(rows_of(server, every_minute)), rows_of(server, never)) == (1, [])

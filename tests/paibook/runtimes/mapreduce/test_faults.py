@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,10 +131,15 @@ def test_a_run_goes_on_after_its_notebook_died(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PAIBOOK_WORKERS", "2")
         session = Session(history=RunHistory(root))
+    # As if it had been detached; whoever goes on with it has it.
+    replace(record, detached=True).save(RunHistory(root).directory(record.id))
+    (RunHistory(root).directory(record.id) / "outcome.pkl").touch()
     try:
         result = session.resume(record.id).result(90)
     finally:
         session.close()
+    assert not RunHistory(root).find(record.id).detached
+    assert not (RunHistory(root).directory(record.id) / "outcome.pkl").exists()
     frame = result.read()
     assert dict(zip(frame["key"], frame["n"], strict=True)) == dict.fromkeys(range(10), 100)
     assert len(frame) == 10

@@ -63,6 +63,16 @@ def test_a_push_sent_again_is_done_once_and_acknowledged_again() -> None:
     assert (weight(partition), done) == (3, [1, 2, 1, 2, 3])
 
 
+def test_who_has_stepped_down_does_nothing_that_was_still_on_its_way() -> None:
+    partition, done = primary(), list[int]()
+    partition.step_down()
+    with pytest.raises(ChannelClosed, match="another server answers for partition 0"):
+        push(partition, 1, done)
+    with pytest.raises(ChannelClosed, match="another server answers for partition 0"):
+        partition.declare(1, SPEC, done.append)
+    assert (weight(partition), done, list(partition.shards)) == (0, [], [0])
+
+
 def test_what_was_left_out_of_a_push_is_counted_once_and_by_copies_too() -> None:
     partition, follower = primary(), Follower()
     partition.attach(follower, required=False)
@@ -71,8 +81,8 @@ def test_what_was_left_out_of_a_push_is_counted_once_and_by_copies_too() -> None
         partition.push(0, (7, 0), header, np.array([1]), np.array([1]), lambda index: None, skipped=3)
     assert partition.shards[0].skipped == 3
     copy = Partition(0, make, False)
-    copy.declare(0, SPEC, lambda index: None)
     copy.source = source = object()
+    copy.follow_declaration(source, 0, SPEC, lambda index: None)
     left_out, push = follower.passed
     copy.follow(source, left_out, None, None, lambda index: None)
     copy.follow(source, push, np.array([1]), np.array([1]), lambda index: None)
@@ -151,12 +161,14 @@ def test_a_copy_is_not_restored_from_a_checkpoint() -> None:
         described, arrays = first.snapshot()
     second.load(source, described, arrays, lambda index: None)
     assert (second.settled, restored) == ({0}, [])
+    second.primary = True
     second.declare(1, TableSpec.declare("v", 3, None, False, "int64", None, 0), lambda index: None)
     assert (second.settled, restored) == ({0, 1}, ["v"])
 
 
 def test_a_table_is_settled_once_the_follower_has_it() -> None:
     partition = Partition(0, make, False)
+    partition.primary = True
     partition.attach(Follower(), required=True)
     partition.declare(0, SPEC, lambda index: None)
     assert partition.settled == set()
