@@ -75,7 +75,7 @@ def seen(lab, tmp_path_factory):
     shots = Path(os.environ.get("PAIBOOK_SHOTS") or tmp_path_factory.mktemp("shots"))
     root = f"document.querySelector('{PLAYER}')"
     file = "{type: 'file', format: 'text', content: ''}"
-    go = f"fetch('/api/contents/go?token={lab.token}', {{method: 'PUT', body: JSON.stringify({file})}})"
+    go = f"fetch('{lab.url}/api/contents/go?token={lab.token}', {{method: 'PUT', body: JSON.stringify({file})}})"
     visit = lab.visit(
         "explained.ipynb",
         {"do": "size", "width": 1500, "height": 1600},

@@ -83,7 +83,7 @@ comm.allreduce(words * hp.lr)
         cluster=_session.cluster.reference,
         resources=Resources(workers=2),
         push=('words',),
-        options={'backend': 'auto', 'check': True, 'max_restarts': 3, 'min_workers': None},
+        options={'backend': 'auto', 'check': True, 'max_restarts': 3, 'min_workers': None, 'out': 'sums'},
         hyperparameters={'lr': lr},
     )
     _run = _session.run(_plan, {'words': words}, on_event=_show)
