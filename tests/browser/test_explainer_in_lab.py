@@ -63,9 +63,9 @@ def until(script):
     """Wait for what the page comes to."""
     return {
         "do": "evaluate",
-        "script": "new Promise((done) => { const look = () => ("
+        "script": "new Promise((done, fail) => { const late = Date.now() + 60000; const look = () => ("
         + script
-        + ") ? done() : setTimeout(look, 20); look(); })",
+        + ") ? done() : Date.now() > late ? fail(new Error('it did not come about')) : setTimeout(look, 20); look(); })",
     }
 
 
@@ -94,7 +94,8 @@ def seen(lab, tmp_path_factory):
         press("live"),
         until(f"Number({root}.dataset.number) > 2 && {root}.dataset.mode === 'live'"),
         {"do": "evaluate", "script": go},
-        {"do": "wait", "selector": f"{PLAYER} .pai-state[data-state=done]"},
+        # The first player's: the second one, which opens when the run is done, says so at once.
+        until(f"{root}.querySelector('.pai-state').dataset.state === 'done'"),
         {"do": "idle"},
         {"do": "select", "selector": f"{PLAYER} select", "value": "0.5"},
         press("play"),
