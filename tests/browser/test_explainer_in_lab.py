@@ -65,7 +65,7 @@ def until(script):
         "do": "evaluate",
         "script": "new Promise((done, fail) => { const late = Date.now() + 60000; const look = () => ("
         + script
-        + ") ? done() : Date.now() > late ? fail(new Error('it did not come about')) : setTimeout(look, 20); look(); })",
+        + ") ? done() : Date.now() > late ? fail(new Error('it did not come')) : setTimeout(look, 20); look(); })",
     }
 
 
