@@ -19,8 +19,8 @@ MARK = "PAIBOOK_TEST_RUN"
 # multiprocessing's own helpers live as long as the interpreter that started them.
 HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
 
-# A busy machine is slow now and then, and no example is wrong for that. Half of Hypothesis's own number of examples: they
-# are others in every run, and the whole suite is to take less than 25 minutes.
+# A busy machine is slow now and then, and no example is wrong for that. Half of Hypothesis's own number of examples:
+# they are others in every run, and the whole suite is to take less than 25 minutes.
 hypothesis.settings.register_profile(
     "paibook", deadline=None, max_examples=50, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
