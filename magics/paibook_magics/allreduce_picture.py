@@ -8,7 +8,7 @@ from typing import Any
 
 from paibook.runtimes.allreduce.verdict import spell
 from paibook_magics.allreduce_drawing import MOST, drawing
-from paibook_magics.panel_style import STYLE
+from paibook_magics.panel_style import folded, framed
 from paibook_magics.sizes import counted, short_bytes, short_count, short_time
 
 Picture = Mapping[str, Any]
@@ -45,9 +45,7 @@ def allreduce_bundle(picture: Picture, note: str = "") -> dict[str, str]:
         picture: ``Progress.picture`` or ``Run.summary`` of a ``%%pai_allreduce`` run.
         note: A last line.
     """
-    below = f'<div class="pai-note">{escape(note)}</div>' if note else ""
-    html = f'{STYLE}<div class="pai-run">{_body(picture)}{below}</div>'
-    return {"text/plain": allreduce_text(picture, note), "text/html": html}
+    return {"text/plain": allreduce_text(picture, note), "text/html": framed(_body(picture), note)}
 
 
 def allreduce_summary(picture: Picture, opened: bool, hint: str = "") -> dict[str, str]:
@@ -58,10 +56,7 @@ def allreduce_summary(picture: Picture, opened: bool, hint: str = "") -> dict[st
         opened: Whether it is open at first.
         hint: What else there is to see of the run, behind the line.
     """
-    line, how = allreduce_line(picture), " open" * opened
-    more = f'<div class="pai-note">{escape(hint)}</div>' if hint else ""
-    folded = f"<details{how}><summary>{escape(line)}</summary>{_body(picture)}{more}</details>"
-    return {"text/plain": line, "text/html": f'{STYLE}<div class="pai-run">{folded}</div>'}
+    return folded(allreduce_line(picture), opened, _body(picture), hint)
 
 
 def allreduce_line(picture: Picture) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from html import escape
+
 # Each output brings its style along: a saved notebook is a set of outputs, and any of them may be cleared or copied.
 STYLE = """<style>
 .pai-run {
@@ -56,3 +58,23 @@ STYLE = """<style>
 .pai-run details > summary { cursor: pointer; width: max-content; max-width: 100%; }
 .pai-run details h4 { margin: 8px 0 2px; font-size: 12px; font-weight: 600; color: var(--pai-muted); }
 </style>"""
+
+
+def framed(body: str, note: str = "") -> str:
+    """A picture's HTML in its frame, with a last line."""
+    below = f'<div class="pai-note">{escape(note)}</div>' if note else ""
+    return f'{STYLE}<div class="pai-run">{body}{below}</div>'
+
+
+def folded(line: str, opened: bool, body: str, hint: str = "") -> dict[str, str]:
+    """What is left of a run that has ended, as a MIME bundle: a line that opens into its picture.
+
+    Args:
+        line: Also the text.
+        opened: Whether it is open at first.
+        hint: What else there is to see of the run, behind the line.
+    """
+    how = " open" * opened
+    more = f'<div class="pai-note">{escape(hint)}</div>' if hint else ""
+    html = framed(f"<details{how}><summary>{escape(line)}</summary>{body}{more}</details>")
+    return {"text/plain": line, "text/html": html}

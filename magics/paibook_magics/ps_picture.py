@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from paibook_magics.panel_style import STYLE
+from paibook_magics.panel_style import folded, framed
 from paibook_magics.sizes import counted, short_bytes, short_count, short_time
 
 Picture = Mapping[str, Any]
@@ -31,7 +31,7 @@ def ps_bundle(picture: Picture, note: str = "") -> dict[str, str]:
         picture: ``Progress.picture`` or ``Run.summary`` of a ``%%pai_ps`` run.
         note: A last line.
     """
-    return {"text/plain": ps_text(picture, note), "text/html": _html(picture, note)}
+    return {"text/plain": ps_text(picture, note), "text/html": framed(_body(picture), note)}
 
 
 def ps_line(picture: Picture) -> str:
@@ -57,15 +57,7 @@ def ps_summary(picture: Picture, opened: bool, hint: str = "") -> dict[str, str]
         opened: Whether it is open at first.
         hint: What else there is to see of the run, behind the line.
     """
-    line, how = ps_line(picture), " open" * opened
-    more = f'<div class="pai-note">{escape(hint)}</div>' if hint else ""
-    folded = f"<details{how}><summary>{escape(line)}</summary>{_body(picture)}{more}</details>"
-    return {"text/plain": line, "text/html": f'{STYLE}<div class="pai-run">{folded}</div>'}
-
-
-def _html(picture: Picture, note: str) -> str:
-    below = f'<div class="pai-note">{escape(note)}</div>' if note else ""
-    return f'{STYLE}<div class="pai-run">{_body(picture)}{below}</div>'
+    return folded(ps_line(picture), opened, _body(picture), hint)
 
 
 def _body(picture: Picture) -> str:
