@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-import time
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from pathlib import Path
@@ -19,14 +18,14 @@ from paibook.line_tail import LineTail
 from paibook.pictures import PICTURES, PictureLog
 from paibook.plan import Plan
 from paibook.progress_log import ProgressTail
-from paibook.run import Run, RunRecord, figure_of, read_output
+from paibook.run import RunHandle, RunRecord
 from paibook.runtimes.contract import SUMMARY, Progress
 
 LOOK_SECONDS = 0.1
 SHOWN = ("stdout", "stderr", "display", "result")
 
 
-class AttachedRun:
+class AttachedRun(RunHandle):
     """The handle of a run that is followed from its folder; awaitable.
 
     It shows what the run log holds: what was logged and printed before is read first. It ends when the run does, and
@@ -52,7 +51,7 @@ class AttachedRun:
         self.record = read()
         self.plan = plan
         self.directory = directory
-        self.metrics = FollowedStream(self.record.id, directory / "metrics.jsonl")
+        self.metrics: FollowedStream = FollowedStream(self.record.id, directory / "metrics.jsonl")
         self.summary: dict[str, Any] | None = None
         self.unsaved = ""
         self._on_event = on_event or (lambda event: None)
@@ -62,16 +61,6 @@ class AttachedRun:
         self._future: Future[None] = Future()
         self._left = threading.Event()
         threading.Thread(target=self._follow, name=f"paibook-attached-{self.id}", daemon=True).start()
-
-    @property
-    def id(self) -> str:
-        """Identifier, and name of the run's folder."""
-        return self.record.id
-
-    @property
-    def state(self) -> str:
-        """``running``, ``done``, ``failed`` or ``cancelled``."""
-        return self.record.state
 
     def done(self) -> bool:
         """Whether it has ended and all of its log is read."""
@@ -116,49 +105,6 @@ class AttachedRun:
     def pictures(self) -> PictureLog:
         """The pictures kept so far, read anew."""
         return PictureLog(self.directory / PICTURES)
-
-    @property
-    def stdout(self) -> str:
-        """Everything printed so far, each line led by its rank."""
-        return read_output(self.directory, "stdout")
-
-    @property
-    def stderr(self) -> str:
-        """The same for standard error."""
-        return read_output(self.directory, "stderr")
-
-    def plot(self, **view: Any) -> Any:
-        """Draw the metrics: live while it runs, then as a picture; see ``Run.plot``.
-
-        Raises:
-            PaibookError: There is no notebook to draw in.
-        """
-        if Run.plotter is None:
-            raise PaibookError("nothing here can draw: call run.plot() in a notebook after `%load_ext paibook`")
-        return Run.plotter(self, **view)
-
-    def explain(self) -> Any:
-        """Look at its pictures beside its code; see ``Run.explain``.
-
-        Raises:
-            PaibookError: There is no notebook to draw in.
-        """
-        if Run.explainer is None:
-            raise PaibookError("nothing here can draw: call run.explain() in a notebook after `%load_ext paibook`")
-        return Run.explainer(self)
-
-    def figure(self, **options: Any) -> Any:
-        """The metrics as a matplotlib figure; see ``Run.figure``."""
-        return figure_of(self, options)
-
-    def note(self, text: str) -> Any:
-        """Write something down beside the step it has come to; kept in the run's folder."""
-        return self.metrics.note(text)
-
-    def __repr__(self) -> str:
-        seconds = (self.record.ended or time.time()) - self.record.started
-        logged = f", metrics: {', '.join(self.metrics.names)}" if len(self.metrics) else ""
-        return f"<AttachedRun {self.id}: {self.plan.runtime}, {self.state}, {seconds:.1f} s{logged}>"
 
     def _follow(self) -> None:
         try:

@@ -71,7 +71,87 @@ class RunRecord:
         temporary.replace(directory / "run.json")
 
 
-class Run:
+class RunHandle:
+    """What the handles of a run have in common, whoever drives it: what it printed, and its metrics and pictures shown.
+
+    Attributes:
+        record: As it stands.
+        plan: What it carries out.
+        directory: Its own folder.
+        metrics: What it has logged so far.
+    """
+
+    record: RunRecord
+    plan: Plan
+    directory: Path
+    metrics: MetricStream
+
+    @property
+    def id(self) -> str:
+        """Identifier, and name of the run's folder."""
+        return self.record.id
+
+    @property
+    def state(self) -> str:
+        """``running``, ``done``, ``failed`` or ``cancelled``."""
+        return self.record.state
+
+    @property
+    def stdout(self) -> str:
+        """Everything printed so far, each line led by its rank."""
+        return read_output(self.directory, "stdout")
+
+    @property
+    def stderr(self) -> str:
+        """The same for standard error."""
+        return read_output(self.directory, "stderr")
+
+    def plot(self, **view: Any) -> Any:
+        """Draw the metrics: live while it runs, then as a picture whose ``.widget()`` can be looked into.
+
+        Args:
+            **view: How live curves are to be looked at first: ``axis="time"``, ``log=True``, ``smoothing=0.6``, ...
+
+        Raises:
+            PaibookError: There is no notebook to draw in.
+        """
+        if Run.plotter is None:
+            raise PaibookError("nothing here can draw: call run.plot() in a notebook after `%load_ext paibook`")
+        return Run.plotter(self, **view)
+
+    def explain(self) -> Any:
+        """Look at the run's pictures beside its code: live while it runs, paused, step by step, or all of it again.
+
+        Raises:
+            PaibookError: There is no notebook to draw in.
+        """
+        if Run.explainer is None:
+            raise PaibookError("nothing here can draw: call run.explain() in a notebook after `%load_ext paibook`")
+        return Run.explainer(self)
+
+    def figure(self, **options: Any) -> Any:
+        """The metrics as a matplotlib figure, for papers; see ``paibook.widgets.paper.figure`` for the options.
+
+        Raises:
+            PaibookError: matplotlib is not installed, or nothing was logged under a name asked for.
+        """
+        return figure_of(self, options)
+
+    def note(self, text: str) -> Any:
+        """Write something down beside the step it has come to; shown with its curves.
+
+        Raises:
+            ValueError: There is no text.
+        """
+        return self.metrics.note(text)
+
+    def __repr__(self) -> str:
+        seconds = (self.record.ended or time.time()) - self.record.started
+        logged = f", metrics: {', '.join(self.metrics.names)}" if len(self.metrics) else ""
+        return f"<{type(self).__name__} {self.id}: {self.plan.runtime}, {self.state}, {seconds:.1f} s{logged}>"
+
+
+class Run(RunHandle):
     """A plan being carried out in a background thread; awaitable.
 
     Args:
@@ -129,16 +209,6 @@ class Run:
         return self
 
     @property
-    def id(self) -> str:
-        """Identifier, and name of the run's folder."""
-        return self.record.id
-
-    @property
-    def state(self) -> str:
-        """``running``, ``done``, ``failed`` or ``cancelled``."""
-        return self.record.state
-
-    @property
     def summary(self) -> dict[str, Any] | None:
         """What there is to say of it at its end: stages, counters, largest keys; None for models that say nothing."""
         return self._summary
@@ -175,63 +245,9 @@ class Run:
         return asyncio.shield(asyncio.wrap_future(self._future)).__await__()
 
     @property
-    def stdout(self) -> str:
-        """Everything printed so far, each line led by its rank."""
-        return read_output(self.directory, "stdout")
-
-    @property
-    def stderr(self) -> str:
-        """The same for standard error."""
-        return read_output(self.directory, "stderr")
-
-    def plot(self, **view: Any) -> Any:
-        """Draw the metrics: live while it runs, then as a picture whose ``.widget()`` can be looked into.
-
-        Args:
-            **view: How live curves are to be looked at first: ``axis="time"``, ``log=True``, ``smoothing=0.6``, ...
-
-        Raises:
-            PaibookError: There is no notebook to draw in.
-        """
-        if Run.plotter is None:
-            raise PaibookError("nothing here can draw: call run.plot() in a notebook after `%load_ext paibook`")
-        return Run.plotter(self, **view)
-
-    def explain(self) -> Any:
-        """Look at the run's pictures beside its code: live while it runs, paused, step by step, or all of it again.
-
-        Raises:
-            PaibookError: There is no notebook to draw in.
-        """
-        if Run.explainer is None:
-            raise PaibookError("nothing here can draw: call run.explain() in a notebook after `%load_ext paibook`")
-        return Run.explainer(self)
-
-    def figure(self, **options: Any) -> Any:
-        """The metrics as a matplotlib figure, for papers; see ``paibook.widgets.paper.figure`` for the options.
-
-        Raises:
-            PaibookError: matplotlib is not installed, or nothing was logged under a name asked for.
-        """
-        return figure_of(self, options)
-
-    def note(self, text: str) -> Any:
-        """Write something down beside the step it has come to; shown with its curves.
-
-        Raises:
-            ValueError: There is no text.
-        """
-        return self.metrics.note(text)
-
-    @property
     def unsaved(self) -> str:
         """Why the run's log stopped being written (a full disk, a folder taken away), or empty."""
         return "; ".join(reason for reason in (self._unsaved, self.metrics.unsaved, self.pictures.unsaved) if reason)
-
-    def __repr__(self) -> str:
-        seconds = (self.record.ended or time.time()) - self.record.started
-        logged = f", metrics: {', '.join(self.metrics.names)}" if len(self.metrics) else ""
-        return f"<Run {self.id}: {self.plan.runtime}, {self.state}, {seconds:.1f} s{logged}>"
 
     def _drive(self, driver: Driver, cluster: Cluster) -> None:
         alarm = None
